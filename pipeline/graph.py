@@ -1,0 +1,209 @@
+"""Where the work is done: in this process, on a local cluster, or on a cluster that is already there.
+
+The only home of Dask. Whatever runs it, a shard is the same small graph: find-faces → reconstruct → write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import dask
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.errors import ClusterError, DdfaError
+from ddfa_batch.tasks.store import Receipt
+
+#: (find_faces, reconstruct, write) of `pipeline.process`.
+Stages = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Receipt]]
+
+#: Fewer inputs than this are done in this process: starting a local cluster takes some seconds, which a
+#: few hundred images do not win back (benchmarks/throughput.py --startup).
+IN_PROCESS_BELOW = 200
+#: Shards in flight for every worker thread: one at work, one waiting, and a little to hide the round trip.
+_WINDOW_PER_THREAD = 2
+#: Times a shard is handed out again after Dask gave up on it because its workers kept dying.
+_RESUBMISSIONS = 3
+#: Dask's nanny lets malloc give memory back above 64 KiB, which doubles the time to decode a JPEG: every
+#: picture's buffer is mapped and cleared anew. 256 MiB keeps them.
+_MALLOC_BYTES = str(256 << 20)
+_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+
+
+def run_shards(
+    out: str, shards: list[int], n_inputs: int, execution: Execution, stages: Stages
+) -> Iterator[Receipt]:
+    """Do the given shards of the run in `out`; yield their receipts as they come."""
+    if not shards:
+        return
+    if _in_process(execution, n_inputs):
+        yield from _here(out, shards, stages)
+        return
+    with _client(execution) as client:
+        _prepare_workers(client, out)
+        yield from _windowed(client, out, shards, stages)
+
+
+def _in_process(execution: Execution, n_inputs: int) -> bool:
+    if execution.scheduler == "auto":
+        return n_inputs < IN_PROCESS_BELOW and execution.workers in (None, 1)
+    return execution.scheduler == "in-process"
+
+
+def shard_graph(out: str, shard: int, attempt: int, stages: Stages) -> Any:
+    """The three named tasks of a shard. The names before the digits are what Dask's dashboard shows."""
+    find_faces, reconstruct, write = (dask.delayed(stage, pure=False) for stage in stages)
+    token = f"{abs(hash(out)) % 10**8:08d}-{shard:06d}-{attempt}"
+    found = find_faces(out, shard, dask_key_name=f"find-faces-{token}")
+    meant = reconstruct(out, found, dask_key_name=f"reconstruct-{token}")
+    return write(out, shard, meant, time.time(), dask_key_name=f"write-{token}")
+
+
+def _here(out: str, shards: list[int], stages: Stages) -> Iterator[Receipt]:
+    with single_threaded():
+        for shard in shards:
+            (receipt,) = dask.compute(shard_graph(out, shard, 0, stages), scheduler="synchronous")
+            yield receipt
+
+
+@contextlib.contextmanager
+def single_threaded() -> Iterator[None]:
+    """One thread for everything that would start its own, as in a worker; undone on leaving."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _windowed(client: Any, out: str, shards: list[int], stages: Stages) -> Iterator[Receipt]:
+    """Keep a bounded number of shards on the cluster, so that neither side grows with the dataset."""
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    threads = sum(client.nthreads().values()) or 1
+    waiting = iter(shards)
+    attempts: dict[Any, tuple[int, int]] = {}
+    done = as_completed([], with_results=False)
+
+    def submit(shard: int, attempt: int) -> None:
+        future = client.compute(shard_graph(out, shard, attempt, stages), optimize_graph=False, retries=1)
+        attempts[future] = (shard, attempt)
+        done.add(future)
+
+    for shard, _ in zip(waiting, range(_WINDOW_PER_THREAD * threads + 1), strict=False):
+        submit(shard, 0)
+    while attempts:
+        future = next(done)
+        shard, attempt = attempts.pop(future)
+        fault = future.exception()
+        if fault is None:
+            yield future.result()
+        elif attempt < _RESUBMISSIONS and (isinstance(fault, KilledWorker) or future.cancelled()):
+            submit(shard, attempt + 1)
+        else:
+            raise _explained(fault, shard)
+        future.release()
+        if (next_shard := next(waiting, None)) is not None:
+            submit(next_shard, 0)
+
+
+def _explained(fault: BaseException, shard: int) -> DdfaError:
+    if isinstance(fault, DdfaError):
+        return fault
+    return ClusterError(
+        f"Shard {shard} failed on the cluster ({type(fault).__name__}: {fault}). What is finished is kept: run "
+        "the same command again to resume."
+    )
+
+
+@contextlib.contextmanager
+def _client(execution: Execution) -> Iterator[Any]:
+    """A client of the cluster asked for; a local one is started here and ends with the run."""
+    from distributed import Client, LocalCluster
+
+    if execution.scheduler in ("auto", "local"):
+        workers = execution.workers or usable_cores()
+        with (
+            dask.config.set({"distributed.nanny.pre-spawn-environ": _worker_environment()}),
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, silence_logs=50,
+                dashboard_address=":0",
+            ) as cluster,
+            Client(cluster) as client,
+        ):  # fmt: skip
+            yield client
+        return
+    is_file = not execution.scheduler.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://"))
+    if is_file and not Path(execution.scheduler).is_file():
+        raise ClusterError(
+            f"'{execution.scheduler}' is no scheduler: give in-process, local, tcp://HOST:PORT, or the file a "
+            "'dask scheduler --scheduler-file FILE' wrote."
+        )
+    where = {"scheduler_file": execution.scheduler} if is_file else {"address": execution.scheduler}
+    try:
+        client = Client(**where, timeout=30)
+    except (OSError, ValueError, TimeoutError) as fault:
+        raise ClusterError(
+            f"The scheduler at {execution.scheduler} does not answer ({fault}); is it running, and reachable "
+            "from here?"
+        ) from None
+    with client:
+        if not client.nthreads():
+            client.wait_for_workers(1, timeout=60)
+        yield client
+
+
+def _worker_environment() -> dict[str, str]:
+    environment = copy.deepcopy(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
+    return {**environment, **dict.fromkeys(_MALLOC, _MALLOC_BYTES)}
+
+
+def usable_cores() -> int:
+    """Cores this process may use, as its affinity mask says."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _prepare_workers(client: Any, out: str) -> None:
+    """One thread per library on every worker, now and for late joiners; and can they see the run?"""
+    from distributed import WorkerPlugin
+
+    class OneThreadEach(WorkerPlugin):  # type: ignore[misc]
+        name = "ddfa-batch-one-thread-each"
+
+        def setup(self, worker: Any) -> None:
+            quiet_worker()
+
+    client.register_plugin(OneThreadEach())
+    try:
+        blind = [address for address, sees in client.run(sees_run, out).items() if not sees]
+    except ModuleNotFoundError as fault:
+        raise ClusterError(f"A worker has no {fault.name}: install the same ddfa-batch on all workers.") from None
+    if blind:
+        raise ClusterError(
+            f"The worker at {blind[0]} cannot see {out}: the run folder, the images and the model must lie on a "
+            "file system that all workers share, under the same path."
+        )
+
+
+def quiet_worker() -> None:
+    """Called on every worker: one thread per library, no chatter of the image decoders."""
+    cv2.setNumThreads(0)
+    threadpool_limits(1)
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(2)
+
+
+def sees_run(out: str) -> bool:
+    """Called on every worker: whether the run folder is there."""
+    return (Path(out) / "run.json").is_file()

@@ -1,0 +1,352 @@
+"""The plan of a run, as files: what there is to do, with which options, and what is done already."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddfa_batch.schemas.config import ProcessOptions
+from ddfa_batch.schemas.errors import InputError, RunFolderError
+from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
+from ddfa_batch.tasks import store
+from ddfa_batch.tasks.inputs import GivenBoxes, Ignored, Input, Source, list_inputs
+from ddfa_batch.tasks.models import Bundle, load_morphable
+
+RUN_FORMAT_VERSION = 1
+#: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
+#: lose little when killed, large enough that neither files nor tasks become too many.
+_SHARDS_WANTED, _SMALLEST_SHARD, _LARGEST_SHARD = 128, 32, 4096
+
+
+@dataclass(frozen=True)
+class Run:
+    """A planned run: what `run.json` says. Two runs with an equal `identity` write the same tables."""
+
+    out: Path
+    kind: str
+    created: str
+    root: str
+    source: str
+    n_inputs: int
+    shard_size: int
+    identity: dict[str, Any]
+    model: dict[str, Any]
+    notes: list[str]
+
+    @property
+    def n_shards(self) -> int:
+        """How many shards the inputs are cut into."""
+        return -(-self.n_inputs // self.shard_size)
+
+    @property
+    def options(self) -> ProcessOptions:
+        """The options the run was planned with."""
+        return ProcessOptions(**self.identity["options"])
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One input as the plan holds it; boxes (n, 5) flattened, where the user gave them."""
+
+    image_id: int
+    item: Input
+    boxes: list[float] | None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Receipts added up."""
+
+    shards_done: int = 0
+    images: int = 0
+    faces: int = 0
+    no_face: int = 0
+    errors: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def n_errors(self) -> int:
+        """Images that ended as an error row."""
+        return sum(count for _, count in self.errors)
+
+    def plus(self, receipt: store.Receipt) -> Totals:
+        """These totals with one more receipt."""
+        errors = Counter(dict(self.errors))
+        errors.update(receipt.errors)
+        return Totals(
+            self.shards_done + 1,
+            self.images + receipt.n_images,
+            self.faces + receipt.n_faces,
+            self.no_face + receipt.n_no_face,
+            tuple(sorted(errors.items(), key=lambda pair: (-pair[1], pair[0]))),
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user asks `prepare` for, resolved and checked."""
+
+    source: Source
+    out: Path
+    options: ProcessOptions
+    bundle: Bundle
+    boxes: GivenBoxes | None
+    shard_size: int | None
+
+
+def prepare(wanted: Wanted, overwrite: bool) -> Run:
+    """Plan a run in `wanted.out`, or find the same run already planned there.
+
+    Raises `RunFolderError` if the folder holds another run (naming the options that differ) or files that
+    are no run's, and `InputError` if there is nothing to process.
+    """
+    out = wanted.out
+    if overwrite:
+        remove_run(out)
+    if (out / store.RUN).exists():
+        run = read_run(out)
+        refuse_if_different(run, wanted)
+        return run
+    _refuse_strangers(out)
+    return _plan(wanted)
+
+
+def inspect(wanted: Wanted) -> tuple[int, int, list[str]]:
+    """What a run would do: number of inputs, shard size, and what to tell the user. Writes nothing."""
+    _, count, notes = _digest(wanted)
+    return count, wanted.shard_size or default_shard_size(count), notes
+
+
+def default_shard_size(n_inputs: int) -> int:
+    """The shard size for a number of inputs; a function of nothing else, so that a run can resume."""
+    return min(max(-(-n_inputs // _SHARDS_WANTED), _SMALLEST_SHARD), _LARGEST_SHARD)
+
+
+def remove_run(out: Path) -> None:
+    """Remove a run's own files from `out`; raises `RunFolderError` if what is there is no run."""
+    if not out.exists():
+        return
+    _refuse_strangers(out)
+    for name in store.OWN_NAMES:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _refuse_strangers(out: Path) -> None:
+    """Raise unless `out` is absent, empty, or holds nothing but what a run makes."""
+    if out.exists() and not out.is_dir():
+        raise RunFolderError(f"{out} is a file; choose a folder for the output.")
+    if not out.is_dir() or (out / store.RUN).exists():
+        return
+    strangers = sorted(
+        e.name for e in out.iterdir() if e.name not in store.OWN_NAMES and not e.name.endswith(".tmp")
+    )
+    if strangers:
+        raise RunFolderError(
+            f"{out} is not empty and holds no run (it has {strangers[0]}); choose another output folder."
+        )
+
+
+def refuse_if_different(run: Run, wanted: Wanted) -> None:
+    """Raise `RunFolderError` naming what differs between the run in the folder and the one asked for."""
+    digest, count, _ = _digest(wanted)
+    asked = _identity(wanted, digest, run.shard_size if wanted.shard_size is None else wanted.shard_size)
+    differences = _differences(run.identity, asked)
+    if "inputs" in differences:
+        differences["inputs"] = f"inputs (planned {run.n_inputs:,}, now {count:,}, or other names)"
+    if differences:
+        raise RunFolderError(
+            f"{run.out} holds a run that differs in {'; '.join(differences.values())}. Use the same command to "
+            "resume it, another output folder, or --overwrite to replace it."
+        )
+
+
+def _differences(planned: dict[str, Any], asked: dict[str, Any]) -> dict[str, str]:
+    flat_planned, flat_asked = _flat(planned), _flat(asked)
+    return {
+        key: f"{key.replace('_', '-')} (there {flat_planned.get(key)}, asked for {flat_asked.get(key)})"
+        for key in sorted(flat_planned.keys() | flat_asked.keys())
+        if flat_planned.get(key) != flat_asked.get(key)
+    }
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    return {**{k: v for k, v in identity.items() if k != "options"}, **identity["options"]}
+
+
+def _identity(wanted: Wanted, inputs: str, shard_size: int) -> dict[str, Any]:
+    return {
+        "version": version("ddfa-batch"),
+        "model": wanted.bundle.digest,
+        "inputs": inputs,
+        "shard_size": shard_size,
+        "options": wanted.options.as_dict(),
+    }
+
+
+def _digest(wanted: Wanted) -> tuple[str, int, list[str]]:
+    """Hash of all inputs in order, their number, and what to tell the user about the listing."""
+    sha, count, ignored, with_boxes = hashlib.sha256(), 0, Ignored(), 0
+    for item in list_inputs(wanted.source, wanted.out, ignored):
+        sha.update(item.path if item.path is not None else item.key.encode("utf-8", "surrogatepass"))
+        sha.update(b"\0")
+        count += 1
+        with_boxes += wanted.boxes is not None and item.key in wanted.boxes.by_key
+    notes = [sentence] if (sentence := ignored.sentence()) else []
+    if not count:
+        raise InputError(f"{wanted.source.path} holds no images." + (f" {notes[0]}" if notes else ""))
+    if wanted.boxes is not None:
+        if not with_boxes:
+            first = next(iter(wanted.boxes.by_key), None)
+            raise InputError(
+                f"No key of the boxes (such as {first!r}) is an input; keys are paths relative to {wanted.source.root}."
+            )
+        if without := count - with_boxes:
+            notes.append(f"{without:,} inputs have no boxes and will be rows without faces.")
+    return sha.hexdigest(), count, notes
+
+
+def _plan(wanted: Wanted) -> Run:
+    digest, count, notes = _digest(wanted)
+    shard_size = wanted.shard_size or default_shard_size(count)
+    out, manifest = wanted.out, wanted.bundle.manifest
+    morphable = load_morphable(wanted.bundle)
+    run = Run(
+        out=out,
+        kind="process",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        root=str(wanted.source.root),
+        source=str(wanted.source.path),
+        n_inputs=count,
+        shard_size=shard_size,
+        identity=_identity(wanted, digest, shard_size),
+        model={
+            "name": manifest.name,
+            "folder": str(wanted.bundle.folder),
+            "digest": wanted.bundle.digest,
+            "licence": manifest.licence,
+            "topology": manifest.topology,
+            "n_vertices": morphable.n_vertices,
+        },
+        notes=notes,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    store.write_topology(out / store.TOPOLOGY, morphable)
+    _write_plan(wanted, shard_size, count)
+    content = {"format": "ddfa-batch run", "format_version": RUN_FORMAT_VERSION, **asdict(run)}
+    del content["out"]
+    store.write_json(out / store.RUN, content)
+    return run
+
+
+def _write_plan(wanted: Wanted, shard_size: int, expected: int) -> None:
+    """Write plan.parquet, one row group per shard, without ever holding all of it."""
+    rows = enumerate(list_inputs(wanted.source, wanted.out, Ignored()))
+    written = 0
+    with store.whole_file(wanted.out / store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
+        while part := list(itertools.islice(rows, shard_size)):
+            columns = {
+                "image_id": [i for i, _ in part],
+                "key": [item.key for _, item in part],
+                "path": [item.path for _, item in part],
+                "boxes": [_flat_boxes(wanted.boxes, item.key) for _, item in part],
+            }
+            writer.write_table(pa.table(columns, schema=PLAN_SCHEMA), row_group_size=shard_size)
+            written += len(part)
+    if written != expected:
+        raise InputError(f"{wanted.source.path} changed while it was listed; run the same command again.")
+
+
+def _flat_boxes(boxes: GivenBoxes | None, key: str) -> list[float] | None:
+    if boxes is None:
+        return None
+    found = boxes.by_key.get(key)
+    return [] if found is None else found.ravel().tolist()
+
+
+def read_run(out: Path) -> Run:
+    """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged."""
+    path = out / store.RUN
+    if not path.exists():
+        raise RunFolderError(f"{out} holds no run: there is no {store.RUN}.")
+    content = store.read_json(path)
+    if content.pop("format", None) != "ddfa-batch run":
+        raise RunFolderError(f"{path} is not a ddfa-batch run.")
+    if (found := content.pop("format_version", None)) != RUN_FORMAT_VERSION:
+        raise RunFolderError(
+            f"{path} has format version {found!r}; this ddfa-batch reads version {RUN_FORMAT_VERSION}."
+        )
+    try:
+        return Run(out=out, **content)
+    except TypeError as fault:
+        raise RunFolderError(f"{path} is damaged ({fault}).") from None
+
+
+def read_shard(out: Path, shard: int) -> list[PlanRow]:
+    """The inputs of one shard."""
+    try:
+        with pq.ParquetFile(out / store.PLAN) as file:
+            rows = file.read_row_group(shard).to_pylist()
+    except (OSError, pa.ArrowException) as fault:
+        raise RunFolderError(f"{out / store.PLAN} cannot be read ({fault}).") from None
+    return [PlanRow(r["image_id"], Input(r["key"], r["path"]), r["boxes"]) for r in rows]
+
+
+def receipts(run: Run, shards: Iterable[int] | None = None) -> Iterator[store.Receipt]:
+    """The receipts there are, in shard order."""
+    for shard in range(run.n_shards) if shards is None else shards:
+        if (receipt := store.read_receipt(run.out, shard)) is not None:
+            yield receipt
+
+
+def total(run: Run) -> Totals:
+    """All receipts added up."""
+    totals = Totals()
+    for receipt in receipts(run):
+        totals = totals.plus(receipt)
+    return totals
+
+
+def remaining(run: Run) -> list[int]:
+    """The shards without a receipt."""
+    return [s for s in range(run.n_shards) if store.read_receipt(run.out, s) is None]
+
+
+def faults(run: Run) -> list[str]:
+    """What in the folder does not add up: files missing or of another size, rows that do not match receipts."""
+    found: list[str] = []
+    for receipt in receipts(run):
+        for name, size in receipt.files.items():
+            path = run.out / name
+            if not path.is_file():
+                found.append(f"{name} is missing")
+            elif path.stat().st_size != size:
+                found.append(f"{name} has {path.stat().st_size:,} bytes, its receipt says {size:,}")
+            elif path.suffix == ".parquet":
+                expected = receipt.n_images if name.startswith(store.IMAGES) else receipt.n_faces
+                if (rows := _rows(path)) != expected:
+                    found.append(f"{name} has {rows} rows, its receipt says {expected}")
+        planned = min(run.shard_size, run.n_inputs - receipt.shard * run.shard_size)
+        if receipt.n_images != planned:
+            found.append(f"shard {receipt.shard} has {receipt.n_images} rows for {planned} inputs")
+    return found
+
+
+def _rows(path: Path) -> int | None:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return None

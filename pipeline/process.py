@@ -1,0 +1,333 @@
+"""`process`: image bytes → pixels → boxes → rois → crops → parameters → landmarks and meshes → tables.
+
+A shard of images goes through three stages, each a task of the graph: `find_faces` holds pixels, one image at a
+time; `reconstruct` and `write` see small arrays only. A stage needs nothing but the run folder and a number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ddfa_batch.pipeline import graph, plan
+from ddfa_batch.pipeline.plan import PlanRow, Run, Totals, Wanted
+from ddfa_batch.schemas import tables
+from ddfa_batch.schemas.arrays import F32, F64, Floats
+from ddfa_batch.schemas.config import FACES_PER_IMAGE, GIVEN_BOXES, Execution, ProcessOptions
+from ddfa_batch.schemas.errors import DdfaError, ImageError
+from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
+from ddfa_batch.tasks import crop, images, pose, quality, store
+from ddfa_batch.tasks.detect import Detector, make_detector
+from ddfa_batch.tasks.inputs import resolve_path
+from ddfa_batch.tasks.models import LoadedModel, loaded_model
+from ddfa_batch.tasks.reconstruct import BLOCK, PointBasis, image_pose, points
+from ddfa_batch.tasks.regress import Regressor
+from ddfa_batch.tasks.visibility import Occlusion, visible
+
+#: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
+_GIVEN_ROI = (1.58, 0.14)
+#: Attempts that may die on an image before it is given up as crashed.
+_DEATHS = 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `find_faces` hands on: a record per image, and the regressed faces of all of them."""
+
+    records: list[ImageRecord]
+    faces: Faces
+
+
+@dataclass(frozen=True)
+class Worker:
+    """All one process needs for a run, loaded once: the model, its parts, and the run's options."""
+
+    run: Run
+    options: ProcessOptions
+    model: LoadedModel
+    detector: Detector | None
+    roi_scale: float
+    roi_shift: float
+    regressor: Regressor
+    landmarks: PointBasis
+    dense: PointBasis
+    occlusion: Occlusion
+    occluding: PointBasis
+
+    @property
+    def size(self) -> int:
+        """Side of the regressor's crops."""
+        return self.regressor.size
+
+
+def worker(out: str) -> Worker:
+    """This process's `Worker` for the run in `out`."""
+    return _worker(out, (Path(out) / store.RUN).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _worker(out: str, _: int) -> Worker:
+    run = plan.read_run(Path(out))
+    options, model = run.options, loaded_model(run.model["folder"], run.model["digest"])
+    detector, roi = None, _GIVEN_ROI
+    if options.detector != GIVEN_BOXES:
+        spec = model.bundle.manifest.detectors[options.detector]
+        detector = make_detector(spec, model.detector_session(spec), options.min_score, options.detect_size)
+        roi = (spec.roi_scale, spec.roi_shift)
+    occlusion = Occlusion.of(model.morphable)
+    return Worker(
+        run, options, model, detector, *roi,
+        regressor=Regressor(model.regressor, model.bundle.manifest),
+        landmarks=PointBasis.of(model.morphable, model.morphable.landmarks),
+        dense=PointBasis.of(model.morphable),
+        occlusion=occlusion,
+        occluding=PointBasis.of(model.morphable, occlusion.vertices),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- the stages
+
+
+def find_faces(out: str, shard: int) -> Found:
+    """Decode, detect, crop and regress every image of a shard. One image's failure is its own row."""
+    w = worker(out)
+    in_flight = store.InFlight(Path(out), shard)
+    records: list[ImageRecord] = []
+    parts: list[Faces] = []
+    for row in plan.read_shard(Path(out), shard):
+        in_flight.hold(row.image_id)
+        if in_flight.deaths(row.image_id) >= _DEATHS:
+            message = f"The worker died {_DEATHS} times while it held this image; it was left out."
+            record, faces = _error(row, ImageError("crashed", message)), None
+        else:
+            record, faces = _one_image(w, row)
+        records.append(record)
+        if faces is not None:
+            parts.append(faces)
+    in_flight.close()
+    return Found(records, Faces.concatenate(parts, w.model.bundle.manifest.layout.size))
+
+
+def _one_image(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
+    """The per-item boundary: whatever goes wrong with one image becomes its row."""
+    try:
+        return _faces_of(w, row)
+    except ImageError as fault:
+        return _error(row, fault), None
+    except Exception as fault:  # the one blanket except: an input is never lost
+        reason = f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
+        return _error(row, ImageError("failed", f"Unexpected error, please report it: {reason}")), None
+
+
+def _error(row: PlanRow, fault: ImageError) -> ImageRecord:
+    return ImageRecord(row.image_id, row.item.key, "error", fault.kind, fault.message)
+
+
+def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
+    if not row.item.key and row.item.path is None:
+        raise ImageError("missing", "The list names no path in this row.")
+    clock = [time.perf_counter()]
+    data = images.read_bytes(resolve_path(Path(w.run.root), row.item))
+    image = images.decode(data, w.options.max_pixels)
+    clock.append(time.perf_counter())
+    found = _given(row) if w.detector is None else w.detector(image)
+    found = found.best(w.options.max_faces or FACES_PER_IMAGE)
+    clock.append(time.perf_counter())
+    height, width = image.shape[:2]
+    record = ImageRecord(
+        row.image_id, row.item.key, "ok" if len(found.scores) else "no_face", width=width, height=height,
+        n_bytes=len(data), n_faces=len(found.scores), decode_ms=(clock[1] - clock[0]) * 1e3,
+        detect_ms=(clock[2] - clock[1]) * 1e3, regress_ms=0.0,
+    )  # fmt: skip
+    if not len(found.scores):
+        return record, None
+
+    rois = crop.roi_from_boxes(found.boxes, w.roi_scale, w.roi_shift)
+    params, crops = _regress(w, image, rois)
+    for _ in range(w.options.refine):
+        rois = crop.roi_from_landmarks(points(w.landmarks, params, rois, w.size))
+        params, crops = _regress(w, image, rois)
+    n = len(found.scores)
+    faces = Faces(
+        image_id=np.full(n, row.image_id, np.int64),
+        index=np.arange(n, dtype=np.int32),
+        box=found.boxes,
+        score=found.scores,
+        roi=rois,
+        params=params,
+        sharpness=np.array([quality.sharpness(c) for c in crops], np.float32),
+        roi_outside=crop.outside_share(rois, width, height),
+    )
+    return replace(record, regress_ms=(time.perf_counter() - clock[2]) * 1e3), faces
+
+
+def _given(row: PlanRow) -> Detections:
+    rows = np.array(row.boxes or [], np.float32).reshape(-1, 5)
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    return Detections(np.ascontiguousarray(rows[:, :4]), np.ascontiguousarray(rows[:, 4]))
+
+
+def _regress(w: Worker, image: images.U8, rois: F64) -> tuple[F32, images.U8]:
+    """One pass of the network: parameters (N, P) and the crops (N, size, size, 3) they came from."""
+    crops = np.stack([crop.crop(image, roi, w.size) for roi in rois])
+    params = w.regressor(crops)
+    if not np.isfinite(params).all():
+        raise ImageError("failed", "The regressor gave numbers that are not finite.")
+    return params, crops
+
+
+def reconstruct(out: str, found: Found) -> tuple[Found, Geometry]:
+    """Landmarks, pose, visibility and distances of all faces of a shard, from their parameters alone."""
+    w = worker(out)
+    return found, geometry(w, found.faces.params, found.faces.roi)
+
+
+def geometry(w: Worker, params: F32, rois: F64) -> Geometry:
+    """What parameters (N, P) in crops of rois (N, 4) mean in the image; equations (1) to (5)."""
+    manifest = w.model.bundle.manifest
+    in_image = image_pose(w.model.morphable.layout.pose(params), rois, w.size)
+    rotation, scale = pose.rotation_and_scale(in_image * np.array([1.0, -1.0, 1.0])[:, None])
+    landmarks = points(w.landmarks, params, rois, w.size)
+    seen = np.ones((len(params), tables.N_LANDMARKS), np.bool_)
+    for start in range(0, len(params), BLOCK):
+        block = slice(start, start + BLOCK)
+        around = points(w.occluding, params[block], rois[block], w.size)
+        seen[block] = visible(w.occlusion, around, landmarks[block], scale[block].astype(np.float32))
+    return Geometry(
+        rotation=rotation.astype(np.float32),
+        angles=pose.angles(rotation).astype(np.float32),
+        scale=scale.astype(np.float32),
+        translation=in_image[:, :, 3].astype(np.float32),
+        landmarks=landmarks,
+        visible=seen,
+        param_distance=quality.param_distance(
+            params, np.array(manifest.param_mean), np.array(manifest.param_std)
+        ),
+    )
+
+
+def write(out: str, shard: int, reconstructed: tuple[Found, Geometry], started: float) -> store.Receipt:
+    """Write a shard's tables and meshes, then its receipt, which is all that goes back to the client."""
+    w, folder = worker(out), Path(out)
+    found, meaning = reconstructed
+    stem = store.shard_name(shard)
+    vertices: str | None = None
+    if w.options.vertices != "none" and len(found.faces):
+        vertices = f"{store.VERTICES}/{stem}.h5"
+        store.write_vertices(
+            folder / vertices, _face_ids(found.faces), _dense(w, found.faces), w.dense.n_points,
+            w.model.morphable.topology,
+        )  # fmt: skip
+    files = {f"{store.FACES}/{stem}.parquet": faces_table(w, found, meaning, vertices),
+             f"{store.IMAGES}/{stem}.parquet": images_table(found.records)}  # fmt: skip
+    for name, table in files.items():
+        store.write_table(folder / name, table)
+    written = [*files, *([vertices] if vertices else [])]
+    receipt = store.Receipt(
+        shard=shard,
+        n_images=len(found.records),
+        n_faces=len(found.faces),
+        n_no_face=sum(record.status == "no_face" for record in found.records),
+        errors=dict(Counter(r.error_kind for r in found.records if r.error_kind is not None)),
+        files={name: (folder / name).stat().st_size for name in written},
+        seconds=round(time.time() - started, 3),
+    )
+    store.write_receipt(folder, receipt)
+    store.InFlight.forget(folder, shard)
+    return receipt
+
+
+def _face_ids(faces: Faces) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return faces.image_id * FACES_PER_IMAGE + faces.index
+
+
+def _dense(w: Worker, faces: Faces) -> Iterator[F32]:
+    for start in range(0, len(faces), BLOCK):
+        block = slice(start, start + BLOCK)
+        yield points(w.dense, faces.params[block], faces.roi[block], w.size)
+
+
+# ---------------------------------------------------------------------------------------------- the tables
+
+
+def images_table(records: list[ImageRecord]) -> pa.Table:
+    """The rows of `images/`."""
+    return pa.Table.from_pylist([asdict(record) for record in records], schema=tables.IMAGES)
+
+
+def faces_table(w: Worker, found: Found, g: Geometry, vertices: str | None) -> pa.Table:
+    """The rows of `faces/`."""
+    faces, n = found.faces, len(found.faces)
+    keys = {record.image_id: record.key for record in found.records}
+    columns: dict[str, pa.Array | Floats | list[str] | None] = {
+        "face_id": _face_ids(faces), "image_id": faces.image_id,
+        "key": [keys[i] for i in faces.image_id.tolist()],
+        "face_index": faces.index, "box": faces.box, "score": faces.score, "roi": faces.roi,
+        "params": faces.params, "rotation": g.rotation.reshape(n, 9),
+        "yaw": g.angles[:, 0], "pitch": g.angles[:, 1], "roll": g.angles[:, 2], "scale": g.scale,
+        "tx": g.translation[:, 0], "ty": g.translation[:, 1], "tz": g.translation[:, 2],
+        "landmarks68": g.landmarks.reshape(n, -1), "landmarks68_visible": g.visible,
+        "face_size": quality.face_size(g.landmarks) if n else np.zeros(0, np.float32),
+        "roi_outside": faces.roi_outside, "param_distance": g.param_distance, "sharpness": faces.sharpness,
+        "vertices_file": None if vertices is None else [vertices] * n,
+        "vertices_row": None if vertices is None else np.arange(n, dtype=np.int32),
+    }  # fmt: skip
+    model = w.run.model
+    schema = tables.faces_schema(w.model.bundle.manifest.layout.size, {
+        f"ddfa_batch.{key}": str(model[key]) for key in ("name", "digest", "licence", "topology")
+    })  # fmt: skip
+    arrays = [_column(columns[f.name], f.type, n) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _column(values: object, kind: pa.DataType, n: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(n, kind)
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        flat = pa.array(np.ascontiguousarray(values).ravel(), kind.value_type)
+        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    return pa.array(values, kind)
+
+
+# ------------------------------------------------------------------------------------------------- the run
+
+
+def process(
+    wanted: Wanted,
+    execution: Execution,
+    overwrite: bool = False,
+    progress: Callable[[Run, Totals], None] = lambda run, totals: None,
+) -> tuple[Run, Totals]:
+    """Do all of a run that is not done yet, and join what it wrote.
+
+    `progress` is called once before the first shard and after every shard. Raises `DdfaError` for what the
+    whole run cannot survive; whatever is wrong with one image is a row of its images table.
+    """
+    run = plan.prepare(wanted, overwrite)
+    totals = plan.total(run)
+    progress(run, totals)
+    todo = plan.remaining(run)
+    stages = (find_faces, reconstruct, write)
+    for receipt in graph.run_shards(str(run.out), todo, run.n_inputs, execution, stages):
+        totals = totals.plus(receipt)
+        progress(run, totals)
+    finish(run)
+    return run, totals
+
+
+def finish(run: Run) -> None:
+    """Check that every shard has its receipt, and join the vertex files of a small run in vertices.h5."""
+    if missing := plan.remaining(run):
+        raise DdfaError(f"{len(missing)} shards of {run.out} have no receipt; run the same command again.")
+    if (run.out / store.ALL_VERTICES).exists():
+        return
+    files = [f for r in plan.receipts(run) for f in r.files if f.startswith(store.VERTICES)]
+    if 0 < len(files) <= store.MAX_VIRTUAL_SOURCES:
+        store.write_virtual(run.out, files)

@@ -1,0 +1,1 @@
+"""Know: shapes, names, units, versions and errors. Imports nothing of the project but itself."""

@@ -1,0 +1,136 @@
+"""What `model.json` of a model bundle says, and the check of it at the door."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from ddfa_batch.schemas.errors import BundleError
+from ddfa_batch.schemas.parameters import ParameterLayout
+
+FORMAT = "ddfa-batch model bundle"
+FORMAT_VERSION = 1
+#: File names every bundle has.
+MANIFEST, REGRESSOR, MORPHABLE = "model.json", "regressor.onnx", "morphable.npz"
+#: Detector families the project can run.
+DETECTOR_KINDS = ("faceboxes", "yunet")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """One detector of a bundle, and how its boxes become the regressor's roi.
+
+    `roi_scale` and `roi_shift` are multiples of the box's mean side: upstream's 1.58 and 0.14
+    (3DDFA_V2, `parse_roi_box_from_bbox`). `fit` (height, width): larger images are detected on a copy
+    scaled down to fit; upstream's FaceBoxes uses 720×1080.
+    """
+
+    kind: str
+    file: str
+    min_score: float
+    fit: tuple[int, int]
+    roi_scale: float = 1.58
+    roi_shift: float = 0.14
+
+
+@dataclass(frozen=True)
+class BundleManifest:
+    """`model.json`: who made the model, how its numbers are meant, and the sha256 of every file.
+
+    `param_mean` and `param_std` (paper, section 2.1: p = (p − μ)/σ) undo the whitening of the network's
+    output; the network's input is `input_size`² BGR, (x − `input_mean`) / `input_std`.
+    """
+
+    name: str
+    version: str
+    licence: str
+    provenance: str
+    n_shape: int
+    n_expression: int
+    input_size: int
+    input_mean: float
+    input_std: float
+    param_mean: tuple[float, ...]
+    param_std: tuple[float, ...]
+    topology: str
+    default_detector: str | None
+    detectors: dict[str, DetectorSpec] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> ParameterLayout:
+        """The layout of the parameter vector the regressor gives."""
+        return ParameterLayout(self.n_shape, self.n_expression)
+
+    def to_json(self) -> str:
+        """Return the text of `model.json`."""
+        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}, indent=2) + "\n"
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be a folder of the models folder; raise `BundleError` otherwise."""
+    if not _NAME.fullmatch(name):
+        raise BundleError(f"'{name}' cannot be a model's name: use letters, digits, '.', '_' and '-'.")
+    return name
+
+
+def parse_manifest(text: str, source: str) -> BundleManifest:
+    """Read the text of `model.json`; `source` names the file in errors. Unknown keys are errors."""
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise BundleError(f"{source} is not valid JSON ({fault}); import the model again.") from None
+    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+        raise BundleError(f"{source} is not the model.json of a ddfa-batch model bundle.")
+    version = raw.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{source} has format version {version!r}, this ddfa-batch reads version {FORMAT_VERSION}; "
+            "import the model again with this version."
+        )
+    try:
+        manifest = _build(raw)
+    except (TypeError, ValueError, AttributeError, KeyError) as fault:
+        raise BundleError(f"{source} does not describe a model: {fault}.") from None
+    _check(manifest, source)
+    return manifest
+
+
+def _build(raw: dict[str, Any]) -> BundleManifest:
+    detectors = {
+        str(name): DetectorSpec(**{**spec, "fit": tuple(int(side) for side in spec["fit"])})
+        for name, spec in raw.pop("detectors").items()
+    }
+    mean = tuple(float(x) for x in raw.pop("param_mean"))
+    std = tuple(float(x) for x in raw.pop("param_std"))
+    return BundleManifest(**raw, detectors=detectors, param_mean=mean, param_std=std)
+
+
+def _check(manifest: BundleManifest, source: str) -> None:
+    check_name(manifest.name)
+    size = manifest.layout.size
+    for key, values in (("param_mean", manifest.param_mean), ("param_std", manifest.param_std)):
+        if len(values) != size:
+            raise BundleError(f"{source}: {key} has {len(values)} numbers, the layout has {size}.")
+    if not 8 <= manifest.input_size <= 1024:
+        raise BundleError(f"{source}: input_size must lie in 8..1024, but is {manifest.input_size}.")
+    for file, digest in manifest.files.items():
+        path = PurePosixPath(file)
+        if path.is_absolute() or ".." in path.parts or "\\" in file or not _SHA256.fullmatch(str(digest)):
+            raise BundleError(f"{source}: '{file}' is not a file inside the bundle with its sha256.")
+    for name, spec in manifest.detectors.items():
+        if spec.kind not in DETECTOR_KINDS:
+            raise BundleError(f"{source}: detector '{name}' is of unknown kind '{spec.kind}'.")
+        if len(spec.fit) != 2 or min(spec.fit) < 32:
+            raise BundleError(f"{source}: detector '{name}' needs fit = [height, width], each at least 32.")
+    needed = {REGRESSOR, MORPHABLE, *(spec.file for spec in manifest.detectors.values())}
+    if missing := sorted(needed - manifest.files.keys()):
+        raise BundleError(f"{source} gives no sha256 for {', '.join(missing)}.")
+    if manifest.default_detector is not None and manifest.default_detector not in manifest.detectors:
+        raise BundleError(f"{source}: default detector '{manifest.default_detector}' is not in the bundle.")

@@ -1,0 +1,58 @@
+"""Every exception the project raises on purpose, under one base class."""
+
+from __future__ import annotations
+
+
+class DdfaError(Exception):
+    """A fault a user can act on: one sentence that names the file and what to do."""
+
+
+class BundleError(DdfaError):
+    """A model bundle, or a file one is made from, is missing, truncated, altered or not understood."""
+
+
+class UnsafeFileError(BundleError):
+    """A pickle or checkpoint asks for something other than plain arrays, and was not executed."""
+
+
+class InputError(DdfaError):
+    """The list of inputs as a whole cannot be used: no such folder, no images, no path column."""
+
+
+class RunFolderError(DdfaError):
+    """The output folder does not fit what was asked: another run, other options, a damaged file."""
+
+
+class ClusterError(DdfaError):
+    """The Dask cluster cannot be reached, or gave up on work it was handed."""
+
+
+class ShapeError(DdfaError, ValueError):
+    """An array does not have the shape its user relies on."""
+
+
+class ImageError(DdfaError):
+    """One image cannot be used. It becomes a row of the images table, never the end of a run."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        """Pickle with both arguments, which `Exception` alone would not."""
+        return ImageError, (self.kind, self.message)
+
+
+#: Every `error_kind` an images table may hold, with what it means.
+ERROR_KINDS: dict[str, str] = {
+    "missing": "the file does not exist",
+    "unreadable": "the file exists but cannot be read (permission, a folder, an I/O error)",
+    "empty": "the file has no bytes",
+    "not_an_image": "the bytes are not those of a supported image format",
+    "truncated": "the file ends before the picture does",
+    "too_large": "the picture has more pixels, or the file more bytes, than the limits allow",
+    "undecodable": "the format is known but the decoder gave up",
+    "crashed": "the worker process died twice while it held this image",
+    "failed": "an unexpected error while this image was processed; the message names it",
+}

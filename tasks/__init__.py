@@ -1,0 +1,1 @@
+"""Do: one step each. Steps never import each other, except the effect modules they name."""

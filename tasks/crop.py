@@ -1,0 +1,76 @@
+"""Boxes to square rois, rois to crops: the geometry between the detector and the regressor."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ddfa_batch.schemas.arrays import F32, F64, U8, Floats, check_shape
+
+
+def roi_from_boxes(boxes: Floats, scale: float, shift: float) -> F64:
+    """Square rois (N, 4) around boxes (N, ≥4), in pixels.
+
+    s = mean of width and height; the centre moves down by `shift`·s, the side is int(`scale`·s): upstream's
+    `parse_roi_box_from_bbox`, whose 1.58 and 0.14 fit the boxes of FaceBoxes.
+    """
+    b = np.asarray(boxes, np.float64)
+    check_shape("boxes", b, None, None)
+    size = ((b[:, 2] - b[:, 0]) + (b[:, 3] - b[:, 1])) / 2
+    centre_x = (b[:, 0] + b[:, 2]) / 2
+    centre_y = (b[:, 1] + b[:, 3]) / 2 + shift * size
+    half = np.maximum(np.trunc(scale * size), 1) / 2
+    return np.stack([centre_x - half, centre_y - half, centre_x + half, centre_y + half], axis=1)
+
+
+def roi_from_landmarks(landmarks: Floats) -> F64:
+    """Square rois (N, 4) around landmarks (N, L, ≥2), in pixels.
+
+    Centred on the landmarks' box; the side is the diagonal of the box's bounding square: upstream's
+    `parse_roi_box_from_landmark`. This is what a refinement pass crops.
+    """
+    points = np.asarray(landmarks[..., :2], np.float64)
+    low, high = points.min(axis=1), points.max(axis=1)
+    centre = (low + high) / 2
+    half = np.maximum((high - low).max(axis=1) * np.sqrt(2), 1.0)[:, None] / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def crop(image: U8, roi: F64, size: int) -> U8:
+    """Cut one square roi (4,) out of image (H, W, 3) and scale it to (size, size, 3), bilinear.
+
+    The roi is rounded to whole pixels and what lies outside the image is black, as upstream's `crop_img`;
+    only the part inside the image is ever copied, so a huge roi costs no memory.
+    """
+    h, w = image.shape[:2]
+    x0, y0, x1, y1 = (round(float(v)) for v in roi)
+    if 0 <= x0 and 0 <= y0 and x1 <= w and y1 <= h and x1 > x0 and y1 > y0:
+        return np.asarray(cv2.resize(image[y0:y1, x0:x1], (size, size), interpolation=cv2.INTER_LINEAR))
+    return _crop_over_the_edge(image, x0, y0, x1, y1, size)
+
+
+#: A roi with a longer side is scaled by one affine warp instead of being padded first (48 MB of black).
+_MAX_PADDED_SIDE = 4096
+
+
+def _crop_over_the_edge(image: U8, x0: int, y0: int, x1: int, y1: int, size: int) -> U8:
+    h, w = image.shape[:2]
+    width, height = max(x1 - x0, 1), max(y1 - y0, 1)
+    if max(width, height) > _MAX_PADDED_SIDE:
+        sx, sy = size / width, size / height
+        affine = np.array([[sx, 0, (0.5 - x0) * sx - 0.5], [0, sy, (0.5 - y0) * sy - 0.5]])
+        return np.asarray(cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_LINEAR))
+    padded = np.zeros((height, width, 3), np.uint8)
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, w), min(y1, h)
+    if right > left and bottom > top:
+        padded[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
+    return np.asarray(cv2.resize(padded, (size, size), interpolation=cv2.INTER_LINEAR))
+
+
+def outside_share(rois: F64, width: int, height: int) -> F32:
+    """Share (N,) of each roi's area that lies beyond an image of width × height pixels."""
+    x0, y0, x1, y1 = rois.T
+    inside_x = np.clip(np.minimum(x1, width) - np.maximum(x0, 0), 0, None)
+    inside_y = np.clip(np.minimum(y1, height) - np.maximum(y0, 0), 0, None)
+    area = np.maximum((x1 - x0) * (y1 - y0), 1e-12)
+    return np.clip(1 - inside_x * inside_y / area, 0, 1).astype(np.float32)

@@ -1,0 +1,54 @@
+"""What T = f·[R | t] says of the head: a proper rotation, named angles, scale and translation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddfa_batch.schemas.arrays import F64, Floats, check_shape
+
+
+def rotation_and_scale(pose: Floats) -> tuple[F64, F64]:
+    """R (N, 3, 3), proper, and f (N,) of T (N, 3, 4) under scaled orthographic projection (eq. 2).
+
+    Only the two rows that reach the image count: R's first two rows are the orthonormal pair nearest to
+    them (polar decomposition), the third is their cross product; f is the mean of the singular values.
+    A degenerate T (zero, or parallel rows) gives some proper rotation and the f it has.
+    """
+    check_shape("pose", pose, None, 3, 4)
+    rows = np.asarray(pose[:, :2, :3], np.float64)
+    u, s, vt = np.linalg.svd(rows, full_matrices=False)
+    top = u @ vt
+    third = np.cross(top[:, 0], top[:, 1])
+    return np.concatenate([top, third[:, None]], axis=1), s.mean(axis=1)
+
+
+def angles(rotation: Floats) -> F64:
+    """Yaw, pitch, roll (N, 3) in degrees of R (N, 3, 3) = R_z(roll) · R_y(−yaw) · R_x(pitch).
+
+    Yaw is positive when the nose points to the image's left, as in 300W-LP and AFLW2000-3D and in
+    upstream's `matrix2angle`; pitch when the nose points down; roll when the head is tilted
+    counter-clockwise as seen in the image. At ±90° yaw, where only pitch ∓ roll is defined, roll is 0.
+    """
+    check_shape("rotation", rotation, None, 3, 3)
+    R = np.asarray(rotation, np.float64)
+    yaw = np.arcsin(np.clip(R[:, 2, 0], -1, 1))
+    pitch = np.arctan2(R[:, 2, 1], R[:, 2, 2])
+    roll = np.arctan2(R[:, 1, 0], R[:, 0, 0])
+    locked = np.hypot(R[:, 0, 0], R[:, 1, 0]) < 1e-6
+    pitch = np.where(locked, np.arctan2(-R[:, 1, 2], R[:, 1, 1]), pitch)
+    roll = np.where(locked, 0.0, roll)
+    return np.degrees(np.stack([yaw, pitch, roll], axis=1))
+
+
+def rotation_matrix(yaw: Floats, pitch: Floats, roll: Floats) -> F64:
+    """R (N, 3, 3) of angles (N,) in degrees: the inverse of `angles`."""
+    y, x, z = (np.radians(np.asarray(a, np.float64)) for a in (yaw, pitch, roll))
+    one, nil = np.ones_like(x), np.zeros_like(x)
+
+    def stack(rows: list[list[F64]]) -> F64:
+        return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+    about_x = stack([[one, nil, nil], [nil, np.cos(x), -np.sin(x)], [nil, np.sin(x), np.cos(x)]])
+    about_y = stack([[np.cos(y), nil, -np.sin(y)], [nil, one, nil], [np.sin(y), nil, np.cos(y)]])
+    about_z = stack([[np.cos(z), -np.sin(z), nil], [np.sin(z), np.cos(z), nil], [nil, nil, one]])
+    return np.asarray(about_z @ about_y @ about_x)

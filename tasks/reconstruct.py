@@ -1,0 +1,84 @@
+"""Parameters to points: the morphable model of eq. (1) and the projection of eqs. (3) and (5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddfa_batch.schemas.arrays import F32, F64, I32, Floats, check_shape
+from ddfa_batch.schemas.morphable import MorphableModel
+from ddfa_batch.schemas.parameters import ParameterLayout
+
+#: Faces of one matrix product. Always the same, padded with zeros, so that a face's vertices have the same
+#: bits whatever stands beside it; 16 to 64 are equally fast here (benchmarks/kernels.py).
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class PointBasis:
+    """Some vertices of a morphable model, laid out for one matrix product: [1, α] @ matrix = S.
+
+    matrix (1 + K, 3·n): the mean, then the basis rows, each as all x, all y, all z.
+    """
+
+    matrix: F32
+    layout: ParameterLayout
+
+    @property
+    def n_points(self) -> int:
+        """n, the number of vertices."""
+        return int(self.matrix.shape[1]) // 3
+
+    @staticmethod
+    def of(model: MorphableModel, vertices: I32 | None = None) -> PointBasis:
+        """The basis of `vertices` (indices), or of the whole model."""
+        mean, basis = model.mean, model.basis
+        if vertices is not None:
+            mean, basis = mean[vertices], basis[:, vertices]
+        rows = np.concatenate([mean[None], basis]).transpose(0, 2, 1)
+        return PointBasis(np.ascontiguousarray(rows.reshape(rows.shape[0], -1), np.float32), model.layout)
+
+
+def image_pose(pose: Floats, rois: Floats, size: int) -> F64:
+    """Carry T (N, 3, 4) from the crop's frame (size × size, y up) to image pixels (y down): (N, 3, 4).
+
+    As upstream's `similar_transform`: x − 1, y → size − y, z − 1, then scale by roi side / size and shift by
+    the roi's corner; z is scaled by the mean of both. Upstream then subtracts each face's least z, which
+    makes depths incomparable between faces: here z is left as it is.
+    """
+    check_shape("pose", pose, None, 3, 4)
+    check_shape("rois", rois, pose.shape[0], 4)
+    T = np.array(pose, np.float64)
+    roi = np.asarray(rois, np.float64)
+    T[:, 1] *= -1
+    T[:, :, 3] += np.array([-1.0, size, -1.0])
+    sides = (roi[:, 2:] - roi[:, :2]) / size
+    T[:, 0] *= sides[:, :1]
+    T[:, 1] *= sides[:, 1:]
+    T[:, 2] *= sides.mean(axis=1, keepdims=True)
+    T[:, :2, 3] += roi[:, :2]
+    return T
+
+
+def points(basis: PointBasis, params: Floats, rois: Floats, size: int) -> F32:
+    """Vertices of `basis` in image pixels, (N, n, 3), for params (N, P) of crops of rois (N, 4)."""
+    out = np.empty((params.shape[0], basis.n_points, 3), np.float32)
+    for start in range(0, params.shape[0], BLOCK):
+        stop = start + BLOCK
+        block = points_block(basis, params[start:stop], rois[start:stop], size)
+        np.copyto(out[start:stop], block.transpose(0, 2, 1))
+    return out
+
+
+def points_block(basis: PointBasis, params: Floats, rois: Floats, size: int) -> F32:
+    """As `points` for at most `BLOCK` faces, coordinates first: (N, 3, n)."""
+    n = params.shape[0]
+    T = image_pose(basis.layout.pose(params), rois, size).astype(np.float32)
+    weights = np.zeros((BLOCK, basis.matrix.shape[0]), np.float32)
+    weights[:n, 0] = 1
+    weights[:n, 1:] = basis.layout.coefficients(params)
+    shapes = (weights @ basis.matrix)[:n].reshape(n, 3, -1)
+    moved = np.matmul(T[:, :, :3], shapes)
+    moved += T[:, :, 3:]
+    return np.asarray(moved)

@@ -1,0 +1,76 @@
+"""Which landmarks the head itself hides, without rendering it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddfa_batch.schemas.arrays import F32, I32, Bools, check_shape
+from ddfa_batch.schemas.morphable import MorphableModel
+
+#: Cells along the longest side of the mean face, in each of which one occluding vertex is kept: fine
+#: enough for a nose, coarse enough for one or two thousand of them.
+_CELLS = 40
+#: An occluder hides a landmark if it lies within this many cells of it across the picture …
+_REACH = 0.8
+#: … and at least this many cells nearer to the viewer. Both were set against a z-buffer of a rendered
+#: head (tests/test_visibility.py), not against labels.
+_DEPTH = 3.0
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """The few vertices that decide: indices into the model's vertices.
+
+    corners (68, k, 3): the triangles around each landmark, degenerate ones filling up; occluders (m,):
+    an even sample of the surface; cell: its spacing in model units.
+    """
+
+    corners: I32
+    occluders: I32
+    cell: float
+
+    @property
+    def vertices(self) -> I32:
+        """All vertices `visible` needs, in its order: the corners, then the occluders."""
+        return np.concatenate([self.corners.ravel(), self.occluders])
+
+    @staticmethod
+    def of(model: MorphableModel) -> Occlusion:
+        """Choose the vertices for a model; once per process."""
+        around = [np.flatnonzero((model.triangles == vertex).any(axis=1)) for vertex in model.landmarks]
+        k = max(1, *(len(found) for found in around))
+        corners = np.repeat(model.landmarks[:, None, None], 3, axis=2).repeat(k, axis=1)
+        for row, found in enumerate(around):
+            corners[row, : len(found)] = model.triangles[found]
+        cell = float(np.ptp(model.mean, axis=0).max()) / _CELLS
+        cells = np.floor(model.mean / cell).astype(np.int64)
+        _, first = np.unique(cells, axis=0, return_index=True)
+        used = np.intersect1d(first, model.triangles)
+        return Occlusion(corners.astype(np.int32), used.astype(np.int32), cell)
+
+
+def visible(occlusion: Occlusion, points: F32, landmarks: F32, scale: F32) -> Bools:
+    """Whether each landmark can be seen, (N, 68), under orthographic projection along z.
+
+    points (N, len(occlusion.vertices), 3) and landmarks (N, 68, 3) in image pixels, y down, z to the
+    viewer; scale (N,) pixels per model unit. A landmark is hidden if its surface faces away from the viewer
+    or another part of the head lies before it.
+    """
+    n_corners = occlusion.corners.size
+    check_shape("points", points, None, len(occlusion.vertices), 3)
+    ring = points[:, :n_corners].reshape(-1, *occlusion.corners.shape, 3)
+    ab, ac = ring[..., 1, :] - ring[..., 0, :], ring[..., 2, :] - ring[..., 0, :]
+    # y points down in the image, so a counter-clockwise triangle has a negative cross product
+    towards_viewer = -(ab[..., 0] * ac[..., 1] - ab[..., 1] * ac[..., 0]).sum(axis=-1)
+    seen = towards_viewer > 0
+    for face in range(points.shape[0]):
+        facing = np.flatnonzero(seen[face])
+        cell = occlusion.cell * float(scale[face])
+        before = points[face, n_corners:].T[:, None]
+        x, y, z = landmarks[face, facing].T[:, :, None]
+        near = (before[0] - x) ** 2 + (before[1] - y) ** 2 < (_REACH * cell) ** 2
+        near &= before[2] > z + _DEPTH * cell
+        seen[face, facing] = ~near.any(axis=1)
+    return np.asarray(seen)
