@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def _windowed(client: Any, out: str, shards: list[int], stages: Stages) -> Itera
         attempts[future] = (shard, attempt)
         done.add(future)
 
-    for shard, _ in zip(waiting, range(_WINDOW_PER_THREAD * threads + 1), strict=False):
+    for shard in itertools.islice(waiting, _WINDOW_PER_THREAD * threads + 1):
         submit(shard, 0)
     while attempts:
         future = next(done)
