@@ -8,20 +8,27 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import dask
+import dask.base
+import dask.config
 import pyarrow as pa
+from dask.delayed import delayed
 from threadpoolctl import threadpool_limits
 
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError, DdfaError
 from ddfa_batch.tasks.store import Receipt
+
+_log = logging.getLogger(__name__)
 
 #: (find_faces, reconstruct, write) of `pipeline.process`.
 Stages = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Receipt]]
@@ -39,9 +46,7 @@ _MALLOC_BYTES = str(256 << 20)
 _MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
-def run_shards(
-    out: str, shards: list[int], n_inputs: int, execution: Execution, stages: Stages
-) -> Iterator[Receipt]:
+def run_shards(out: str, shards: list[int], n_inputs: int, execution: Execution, stages: Stages) -> Iterator[Receipt]:
     """Do the given shards of the run in `out`; yield their receipts as they come."""
     if not shards:
         return
@@ -49,6 +54,7 @@ def run_shards(
         yield from _here(out, shards, stages)
         return
     with _client(execution) as client:
+        _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
         _prepare_workers(client, out)
         yield from _windowed(client, out, shards, stages)
 
@@ -59,10 +65,10 @@ def _in_process(execution: Execution, n_inputs: int) -> bool:
     return execution.scheduler == "in-process"
 
 
-def shard_graph(out: str, shard: int, attempt: int, stages: Stages) -> Any:
+def shard_graph(out: str, shard: int, stages: Stages) -> Any:
     """The three named tasks of a shard. The names before the digits are what Dask's dashboard shows."""
-    find_faces, reconstruct, write = (dask.delayed(stage, pure=False) for stage in stages)
-    token = f"{abs(hash(out)) % 10**8:08d}-{shard:06d}-{attempt}"
+    find_faces, reconstruct, write = (delayed(stage, pure=False) for stage in stages)
+    token = f"{shard:06d}-{uuid.uuid4().hex}"
     found = find_faces(out, shard, dask_key_name=f"find-faces-{token}")
     meant = reconstruct(out, found, dask_key_name=f"reconstruct-{token}")
     return write(out, shard, meant, time.time(), dask_key_name=f"write-{token}")
@@ -71,7 +77,7 @@ def shard_graph(out: str, shard: int, attempt: int, stages: Stages) -> Any:
 def _here(out: str, shards: list[int], stages: Stages) -> Iterator[Receipt]:
     with single_threaded():
         for shard in shards:
-            (receipt,) = dask.compute(shard_graph(out, shard, 0, stages), scheduler="synchronous")
+            (receipt,) = dask.base.compute(shard_graph(out, shard, stages), scheduler="synchronous")
             yield receipt
 
 
@@ -98,7 +104,7 @@ def _windowed(client: Any, out: str, shards: list[int], stages: Stages) -> Itera
     done = as_completed([], with_results=False)
 
     def submit(shard: int, attempt: int) -> None:
-        future = client.compute(shard_graph(out, shard, attempt, stages), optimize_graph=False, retries=1)
+        future = client.compute(shard_graph(out, shard, stages), optimize_graph=False, retries=1)
         attempts[future] = (shard, attempt)
         done.add(future)
 
@@ -156,8 +162,7 @@ def _client(execution: Execution) -> Iterator[Any]:
         client = Client(**where, timeout=30)
     except (OSError, ValueError, TimeoutError) as fault:
         raise ClusterError(
-            f"The scheduler at {execution.scheduler} does not answer ({fault}); is it running, and reachable "
-            "from here?"
+            f"The scheduler at {execution.scheduler} does not answer ({fault}); is it running, and reachable from here?"
         ) from None
     with client:
         if not client.nthreads():
@@ -179,7 +184,7 @@ def _prepare_workers(client: Any, out: str) -> None:
     """One thread per library on every worker, now and for late joiners; and can they see the run?"""
     from distributed import WorkerPlugin
 
-    class OneThreadEach(WorkerPlugin):  # type: ignore[misc]
+    class OneThreadEach(WorkerPlugin):
         name = "ddfa-batch-one-thread-each"
 
         def setup(self, worker: Any) -> None:

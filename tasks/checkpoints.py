@@ -46,9 +46,8 @@ class _Dtype:
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
-        order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
-        if order in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(order)
+        if isinstance(state, tuple) and len(state) > 1 and state[1] == ">":
+            self.dtype = self.dtype.newbyteorder(">")
 
 
 class _Array:

@@ -21,7 +21,7 @@ from ddfa_batch.schemas.errors import ImageError
 
 #: File endings taken from a folder. What a list or manifest names is read whatever it ends in.
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .tif .tiff .avif .gif".split()
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".gif"]
 )  # fmt: skip
 #: Formats whose header may be looked at; everything else is refused before any parser sees more of it.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "GIF")
@@ -36,9 +36,7 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode):  # a pipe would block for ever, a device never end
             raise ImageError("unreadable", "Not a regular file.")
         if found.st_size > MAX_FILE_BYTES:
-            raise ImageError(
-                "too_large", f"The file has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read."
-            )
+            raise ImageError("too_large", f"The file has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ImageError("missing", "There is no such file.") from None
@@ -60,7 +58,8 @@ def decode(data: bytes, max_pixels: int) -> U8:
     kind, width, height = _header(data)
     if width * height > max_pixels:
         raise ImageError(
-            "too_large", f"The picture has {width} × {height} pixels; the limit is {max_pixels:,} (--max-pixels)."
+            "too_large",
+            f"The picture has {width} × {height} pixels; the limit is {max_pixels:,} (--max-pixels).",
         )
     complaints: list[str] = []
     with _decoder_stderr(complaints):

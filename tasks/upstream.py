@@ -42,9 +42,7 @@ def available_weights(checkout: Path) -> list[str]:
         raise BundleError(f"{checkout} is not a folder; give the path of a checkout of 3DDFA_V2.")
     found = [name for name, file in _WEIGHTS.items() if (checkout / file).is_file()]
     if not found:
-        raise BundleError(
-            f"{checkout} holds neither {' nor '.join(_WEIGHTS.values())}; is it a checkout of 3DDFA_V2?"
-        )
+        raise BundleError(f"{checkout} holds neither {' nor '.join(_WEIGHTS.values())}; is it a checkout of 3DDFA_V2?")
     return found
 
 
