@@ -66,7 +66,12 @@ def cli(context: click.Context, models_dir: Path | None) -> None:
     Then:          ddfa-batch process ./images out/
     And look:      ddfa-batch status out/
     """
-    context.obj = models_dir or Path(platformdirs.user_data_dir("ddfa-batch", appauthor=False)) / "models"
+    context.obj = models_dir or default_models_folder()
+
+
+def default_models_folder() -> Path:
+    """Where models are imported to, unless --models-dir or DDFA_BATCH_MODELS says otherwise."""
+    return Path(platformdirs.user_data_dir("ddfa-batch", appauthor=False)) / "models"
 
 
 # ----------------------------------------------------------------------------------------------- models
@@ -290,8 +295,7 @@ def process(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
         raise click.UsageError("--scheduler in-process has one worker; leave out --workers.")
     wanted = _wanted(folder, source, out, options)
     say = (lambda _: None) if options["quiet"] else click.echo
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("ddfa_batch").setLevel(logging.INFO if options["verbose"] else logging.WARNING)
+    _log_to_stderr(verbose=options["verbose"])
     if options["dry_run"]:
         count, shard_size, notes = plan.inspect(wanted)
         say(_announcement(wanted, count, shard_size))
@@ -332,6 +336,13 @@ def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> W
     )  # fmt: skip
     where = resolve_source(source, options["path_column"])
     return Wanted(where, out, resolved, bundle, boxes, options["shard_size"])
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    """Show the project's own log lines, and nobody else's: Dask would fill the screen."""
+    log = logging.getLogger("ddfa_batch")
+    log.setLevel(logging.INFO if verbose else logging.WARNING)
+    log.handlers = [logging.StreamHandler()]
 
 
 def _model(folder: Path, name: str | None) -> Bundle:

@@ -40,6 +40,8 @@ IN_PROCESS_BELOW = 200
 _WINDOW_PER_THREAD = 2
 #: Times a shard is handed out again after Dask gave up on it because its workers kept dying.
 _RESUBMISSIONS = 3
+#: How long a scheduler may take to answer.
+_CONNECT_SECONDS = 30
 #: Dask's nanny lets malloc give memory back above 64 KiB, which doubles the time to decode a JPEG: every
 #: picture's buffer is mapped and cleared anew. 256 MiB keeps them.
 _MALLOC_BYTES = str(256 << 20)
@@ -159,7 +161,7 @@ def _client(execution: Execution) -> Iterator[Any]:
         )
     where = {"scheduler_file": execution.scheduler} if is_file else {"address": execution.scheduler}
     try:
-        client = Client(**where, timeout=30)
+        client = Client(**where, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as fault:
         raise ClusterError(
             f"The scheduler at {execution.scheduler} does not answer ({fault}); is it running, and reachable from here?"

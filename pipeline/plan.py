@@ -113,11 +113,12 @@ def prepare(wanted: Wanted, overwrite: bool) -> Run:
     out = wanted.out
     if overwrite:
         remove_run(out)
-    if (out / store.RUN).exists():
+    elif (out / store.RUN).exists():
         run = read_run(out)
         refuse_if_different(run, wanted)
         return run
-    _refuse_strangers(out)
+    else:
+        _refuse_strangers(out)
     return _plan(wanted)
 
 

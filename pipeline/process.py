@@ -272,7 +272,7 @@ def faces_table(w: Worker, found: Found, g: Geometry, vertices: str | None) -> p
         "params": faces.params, "rotation": g.rotation.reshape(n, 9),
         "yaw": g.angles[:, 0], "pitch": g.angles[:, 1], "roll": g.angles[:, 2], "scale": g.scale,
         "tx": g.translation[:, 0], "ty": g.translation[:, 1], "tz": g.translation[:, 2],
-        "landmarks68": g.landmarks.reshape(n, -1), "landmarks68_visible": g.visible,
+        "landmarks68": g.landmarks.reshape(n, 3 * N_LANDMARKS), "landmarks68_visible": g.visible,
         "face_size": quality.face_size(g.landmarks) if n else np.zeros(0, np.float32),
         "roi_outside": faces.roi_outside, "param_distance": g.param_distance, "sharpness": faces.sharpness,
         "vertices_file": None if vertices is None else [vertices] * n,

@@ -54,6 +54,7 @@ def import_3ddfa_v2(checkout: Path, weights: str, target: Path) -> Bundle:
     regressor = _network(checkout / _WEIGHTS[weights], lambda w: networks.mobilenet(w, _SIZE))
     detector = _network(checkout / _DETECTOR, networks.faceboxes)
     mean, std = _mean_and_std(checkout / _MEAN_STD)
+    morphable = _morphable(checkout)
     sources = [_WEIGHTS[weights], _DETECTOR, _BFM, _MEAN_STD]
     manifest = BundleManifest(
         name=target.name,
@@ -72,7 +73,7 @@ def import_3ddfa_v2(checkout: Path, weights: str, target: Path) -> Bundle:
         detectors={"faceboxes": DetectorSpec("faceboxes", "detectors/faceboxes.onnx", _MIN_SCORE, _FIT)},
     )
     files = {REGRESSOR: regressor, "detectors/faceboxes.onnx": detector}
-    return write_bundle(target, manifest, files, _morphable(checkout))
+    return write_bundle(target, manifest, files, morphable)
 
 
 def _network(path: Path, build: Any) -> bytes:

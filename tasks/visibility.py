@@ -11,12 +11,12 @@ from ddfa_batch.schemas.morphable import MorphableModel
 
 #: Cells along the longest side of the mean face, in each of which one occluding vertex is kept: fine
 #: enough for a nose, coarse enough for one or two thousand of them.
-_CELLS = 40
+_CELLS = 30
 #: An occluder hides a landmark if it lies within this many cells of it across the picture …
-_REACH = 0.8
+_REACH = 0.75
 #: … and at least this many cells nearer to the viewer. Both were set against a z-buffer of a rendered
 #: head (tests/test_visibility.py), not against labels.
-_DEPTH = 3.0
+_DEPTH = 2.0
 
 
 @dataclass(frozen=True)
