@@ -93,8 +93,8 @@ def test_refined_once_it_is_as_accurate_as_the_official_weights_can_be(
 ) -> None:
     folder = shared / "data/aflw2000_dev"
     results = run(folder, tmp_path / "out", official, refine=1)
-    labels = {name: column.to_numpy() for name, column in
-              zip((t := pq.read_table(folder / "labels.parquet")).column_names, t.columns, strict=True)}  # fmt: skip
+    table = pq.read_table(folder / "labels.parquet")
+    labels = {name: table[name].to_numpy() for name in table.column_names}
     assert nme_by_yaw(results, labels, "pts68", 3).mean() == pytest.approx(3.68, abs=0.03)
     assert nme_by_yaw(results, labels, "pts68_reannotated", 2).mean() == pytest.approx(2.91, abs=0.03)
     yaw = dict(zip(labels["name"], labels["yaw_deg"], strict=True))
