@@ -143,8 +143,12 @@ def _client(execution: Execution) -> Iterator[Any]:
 
     if execution.scheduler in ("auto", "local"):
         workers = execution.workers or usable_cores()
+        settings = {
+            "distributed.nanny.pre-spawn-environ": _worker_environment(),
+            "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
+        }
         with (
-            dask.config.set({"distributed.nanny.pre-spawn-environ": _worker_environment()}),
+            dask.config.set(settings),
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, silence_logs=50,
                 dashboard_address=":0",

@@ -150,13 +150,15 @@ def test_only_a_window_of_shards_is_in_flight() -> None:
     from distributed import Client, LocalCluster
 
     most = 0
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as local:
-        with Client(local) as client:
-            stages = (lambda out, shard: shard, lambda out, found: found, lambda out, shard, found, t: found)
-            seen = []
-            for receipt in graph._windowed(client, "out", list(range(100)), stages):  # type: ignore[arg-type]
-                most = max(most, len(client.futures))
-                seen.append(receipt)
+    stages = (lambda out, shard: shard, lambda out, found: found, lambda out, shard, found, t: found)
+    seen = []
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as local,
+        Client(local) as client,
+    ):
+        for receipt in graph._windowed(client, "out", list(range(100)), stages):  # type: ignore[arg-type]
+            most = max(most, len(client.futures))
+            seen.append(receipt)
     assert sorted(seen) == list(range(100))
     assert most <= 3 * (2 * 2 + 2)
 

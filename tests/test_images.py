@@ -55,7 +55,9 @@ def test_formats_give_the_same_colours(name: str, data: bytes, tolerance: int) -
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "I;16"])
 def test_grey_and_palette_pictures_have_three_channels(mode: str) -> None:
-    image = Image.fromarray((np.asarray(RGB.convert("L")).astype(np.uint16) * 257)) if mode == "I;16" else RGB.convert(mode)
+    image = (
+        Image.fromarray(np.asarray(RGB.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else RGB.convert(mode)
+    )
     assert images.decode(saved(image, "PNG"), LIMIT).shape == SMOOTH.shape
 
 
@@ -116,7 +118,7 @@ def test_too_many_pixels_are_refused_from_the_header_alone() -> None:
     with pytest.raises(ImageError) as fault:
         images.decode(bytes(huge), 10**8)
     assert fault.value.kind == "too_large"
-    with pytest.raises(ImageError, match="256 × 384 pixels|384 × 256 pixels"):
+    with pytest.raises(ImageError, match=r"\d+ × \d+ pixels; the limit is 1,000"):
         images.decode(encoded(".png"), 1000)
 
 

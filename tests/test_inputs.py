@@ -19,7 +19,16 @@ def keys(path: Path, out: Path = Path("/nowhere"), column: str | None = None) ->
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in ("b/2.JPG", "b/1.png", "a.webp", "b/notes.txt", ".hidden/x.jpg", "._a.jpg", "out/overlay.png", "c d/é.avif"):
+    for name in (
+        "b/2.JPG",
+        "b/1.png",
+        "a.webp",
+        "b/notes.txt",
+        ".hidden/x.jpg",
+        "._a.jpg",
+        "out/overlay.png",
+        "c d/é.avif",
+    ):
         path = tmp_path / "tree" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

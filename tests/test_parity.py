@@ -67,7 +67,7 @@ def test_one_pass_is_the_official_code(
 def nme_by_yaw(results: Results, labels: dict[str, np.ndarray], column: str, dims: int) -> np.ndarray:
     """NME in % of √(w·h) by yaw bin, of the face whose box holds the mean of the true landmarks."""
     faces = results.faces().to_pandas()
-    by_name = {name: group for name, group in faces.groupby("key")}
+    by_name = dict(iter(faces.groupby("key")))
     errors, yaws = [], []
     for name, original, truth, yaw in zip(
         labels["name"], labels["pts68"], labels[column], labels["yaw_deg"], strict=True

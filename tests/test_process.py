@@ -76,7 +76,9 @@ def test_the_columns_agree_with_each_other(results: Results) -> None:
     size = np.sqrt(np.prod(np.ptp(landmarks[..., :2], axis=1), axis=1))
     np.testing.assert_allclose(faces.face_size, size, rtol=1e-5)
     rotation = np.stack(faces.rotation.to_numpy()).reshape(-1, 3, 3)
-    np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (len(faces), 1, 1)), atol=1e-5)
+    np.testing.assert_allclose(
+        rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (len(faces), 1, 1)), atol=1e-5
+    )
     # scale · R · (a vertex of the face) + t lands where the mesh is, up to the part of T that is no rotation
     roi = np.stack(faces.roi.to_numpy())
     np.testing.assert_allclose(roi[:, 2] - roi[:, 0], roi[:, 3] - roi[:, 1], rtol=1e-9)

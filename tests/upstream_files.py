@@ -139,7 +139,9 @@ def faceboxes_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
     shapes |= {"conv3_1": (128, 128, 1), "conv3_2": (256, 128, 3), "conv4_1": (128, 256, 1), "conv4_2": (256, 128, 3)}
     weights: dict[str, np.ndarray] = {}
     for name, (n_out, n_in, k) in shapes.items():
-        weights[f"{name}.conv.weight"] = (rng.normal(size=(n_out, n_in, k, k)) * np.sqrt(1 / (n_in * k * k))).astype("f")
+        weights[f"{name}.conv.weight"] = (rng.normal(size=(n_out, n_in, k, k)) * np.sqrt(1 / (n_in * k * k))).astype(
+            "f"
+        )
         weights |= _norm(f"{name}.bn", n_out, rng)
     for head, per in (("loc", 4), ("conf", 2)):
         for i, (anchors, n_in) in enumerate(((21, 128), (1, 256), (1, 256))):
