@@ -29,7 +29,7 @@ check: $(VENV)/.ddfa-batch-ready ## style, types, import contracts, packaging
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build && $(BIN)/python -m pip install --quiet --no-deps --target build/types .
-	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p ddfa_batch
+	cd build/types && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../../pyproject.toml -p ddfa_batch
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_packaging.py
 

@@ -1,6 +1,6 @@
 """Where the work is done: in this process, on a local cluster, or on a cluster that is already there.
 
-The only home of Dask. Whatever runs it, a shard is the same small graph: find-faces → reconstruct → write.
+The only home of Dask. Whatever runs it, a shard is the same small graph, a chain of a few named stages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import copy
 import itertools
 import logging
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,8 +29,9 @@ from ddfa_batch.tasks.store import Receipt
 
 _log = logging.getLogger(__name__)
 
-#: (find_faces, reconstruct, write) of `pipeline.process`.
-Stages = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Receipt]]
+#: The stages of a shard by the name Dask's dashboard shows. The first is called with (out, shard), the others
+#: with (out, shard, what the one before gave); the last gives the shard's `Receipt`.
+Stages = dict[str, Callable[..., Any]]
 
 #: Fewer inputs than this are done in this process: starting a local cluster takes some seconds, which a
 #: few hundred images do not win back (benchmarks/throughput.py --startup).
@@ -68,12 +68,13 @@ def _in_process(execution: Execution, n_inputs: int) -> bool:
 
 
 def shard_graph(out: str, shard: int, stages: Stages) -> Any:
-    """The three named tasks of a shard. The names before the digits are what Dask's dashboard shows."""
-    find_faces, reconstruct, write = (delayed(stage, pure=False) for stage in stages)
+    """The chain of named tasks of a shard. Dask's dashboard shows the words before the digits."""
     token = f"{shard:06d}-{uuid.uuid4().hex}"
-    found = find_faces(out, shard, dask_key_name=f"find-faces-{token}")
-    meant = reconstruct(out, found, dask_key_name=f"reconstruct-{token}")
-    return write(out, shard, meant, time.time(), dask_key_name=f"write-{token}")
+    task: Any = None
+    for name, stage in stages.items():
+        before = () if task is None else (task,)
+        task = delayed(stage, pure=False)(out, shard, *before, dask_key_name=f"{name}-{token}")
+    return task
 
 
 def _here(out: str, shards: list[int], stages: Stages) -> Iterator[Receipt]:

@@ -69,10 +69,23 @@ class Totals:
     """Receipts added up."""
 
     shards_done: int = 0
-    images: int = 0
-    faces: int = 0
+    rows: tuple[tuple[str, int], ...] = ()
     no_face: int = 0
     errors: tuple[tuple[str, int], ...] = ()
+
+    def count(self, table: str) -> int:
+        """Rows of a table."""
+        return dict(self.rows).get(table, 0)
+
+    @property
+    def images(self) -> int:
+        """Inputs that are done, one row each."""
+        return self.count(store.IMAGES)
+
+    @property
+    def faces(self) -> int:
+        """Faces found."""
+        return self.count(store.FACES)
 
     @property
     def n_errors(self) -> int:
@@ -81,13 +94,13 @@ class Totals:
 
     def plus(self, receipt: store.Receipt) -> Totals:
         """These totals with one more receipt."""
-        errors = Counter(dict(self.errors))
+        rows, errors = Counter(dict(self.rows)), Counter(dict(self.errors))
+        rows.update(receipt.rows)
         errors.update(receipt.errors)
         return Totals(
             self.shards_done + 1,
-            self.images + receipt.n_images,
-            self.faces + receipt.n_faces,
-            self.no_face + receipt.n_no_face,
+            tuple(rows.items()),
+            self.no_face + receipt.no_face,
             tuple(sorted(errors.items(), key=lambda pair: (-pair[1], pair[0]))),
         )
 
@@ -335,12 +348,12 @@ def faults(run: Run) -> list[str]:
             elif path.stat().st_size != size:
                 found.append(f"{name} has {path.stat().st_size:,} bytes, its receipt says {size:,}")
             elif path.suffix == ".parquet":
-                expected = receipt.n_images if name.startswith(store.IMAGES) else receipt.n_faces
+                expected = receipt.rows.get(name.split("/")[0])
                 if (rows := _rows(path)) != expected:
                     found.append(f"{name} has {rows} rows, its receipt says {expected}")
         planned = min(run.shard_size, run.n_inputs - receipt.shard * run.shard_size)
-        if receipt.n_images != planned:
-            found.append(f"shard {receipt.shard} has {receipt.n_images} rows for {planned} inputs")
+        if (done := receipt.rows[store.IMAGES]) != planned:
+            found.append(f"shard {receipt.shard} has {done} rows for {planned} inputs")
     return found
 
 

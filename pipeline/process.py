@@ -184,7 +184,7 @@ def _regress(w: Worker, image: U8, rois: F64) -> tuple[F32, U8]:
     return params, crops
 
 
-def reconstruct(out: str, found: Found) -> tuple[Found, Geometry]:
+def reconstruct(out: str, _: int, found: Found) -> tuple[Found, Geometry]:
     """Landmarks, pose, visibility and distances of all faces of a shard, from their parameters alone."""
     w = worker(out)
     return found, geometry(w, found.faces.params, found.faces.roi)
@@ -212,7 +212,7 @@ def geometry(w: Worker, params: F32, rois: F64) -> Geometry:
     )
 
 
-def write(out: str, shard: int, reconstructed: tuple[Found, Geometry], started: float) -> store.Receipt:
+def write(out: str, shard: int, reconstructed: tuple[Found, Geometry]) -> store.Receipt:
     """Write a shard's tables and meshes, then its receipt, which is all that goes back to the client."""
     w, folder = worker(out), Path(out)
     found, meaning = reconstructed
@@ -231,16 +231,18 @@ def write(out: str, shard: int, reconstructed: tuple[Found, Geometry], started: 
     written = [*files, *([vertices] if vertices else [])]
     receipt = store.Receipt(
         shard=shard,
-        n_images=len(found.records),
-        n_faces=len(found.faces),
-        n_no_face=sum(record.status == "no_face" for record in found.records),
+        rows={store.IMAGES: len(found.records), store.FACES: len(found.faces)},
+        no_face=sum(record.status == "no_face" for record in found.records),
         errors=dict(Counter(r.error_kind for r in found.records if r.error_kind is not None)),
         files={name: (folder / name).stat().st_size for name in written},
-        seconds=round(time.time() - started, 3),
     )
     store.write_receipt(folder, receipt)
     store.InFlight.forget(folder, shard)
     return receipt
+
+
+#: The stages of a shard, by the names Dask's dashboard shows.
+STAGES = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write}
 
 
 def _face_ids(faces: Faces) -> I64:
@@ -313,8 +315,7 @@ def process(
     totals = plan.total(run)
     progress(run, totals)
     todo = plan.remaining(run)
-    stages = (find_faces, reconstruct, write)
-    for receipt in graph.run_shards(str(run.out.resolve()), todo, run.n_inputs, execution, stages):
+    for receipt in graph.run_shards(str(run.out.resolve()), todo, run.n_inputs, execution, STAGES):
         totals = totals.plus(receipt)
         progress(run, totals)
     finish(run)

@@ -32,8 +32,8 @@ class Results:
         self._receipts = list(plan.receipts(self.run))
 
     def __repr__(self) -> str:
-        done = sum(r.n_images for r in self._receipts)
-        faces = sum(r.n_faces for r in self._receipts)
+        done = sum(r.rows[store.IMAGES] for r in self._receipts)
+        faces = sum(r.rows.get(store.FACES, 0) for r in self._receipts)
         return f"<ddfa_batch run {self.path}: {done:,} of {self.run.n_inputs:,} images, {faces:,} faces>"
 
     @property

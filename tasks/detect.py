@@ -16,7 +16,7 @@ from ddfa_batch.schemas.bundle import DetectorSpec
 from ddfa_batch.schemas.faces import Detections
 
 #: Mean BGR that FaceBoxes was trained with, and its variances of centre and size (FaceBoxes.PyTorch).
-_FACEBOXES_MEAN = (104.0, 117.0, 123.0)
+_FACEBOXES_MEAN = tuple(np.array([mean, 0.0, 0.0, 0.0]) for mean in (104.0, 117.0, 123.0))
 _VARIANCE = (0.1, 0.2)
 #: (stride, [(anchor side, offsets within a cell)]) of each of FaceBoxes' three heads.
 _FACEBOXES_HEADS: tuple[tuple[int, tuple[tuple[int, tuple[float, ...]], ...]], ...] = (
@@ -120,7 +120,7 @@ class FaceBoxes:
         if self._planes.shape[2:] != (height, width):
             self._planes = np.empty((1, 3, height, width), np.float32)
         for plane, channel, mean in zip(self._planes[0], cv2.split(small), _FACEBOXES_MEAN, strict=True):
-            cv2.subtract(channel, (mean, 0.0, 0.0, 0.0), plane, dtype=cv2.CV_32F)
+            cv2.subtract(channel, mean, plane, dtype=cv2.CV_32F)
         offsets, all_scores = self._session.run(["boxes", "scores"], {"input": self._planes})
         chosen = np.flatnonzero(all_scores[0] > _FACEBOXES_FLOOR)
         priors, offset = faceboxes_priors(height, width)[chosen], offsets[0, chosen]

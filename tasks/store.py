@@ -36,15 +36,16 @@ AXES = "image pixels; x right, y down, z towards the viewer; z is comparable wit
 
 @dataclass(frozen=True)
 class Receipt:
-    """What one finished shard says of itself: counts, and the size of every file it wrote."""
+    """What one finished shard says of itself.
+
+    rows by table (images, faces …); images without a face; error rows by kind; the size of every file written.
+    """
 
     shard: int
-    n_images: int
-    n_faces: int
-    n_no_face: int
+    rows: dict[str, int]
+    no_face: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 def shard_name(shard: int) -> str:

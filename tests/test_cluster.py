@@ -140,8 +140,7 @@ def test_the_stages_have_names_a_dashboard_shows() -> None:
 
     from ddfa_batch.pipeline import process as steps
 
-    stages = (steps.find_faces, steps.reconstruct, steps.write)
-    keys = graph.shard_graph("/nowhere", 7, stages).dask.keys()
+    keys = graph.shard_graph("/nowhere", 7, steps.STAGES).dask.keys()
     assert {key_split(key) for key in keys} == {"find-faces", "reconstruct", "write"}
 
 
@@ -150,13 +149,13 @@ def test_only_a_window_of_shards_is_in_flight() -> None:
     from distributed import Client, LocalCluster
 
     most = 0
-    stages = (lambda out, shard: shard, lambda out, found: found, lambda out, shard, found, t: found)
+    stages = {"a": lambda out, shard: shard, "b": lambda out, shard, found: found}
     seen = []
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as local,
         Client(local) as client,
     ):
-        for receipt in graph._windowed(client, "out", list(range(100)), stages):  # type: ignore[arg-type]
+        for receipt in graph._windowed(client, "out", list(range(100)), stages):
             most = max(most, len(client.futures))
             seen.append(receipt)
     assert sorted(seen) == list(range(100))
