@@ -242,7 +242,7 @@ def write(out: str, shard: int, reconstructed: tuple[Found, Geometry]) -> store.
 
 
 #: The stages of a shard, by the names Dask's dashboard shows.
-STAGES = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write}
+STAGES: graph.Stages = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write}
 
 
 def _face_ids(faces: Faces) -> I64:
