@@ -1,0 +1,427 @@
+"""Face profiling: one still photograph seen from other sides (Zhu et al., CVPR 2016; the paper's section 2.4, iv).
+
+The fitted mesh gives depth to the face. Rays from the face's centre carry anchors, on its outline, half way out
+and far away, and the whole image becomes one mesh of face and anchors. The face turns; the anchors on the outline
+turn with the head they belong to, then slide along their ray to stand on the outline of the turned face, and the
+motion fades to nothing at the border, so the background stretches and is never torn. The sheet of anchors covers
+the plane whatever the motion, and lies behind the face in one z-buffer: no pixel stays empty.
+
+What comes into view was never photographed. There the face takes colours of its mirrored side, where that was
+seen, shifted to meet what is around them (a membrane, as in Poisson editing), and else colours grown from the
+nearest visible skin.
+
+x_j = (T ∘ F)(x_{j−1}) would sample pixels already sampled, again and again. Here F and T are composed on geometry
+(`motion`), and each frame samples the still once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from scipy.spatial import cKDTree
+
+from ddfa_batch.schemas.arrays import F32, F64, I32, U8, Bools, Floats, check_shape
+from ddfa_batch.schemas.morphable import MorphableModel
+from ddfa_batch.tasks import motion as moving
+from ddfa_batch.tasks.render import Viewport, normals, rasterise, textured
+
+#: Rays that carry anchors: one every two degrees, 3 to 4 pixels of outline on a face of 200.
+N_RAYS = 180
+#: Anchors of a ray: by the centre, just within the outline, on it, a fifth of the way to the rim, the rim, far.
+N_RINGS = 6
+#: Where the fourth ring stands between outline (0) and rim (1).
+_NEAR = 0.2
+#: The rim, where motion ends, is the image's border, but within these multiples of the face's radius.
+_RIM = (1.35, 3.0)
+#: The far ring, in multiples of the image's diagonal or the face's radius: beyond any picture.
+_FAR = 12.0
+#: How much the outline may fall per radian of angle, as a share of the radius: a 60° slope.
+_STEEP = 1.7
+#: A ray turns with the head by this at most, in radians.
+_MAX_RAY_TURN = 0.45
+#: Cosine between a surface and the viewer from which its pixels are trusted, and below which they are not:
+#: nearer the outline a misfit of a pixel or two paints background on the cheek.
+_TRUST = (0.28, 0.45)
+#: By how much a surface may open towards the viewer before its own stretched pixels give way.
+_OPENED = (1.4, 2.5)
+#: Degrees of turning over which the skin just outside a misfitted outline gives way to what lies beyond it.
+_SKIN_RIM = 6.0
+#: Pixels of the still that rim is wide.
+_RIM_WIDTH = 2.0
+#: A vertex this share of the face's radius behind the z-buffer is hidden.
+_HIDDEN = 0.03
+#: Sweeps of Gauss–Seidel that smooth a filled surface; each goes there and back in the order it was filled.
+_SWEEPS = 12
+#: Pixels across the face in the pass that finds out what the still shows.
+_VISIBILITY_SIZE = 400.0
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What profiling needs to know of a morphable model, once per process.
+
+    triangles (T + B, 3): the face's, then the anchors', whose vertices follow the model's V; neighbours of
+    vertex v: neighbours[starts[v] : starts[v + 1]]; mirror (V,): the vertex on the other side; centre (3,) in
+    model units: the mean of the mean face, about which heads turn.
+    """
+
+    triangles: I32
+    n_face_triangles: int
+    starts: I32
+    neighbours: I32
+    mirror: I32
+    centre: F64
+
+    @staticmethod
+    def of(model: MorphableModel) -> Surface:
+        """The surface of a model."""
+        v = model.n_vertices
+        edges = model.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
+        keys = np.unique(np.concatenate([edges @ [v, 1], edges @ [1, v]]))
+        starts = np.searchsorted(keys, np.arange(v + 1) * v)
+        middle = model.mean[model.landmarks].mean(axis=0)[0]
+        mirrored = (model.mean - [middle, 0, 0]) * [-1, 1, 1] + [middle, 0, 0]
+        mirror = cKDTree(model.mean).query(mirrored)[1]
+        return Surface(
+            triangles=np.concatenate([model.triangles, _sheet() + v]).astype(np.int32),
+            n_face_triangles=len(model.triangles),
+            starts=starts.astype(np.int32),
+            neighbours=(keys % v).astype(np.int32),
+            mirror=mirror.astype(np.int32),
+            centre=model.mean.astype(np.float64).mean(axis=0),
+        )
+
+
+def _sheet() -> I32:
+    """Triangles of the anchors, ring by ring from the centre, clockwise on a picture whose y points down."""
+    ray, ring = (a.ravel() for a in np.meshgrid(np.arange(N_RAYS), np.arange(N_RINGS - 1), indexing="ij"))
+    here, there = ring * N_RAYS + ray, ring * N_RAYS + (ray + 1) % N_RAYS
+    out_here, out_there = here + N_RAYS, there + N_RAYS
+    sheet = np.stack([here, there, out_there, here, out_there, out_here], axis=1).reshape(-1, 3)
+    # close the middle with a fan, lest a pixel at the very centre stay empty
+    fan = np.stack([np.zeros(N_RAYS - 2), np.arange(2, N_RAYS), np.arange(1, N_RAYS - 1)], axis=1)
+    return np.concatenate([sheet, fan]).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Rays:
+    """The anchors in the still, polar about the face's centre, one row a ray, in pixels.
+
+    angle (K,); radius of the outline (K,), of the first pixel the face leaves free, less a pixel (K,), and of
+    the rim (K,); depth (K,) of the outline; follow (K,): how far the background there belongs to the head, 1
+    above it and 0 below, where the neck stands still.
+    """
+
+    angle: F64
+    outline: F64
+    inner: F64
+    rim: F64
+    depth: F64
+    follow: F64
+
+
+@dataclass(frozen=True)
+class Still:
+    """A photograph made ready: image (H, W, 3); mesh (V, 3) in its pixels and its normals (V, 3).
+
+    pose (3, 4) in image pixels, true in depth; centre (3,) in pixels; colours (V, 3) of the whole surface, 0 to
+    255; facing (V,): normals' cosines; hidden (V,): turned away or behind something; rays; radius: of a ball
+    about the centre that holds the mesh, in pixels.
+    """
+
+    image: U8
+    pose: F64
+    mesh: F32
+    normals: F32
+    centre: F64
+    colours: F32
+    hidden: Bools
+    rays: Rays
+    radius: float
+
+
+# ------------------------------------------------------------------------------------------------ the still
+
+
+def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
+    """Make a still ready for any number of frames; pose (3, 4) to its pixels, shape (V, 3) in model units.
+
+    `pose` should be true in depth (`motion.true_depth`). The image is BGR, (H, W, 3).
+    """
+    check_shape("image", image, None, None, 3)
+    check_shape("pose", pose, 3, 4)
+    check_shape("shape", shape, surface.mirror.shape[0], 3)
+    T = np.asarray(pose, np.float64)
+    triangles = surface.triangles[: surface.n_face_triangles]
+    mesh = (shape @ T[:, :3].T + T[:, 3]).astype(np.float32)
+    centre = T[:, :3] @ surface.centre + T[:, 3]
+    radius = max(float(np.sqrt(((mesh - centre) ** 2).sum(axis=1).max())), 1.0)
+    facing = normals(mesh, triangles)
+    view = _view_of_face(centre, radius)
+    seen = (mesh @ view.affine[:, :3].T + view.affine[:, 3]).astype(np.float32)
+    fragments = rasterise(seen, triangles, view.width, view.height)
+    hidden = _hidden(seen, facing, fragments.depth, _HIDDEN * _VISIBILITY_SIZE / 2)
+    colours = _complete(surface, image, mesh, facing[:, 2], hidden)
+    rays = _rays(image, mesh, facing, T, centre, radius, fragments.triangle, view)
+    return Still(image, T, mesh, facing, centre, colours, hidden, rays, radius)
+
+
+def _view_of_face(centre: F64, radius: float) -> Viewport:
+    """The square around the face at `_VISIBILITY_SIZE` pixels, or as many as the still has, if fewer."""
+    size = int(min(np.ceil(2 * radius) + 2, _VISIBILITY_SIZE))
+    zoom = size / (2 * radius + 2)
+    return Viewport(float(centre[0]) - radius - 1, float(centre[1]) - radius - 1, zoom, zoom, size, size)
+
+
+def _hidden(mesh: F32, facing: F32, depth: F32, tolerance: float) -> Bools:
+    h, w = depth.shape
+    x, y = np.clip(np.rint(mesh[:, :2]), 0, [w - 1, h - 1]).astype(np.int64).T
+    return np.asarray((facing[:, 2] <= 0) | (depth[y, x] - mesh[:, 2] > tolerance))
+
+
+def _complete(surface: Surface, image: U8, mesh: F32, facing: F32, hidden: Bools) -> F32:
+    """A colour for every vertex (V, 3): seen, mirrored, or grown from its neighbours."""
+    h, w = image.shape[:2]
+    inside = (mesh[:, 0] >= 0) & (mesh[:, 0] <= w - 1) & (mesh[:, 1] >= 0) & (mesh[:, 1] <= h - 1)
+    trusted = inside & ~hidden & (facing > _TRUST[1])
+    seen = _sample(image, mesh)
+    if not trusted.any():
+        return seen
+    both = trusted[surface.mirror]
+    colours = np.where(trusted[:, None], seen, 0).astype(np.float32)
+    opposite = seen[surface.mirror]
+    # the membrane: what must be added to the other side's colours for them to meet this side's
+    membrane = np.where((trusted & both)[:, None], seen - opposite, 0).astype(np.float32)
+    _grow(membrane, trusted & both, surface.starts, surface.neighbours, _SWEEPS)
+    borrowed = both & ~trusted
+    colours[borrowed] = np.clip(opposite[borrowed] + membrane[borrowed], 0, 255)
+    _grow(colours, trusted | borrowed, surface.starts, surface.neighbours, _SWEEPS)
+    return colours
+
+
+def _sample(image: U8, mesh: F32) -> F32:
+    h, w = image.shape[:2]
+    x, y = np.clip(np.nan_to_num(mesh[:, :2]), 0, [w - 1, h - 1]).T
+    x0, y0 = x.astype(np.int64), y.astype(np.int64)
+    x1, y1 = np.minimum(x0 + 1, w - 1), np.minimum(y0 + 1, h - 1)
+    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+    top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
+    return np.asarray(top * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy, np.float32)
+
+
+def _rays(
+    image: U8, mesh: F32, facing: F32, pose: F64, centre: F64, radius: float, shown: I32, view: Viewport
+) -> Rays:
+    outline, depth = _outline(mesh, facing, centre)
+    angle = np.arange(N_RAYS) * (2 * np.pi / N_RAYS)
+    middle = view.affine[:2, :2] @ centre[:2] + view.affine[:2, 3]
+    free = np.empty(N_RAYS)
+    _first_free(shown, middle, outline * view.zoom_x, free)
+    free = np.minimum(np.minimum(free, np.roll(free, 1)), np.roll(free, -1)) - 2.0
+    h, w = image.shape[:2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        across = np.where(np.cos(angle) > 0, w - 1 - centre[0], -centre[0]) / np.cos(angle)
+        down = np.where(np.sin(angle) > 0, h - 1 - centre[1], -centre[1]) / np.sin(angle)
+    border = np.minimum(np.nan_to_num(across, nan=np.inf), np.nan_to_num(down, nan=np.inf))
+    up = pose[:2, 1] / max(float(np.linalg.norm(pose[:2, 1])), 1e-9)
+    upward = np.cos(angle) * up[0] + np.sin(angle) * up[1]
+    return Rays(
+        angle=angle,
+        outline=outline,
+        inner=np.clip(free / view.zoom_x, 0.3 * outline, outline),
+        rim=_blurred(np.clip(border, _RIM[0] * radius, _RIM[1] * radius), 4),
+        depth=depth,
+        follow=(1 + upward) / 2,
+    )
+
+
+def _outline(points: F32, facing: F32, centre: Floats) -> tuple[F64, F64]:
+    """Radius and depth (K,) of the mesh's outline along each ray from `centre` (3,)."""
+    radius, depth = np.zeros(N_RAYS), np.zeros(N_RAYS)
+    _outermost(points, facing, np.asarray(centre, np.float64), radius, depth)
+    found = np.flatnonzero(radius > 0)
+    if 0 < len(found) < N_RAYS:
+        at = np.arange(N_RAYS)
+        radius, depth = (np.interp(at, found, values[found], period=N_RAYS) for values in (radius, depth))
+    return _blurred(np.maximum(radius, 1.0), 1), _blurred(depth, 6)
+
+
+def _blurred(values: F64, times: int) -> F64:
+    for _ in range(times):
+        values = (np.roll(values, 1) + 2 * values + np.roll(values, -1)) / 4
+    return values
+
+
+# ------------------------------------------------------------------------------------------------ a frame
+
+
+def frame(surface: Surface, still: Still, turn: Floats, place: Floats, viewport: Viewport) -> U8:
+    """The picture (height, width, 3) of the still after F = `turn`, then T = `place`, seen through `viewport`.
+
+    turn and place (3, 4) are rows of `motion.out_of_plane` and `motion.in_plane` about the still's centre.
+    """
+    Q, S = np.asarray(turn, np.float64), np.asarray(place, np.float64)
+    turned = (still.mesh @ Q[:, :3].T.astype(np.float32) + Q[:, 3].astype(np.float32)).astype(np.float32)
+    now = still.normals @ Q[:, :3].T.astype(np.float32)
+    anchors, anchor_uv = _anchors(still, Q, turned, now)
+    to_picture = moving.compose(viewport.affine, S)
+    vertices = np.concatenate([turned, anchors]).astype(np.float32)
+    vertices = (vertices @ to_picture[:, :3].T + to_picture[:, 3]).astype(np.float32)
+    uv = np.concatenate([still.mesh[:, :2], anchor_uv]).astype(np.float32)
+    weight = np.concatenate([_unseen(still, now[:, 2]), np.zeros(len(anchors))]).astype(np.float32)
+    colours = np.concatenate([still.colours, np.zeros((len(anchors), 3), np.float32)])
+    fragments = rasterise(vertices, surface.triangles, viewport.width, viewport.height)
+    return textured(fragments, vertices, surface.triangles, still.image, uv, colours, weight)
+
+
+def frames(surface: Surface, still: Still, motion: moving.Motion, viewports: list[Viewport]) -> list[U8]:
+    """Every frame of a motion through its viewport. What does not move at all is the still, pixel for pixel."""
+    turns = moving.out_of_plane(still.pose, motion, still.centre)
+    places = moving.in_plane(motion, still.centre)
+    return [frame(surface, still, turn, place, viewport)
+            for turn, place, viewport in zip(turns, places, viewports, strict=True)]  # fmt: skip
+
+
+def poses(still: Still, motion: moving.Motion) -> F64:
+    """The face's T (n, 3, 4) in pixels of the moved image, frame by frame: the labels' geometry."""
+    turns = moving.out_of_plane(still.pose, motion, still.centre)
+    return moving.compose(moving.compose(moving.in_plane(motion, still.centre), turns), still.pose)
+
+
+def _unseen(still: Still, now: F32) -> F32:
+    """Share (V,) of the completed colours: 1 where the still hides the surface or shows it too flat to stretch."""
+    before = still.normals[:, 2]
+    flat = 1 - _smoothstep((before - _TRUST[0]) / (_TRUST[1] - _TRUST[0]))
+    opened = _smoothstep((now / np.maximum(before, 0.02) - _OPENED[0]) / (_OPENED[1] - _OPENED[0]))
+    return np.where(still.hidden, 1, flat * opened).astype(np.float32)
+
+
+def _smoothstep(t: Floats) -> Floats:
+    t = np.clip(t, 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def _anchors(still: Still, turn: F64, turned: F32, now: F32) -> tuple[F64, F64]:
+    """Anchors of a turned head: positions (N_RINGS · K, 3) and where in the still they come from (…, 2)."""
+    rays, centre = still.rays, still.centre
+    outline, _ = _outline(turned, now, centre)
+    swing = _swing(rays, turn)
+    at_outline = np.interp(rays.angle + swing, np.append(rays.angle, 2 * np.pi), np.append(outline, outline[0]),
+                           period=2 * np.pi)  # fmt: skip
+    degrees = np.degrees(np.arccos(np.clip((np.trace(turn[:, :3]) - 1) / 2, -1, 1)))
+    skin = float(_smoothstep(np.array(degrees / _SKIN_RIM)))
+    beyond = rays.outline + _RIM_WIDTH
+    far = np.full(N_RAYS, _FAR * max(still.radius, float(np.hypot(*still.image.shape[:2]))))
+    gap = at_outline - rays.outline
+    before = np.stack([0.05 * rays.outline, rays.inner, rays.outline,
+                       rays.outline + _NEAR * (rays.rim - rays.outline), rays.rim, far])  # fmt: skip
+    share = at_outline / rays.outline
+    after = before + np.stack([before[0] * (share - 1), before[1] * (share - 1), gap, (1 - _NEAR) * gap, 0 * gap,
+                               0 * gap])  # fmt: skip
+    source = before.copy()
+    source[:3] += skin * (beyond - before[:3])
+    fade = np.array([1, 1, 1, (1 - _NEAR) ** 2, 0, 0])[:, None]
+    angle = rays.angle + fade * swing
+    behind = np.full(after.shape, centre[2] - 4 * still.radius)
+    positions = np.stack([centre[0] + after * np.cos(angle), centre[1] + after * np.sin(angle), behind], axis=-1)
+    x, y = centre[0] + source * np.cos(rays.angle), centre[1] + source * np.sin(rays.angle)
+    return positions.reshape(-1, 3), np.stack([x, y], axis=-1).reshape(-1, 2)
+
+
+def _swing(rays: Rays, turn: F64) -> F64:
+    """By how much each ray turns (K,), in radians, following the head where the background belongs to it."""
+    x, y = rays.outline * np.cos(rays.angle), rays.outline * np.sin(rays.angle)
+    moved = turn[:2, :3] @ np.stack([x, y, rays.depth])
+    sideways = (moved[1] - y) * np.cos(rays.angle) - (moved[0] - x) * np.sin(rays.angle)
+    swing = np.clip(rays.follow * sideways / rays.outline, -_MAX_RAY_TURN, _MAX_RAY_TURN)
+    return _blurred(swing, 8)
+
+
+# --------------------------------------------------------------------------------------------- the kernels
+
+
+@njit(cache=True, nogil=True)
+def _outermost(points, facing, centre, radius, depth):  # type: ignore[no-untyped-def]
+    n = radius.shape[0]
+    step = 2 * np.pi / n
+    best = np.full(n, -1.0)
+    for v in range(points.shape[0]):
+        # only where the surface turns away, or is about to, can it be the outline
+        if abs(facing[v, 2]) > 0.6:
+            continue
+        dx, dy = points[v, 0] - centre[0], points[v, 1] - centre[1]
+        r = np.sqrt(dx * dx + dy * dy)
+        at = np.arctan2(dy, dx) / step
+        low = int(np.floor(at))
+        for k in range(low - 1, low + 3):
+            reach = r * (1 - _STEEP * abs(at - k) * step)
+            ray = k % n
+            if reach > best[ray]:
+                best[ray] = reach
+                radius[ray] = reach
+                depth[ray] = points[v, 2] - centre[2]
+
+
+@njit(cache=True, nogil=True)
+def _first_free(shown, middle, outline, free):  # type: ignore[no-untyped-def]
+    n = free.shape[0]
+    height, width = shown.shape
+    for ray in range(n):
+        nearest = outline[ray]
+        for part in range(-1, 2):
+            angle = (ray + part / 3.0) * 2 * np.pi / n
+            r = 0.4 * outline[ray]
+            while r < nearest:
+                x = int(np.rint(middle[0] + r * np.cos(angle)))
+                y = int(np.rint(middle[1] + r * np.sin(angle)))
+                if 0 <= x < width and 0 <= y < height and shown[y, x] < 0:
+                    nearest = r
+                r += 0.5
+        free[ray] = nearest
+
+
+@njit(cache=True, nogil=True)
+def _grow(values, known, starts, neighbours, sweeps):  # type: ignore[no-untyped-def]
+    """Fill `values` (V, C) in place where not known: outwards from what is, then smoothed."""
+    n, channels = values.shape
+    order = np.empty(n, np.int32)
+    reached = known.copy()
+    tail = 0
+    for v in range(n):
+        if known[v]:
+            for e in range(starts[v], starts[v + 1]):
+                u = neighbours[e]
+                if not reached[u]:
+                    reached[u] = True
+                    order[tail] = u
+                    tail += 1
+    head = 0
+    done = known.copy()
+    while head < tail:
+        v = order[head]
+        head += 1
+        for ch in range(channels):
+            total, count = 0.0, 0
+            for e in range(starts[v], starts[v + 1]):
+                if done[neighbours[e]]:
+                    total += values[neighbours[e], ch]
+                    count += 1
+            values[v, ch] = total / max(count, 1)
+        done[v] = True
+        for e in range(starts[v], starts[v + 1]):
+            u = neighbours[e]
+            if not reached[u]:
+                reached[u] = True
+                order[tail] = u
+                tail += 1
+    for sweep in range(2 * sweeps):
+        for i in range(tail):
+            v = order[i] if sweep % 2 == 0 else order[tail - 1 - i]
+            begin, end = starts[v], starts[v + 1]
+            for ch in range(channels):
+                total = 0.0
+                for e in range(begin, end):
+                    total += values[neighbours[e], ch]
+                values[v, ch] = total / max(end - begin, 1)
