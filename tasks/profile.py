@@ -39,15 +39,19 @@ _RIM = (1.35, 3.0)
 _FAR = 12.0
 #: How much the outline may fall per radian of angle, as a share of the radius: a 60° slope.
 _STEEP = 1.7
+#: Cosine between surface and viewer below which a vertex may be on the outline.
+_TURNING = 0.6
 #: A ray turns with the head by this at most, in radians.
 _MAX_RAY_TURN = 0.45
 #: Cosine between a surface and the viewer from which its pixels are trusted, and below which they are not:
 #: nearer the outline a misfit of a pixel or two paints background on the cheek.
-_TRUST = (0.28, 0.45)
+_TRUST = (0.15, 0.3)
 #: By how much a surface may open towards the viewer before its own stretched pixels give way.
 _OPENED = (1.4, 2.5)
 #: Degrees of turning over which the skin just outside a misfitted outline gives way to what lies beyond it.
 _SKIN_RIM = 6.0
+#: Degrees of turning by which all of what the still hides has its completed colours; at 0 the still is the still.
+_FIRST_TURN = 1.0
 #: Pixels of the still that rim is wide.
 _RIM_WIDTH = 2.0
 #: A vertex this share of the face's radius behind the z-buffer is hidden.
@@ -63,8 +67,8 @@ class Surface:
     """What profiling needs to know of a morphable model, once per process.
 
     triangles (T + B, 3): the face's, then the anchors', whose vertices follow the model's V; neighbours of
-    vertex v: neighbours[starts[v] : starts[v + 1]]; mirror (V,): the vertex on the other side; centre (3,) in
-    model units: the mean of the mean face, about which heads turn.
+    vertex v: neighbours[starts[v] : starts[v + 1]]; mirror (V,): the vertex on the other side; rim (V,): on
+    the edge of the surface; centre (3,) in model units: the mean of the mean face, about which heads turn.
     """
 
     triangles: I32
@@ -72,6 +76,7 @@ class Surface:
     starts: I32
     neighbours: I32
     mirror: I32
+    rim: Bools
     centre: F64
 
     @staticmethod
@@ -79,7 +84,9 @@ class Surface:
         """The surface of a model."""
         v = model.n_vertices
         edges = model.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
-        keys = np.unique(np.concatenate([edges @ [v, 1], edges @ [1, v]]))
+        keys, uses = np.unique(np.concatenate([edges @ [v, 1], edges @ [1, v]]), return_counts=True)
+        rim = np.zeros(v, np.bool_)
+        rim[keys[uses == 1] // v] = True
         starts = np.searchsorted(keys, np.arange(v + 1) * v)
         middle = model.mean[model.landmarks].mean(axis=0)[0]
         mirrored = (model.mean - [middle, 0, 0]) * [-1, 1, 1] + [middle, 0, 0]
@@ -90,6 +97,7 @@ class Surface:
             starts=starts.astype(np.int32),
             neighbours=(keys % v).astype(np.int32),
             mirror=mirror.astype(np.int32),
+            rim=rim,
             centre=model.mean.astype(np.float64).mean(axis=0),
         )
 
@@ -164,7 +172,7 @@ def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
     fragments = rasterise(seen, triangles, view.width, view.height)
     hidden = _hidden(seen, facing, fragments.depth, _HIDDEN * _VISIBILITY_SIZE / 2)
     colours = _complete(surface, image, mesh, facing[:, 2], hidden)
-    rays = _rays(image, mesh, facing, T, centre, radius, fragments.triangle, view)
+    rays = _rays(image, mesh, _edges(surface, facing), T, centre, radius, fragments.triangle, view)
     return Still(image, T, mesh, facing, centre, colours, hidden, rays, radius)
 
 
@@ -212,9 +220,9 @@ def _sample(image: U8, mesh: F32) -> F32:
 
 
 def _rays(
-    image: U8, mesh: F32, facing: F32, pose: F64, centre: F64, radius: float, shown: I32, view: Viewport
+    image: U8, mesh: F32, edges: Bools, pose: F64, centre: F64, radius: float, shown: I32, view: Viewport
 ) -> Rays:
-    outline, depth = _outline(mesh, facing, centre)
+    outline, depth = _outline(mesh, edges, centre)
     angle = np.arange(N_RAYS) * (2 * np.pi / N_RAYS)
     middle = view.affine[:2, :2] @ centre[:2] + view.affine[:2, 3]
     free = np.empty(N_RAYS)
@@ -237,15 +245,20 @@ def _rays(
     )
 
 
-def _outline(points: F32, facing: F32, centre: Floats) -> tuple[F64, F64]:
-    """Radius and depth (K,) of the mesh's outline along each ray from `centre` (3,)."""
+def _outline(points: F32, can_be: Bools, centre: Floats) -> tuple[F64, F64]:
+    """Radius and depth (K,) of the outline along each ray from `centre` (3,), by the points that `can_be` on it."""
     radius, depth = np.zeros(N_RAYS), np.zeros(N_RAYS)
-    _outermost(points, facing, np.asarray(centre, np.float64), radius, depth)
+    _outermost(points, can_be, np.asarray(centre, np.float64), radius, depth)
     found = np.flatnonzero(radius > 0)
     if 0 < len(found) < N_RAYS:
         at = np.arange(N_RAYS)
         radius, depth = (np.interp(at, found, values[found], period=N_RAYS) for values in (radius, depth))
     return _blurred(np.maximum(radius, 1.0), 1), _blurred(depth, 6)
+
+
+def _edges(surface: Surface, facing: F32) -> Bools:
+    """Vertices (V,) that can be on the outline: where the surface turns away, or is about to, or ends."""
+    return np.asarray((np.abs(facing[:, 2]) < _TURNING) | surface.rim)
 
 
 def _blurred(values: F64, times: int) -> F64:
@@ -265,12 +278,12 @@ def frame(surface: Surface, still: Still, turn: Floats, place: Floats, viewport:
     Q, S = np.asarray(turn, np.float64), np.asarray(place, np.float64)
     turned = (still.mesh @ Q[:, :3].T.astype(np.float32) + Q[:, 3].astype(np.float32)).astype(np.float32)
     now = still.normals @ Q[:, :3].T.astype(np.float32)
-    anchors, anchor_uv = _anchors(still, Q, turned, now)
+    anchors, anchor_uv = _anchors(surface, still, Q, turned, now)
     to_picture = moving.compose(viewport.affine, S)
     vertices = np.concatenate([turned, anchors]).astype(np.float32)
     vertices = (vertices @ to_picture[:, :3].T + to_picture[:, 3]).astype(np.float32)
     uv = np.concatenate([still.mesh[:, :2], anchor_uv]).astype(np.float32)
-    weight = np.concatenate([_unseen(still, now[:, 2]), np.zeros(len(anchors))]).astype(np.float32)
+    weight = np.concatenate([_unseen(still, Q, now[:, 2]), np.zeros(len(anchors))]).astype(np.float32)
     colours = np.concatenate([still.colours, np.zeros((len(anchors), 3), np.float32)])
     fragments = rasterise(vertices, surface.triangles, viewport.width, viewport.height)
     return textured(fragments, vertices, surface.triangles, still.image, uv, colours, weight)
@@ -290,12 +303,19 @@ def poses(still: Still, motion: moving.Motion) -> F64:
     return moving.compose(moving.compose(moving.in_plane(motion, still.centre), turns), still.pose)
 
 
-def _unseen(still: Still, now: F32) -> F32:
+def _degrees(turn: F64) -> float:
+    """The angle of a rotation (3, ≥3)."""
+    sine = np.linalg.norm(turn[:, :3] - turn[:, :3].T) / np.sqrt(8)
+    return float(np.degrees(np.arctan2(sine, (np.trace(turn[:, :3]) - 1) / 2)))
+
+
+def _unseen(still: Still, turn: F64, now: F32) -> F32:
     """Share (V,) of the completed colours: 1 where the still hides the surface or shows it too flat to stretch."""
     before = still.normals[:, 2]
     flat = 1 - _smoothstep((before - _TRUST[0]) / (_TRUST[1] - _TRUST[0]))
     opened = _smoothstep((now / np.maximum(before, 0.02) - _OPENED[0]) / (_OPENED[1] - _OPENED[0]))
-    return np.where(still.hidden, 1, flat * opened).astype(np.float32)
+    share = np.where(still.hidden, 1, flat * opened)
+    return (share * min(_degrees(turn) / _FIRST_TURN, 1.0)).astype(np.float32)
 
 
 def _smoothstep(t: Floats) -> Floats:
@@ -303,15 +323,14 @@ def _smoothstep(t: Floats) -> Floats:
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def _anchors(still: Still, turn: F64, turned: F32, now: F32) -> tuple[F64, F64]:
+def _anchors(surface: Surface, still: Still, turn: F64, turned: F32, now: F32) -> tuple[F64, F64]:
     """Anchors of a turned head: positions (N_RINGS · K, 3) and where in the still they come from (…, 2)."""
     rays, centre = still.rays, still.centre
-    outline, _ = _outline(turned, now, centre)
+    outline, _ = _outline(turned, _edges(surface, now), centre)
     swing = _swing(rays, turn)
     at_outline = np.interp(rays.angle + swing, np.append(rays.angle, 2 * np.pi), np.append(outline, outline[0]),
                            period=2 * np.pi)  # fmt: skip
-    degrees = np.degrees(np.arccos(np.clip((np.trace(turn[:, :3]) - 1) / 2, -1, 1)))
-    skin = float(_smoothstep(np.array(degrees / _SKIN_RIM)))
+    skin = float(_smoothstep(np.array(_degrees(turn) / _SKIN_RIM)))
     beyond = rays.outline + _RIM_WIDTH
     far = np.full(N_RAYS, _FAR * max(still.radius, float(np.hypot(*still.image.shape[:2]))))
     gap = at_outline - rays.outline
@@ -343,13 +362,12 @@ def _swing(rays: Rays, turn: F64) -> F64:
 
 
 @njit(cache=True, nogil=True)
-def _outermost(points, facing, centre, radius, depth):  # type: ignore[no-untyped-def]
+def _outermost(points, can_be, centre, radius, depth):  # type: ignore[no-untyped-def]
     n = radius.shape[0]
     step = 2 * np.pi / n
     best = np.full(n, -1.0)
     for v in range(points.shape[0]):
-        # only where the surface turns away, or is about to, can it be the outline
-        if abs(facing[v, 2]) > 0.6:
+        if not can_be[v]:
             continue
         dx, dy = points[v, 0] - centre[0], points[v, 1] - centre[1]
         r = np.sqrt(dx * dx + dy * dy)
