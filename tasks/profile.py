@@ -40,12 +40,14 @@ _FAR = 12.0
 #: How much the outline may fall per radian of angle, as a share of the radius: a 60° slope.
 _STEEP = 1.7
 #: Cosine between surface and viewer below which a vertex may be on the outline.
-_TURNING = 0.6
+_TURNING = 0.4
+#: A vertex nearer to the centre than this share of the farthest one is not looked at for the outline.
+_INNERMOST = 0.25
 #: A ray turns with the head by this at most, in radians.
 _MAX_RAY_TURN = 0.45
 #: Cosine between a surface and the viewer from which its pixels are trusted, and below which they are not:
 #: nearer the outline a misfit of a pixel or two paints background on the cheek.
-_TRUST = (0.15, 0.3)
+_TRUST = (0.2, 0.36)
 #: By how much a surface may open towards the viewer before its own stretched pixels give way.
 _OPENED = (1.4, 2.5)
 #: Degrees of turning over which the skin just outside a misfitted outline gives way to what lies beyond it.
@@ -57,7 +59,7 @@ _RIM_WIDTH = 2.0
 #: A vertex this share of the face's radius behind the z-buffer is hidden.
 _HIDDEN = 0.03
 #: Sweeps of Gauss–Seidel that smooth a filled surface; each goes there and back in the order it was filled.
-_SWEEPS = 12
+_SWEEPS = 6
 #: Pixels across the face in the pass that finds out what the still shows.
 _VISIBILITY_SIZE = 400.0
 
@@ -134,8 +136,8 @@ class Rays:
 class Still:
     """A photograph made ready: image (H, W, 3); mesh (V, 3) in its pixels and its normals (V, 3).
 
-    pose (3, 4) in image pixels, true in depth; centre (3,) in pixels; colours (V, 3) of the whole surface, 0 to
-    255; facing (V,): normals' cosines; hidden (V,): turned away or behind something; rays; radius: of a ball
+    pose (3, 4) in image pixels, true in depth; centre (3,) in pixels; colours (V + anchors, 3) of the whole
+    surface, 0 to 255, the anchors' unused; facing (V,): normals' cosines; hidden (V,): turned away or behind something; rays; radius: of a ball
     about the centre that holds the mesh, in pixels.
     """
 
@@ -172,7 +174,8 @@ def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
     fragments = rasterise(seen, triangles, view.width, view.height)
     hidden = _hidden(seen, facing, fragments.depth, _HIDDEN * _VISIBILITY_SIZE / 2)
     colours = _complete(surface, image, mesh, facing[:, 2], hidden)
-    rays = _rays(image, mesh, _edges(surface, facing), T, centre, radius, fragments.triangle, view)
+    rays = _rays(surface, image, mesh, facing, T, centre, radius, fragments.triangle, view)
+    colours = np.concatenate([colours, np.zeros((N_RINGS * N_RAYS, 3), np.float32)])
     return Still(image, T, mesh, facing, centre, colours, hidden, rays, radius)
 
 
@@ -194,7 +197,8 @@ def _complete(surface: Surface, image: U8, mesh: F32, facing: F32, hidden: Bools
     h, w = image.shape[:2]
     inside = (mesh[:, 0] >= 0) & (mesh[:, 0] <= w - 1) & (mesh[:, 1] >= 0) & (mesh[:, 1] <= h - 1)
     trusted = inside & ~hidden & (facing > _TRUST[1])
-    seen = _sample(image, mesh)
+    seen = np.empty((len(mesh), 3), np.float32)
+    _sample(image, mesh, seen)
     if not trusted.any():
         return seen
     both = trusted[surface.mirror]
@@ -202,27 +206,19 @@ def _complete(surface: Surface, image: U8, mesh: F32, facing: F32, hidden: Bools
     opposite = seen[surface.mirror]
     # the membrane: what must be added to the other side's colours for them to meet this side's
     membrane = np.where((trusted & both)[:, None], seen - opposite, 0).astype(np.float32)
-    _grow(membrane, trusted & both, surface.starts, surface.neighbours, _SWEEPS)
     borrowed = both & ~trusted
+    _grow(membrane, trusted & both, borrowed, surface.starts, surface.neighbours, _SWEEPS)
     colours[borrowed] = np.clip(opposite[borrowed] + membrane[borrowed], 0, 255)
-    _grow(colours, trusted | borrowed, surface.starts, surface.neighbours, _SWEEPS)
+    known = trusted | borrowed
+    _grow(colours, known, ~known, surface.starts, surface.neighbours, _SWEEPS)
     return colours
 
 
-def _sample(image: U8, mesh: F32) -> F32:
-    h, w = image.shape[:2]
-    x, y = np.clip(np.nan_to_num(mesh[:, :2]), 0, [w - 1, h - 1]).T
-    x0, y0 = x.astype(np.int64), y.astype(np.int64)
-    x1, y1 = np.minimum(x0 + 1, w - 1), np.minimum(y0 + 1, h - 1)
-    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
-    top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
-    return np.asarray(top * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy, np.float32)
-
-
 def _rays(
-    image: U8, mesh: F32, edges: Bools, pose: F64, centre: F64, radius: float, shown: I32, view: Viewport
+    surface: Surface, image: U8, mesh: F32, facing: F32, pose: F64, centre: F64, radius: float, shown: I32,
+    view: Viewport,
 ) -> Rays:
-    outline, depth = _outline(mesh, edges, centre)
+    outline, depth = _outline(surface, mesh, facing, np.eye(3), centre)
     angle = np.arange(N_RAYS) * (2 * np.pi / N_RAYS)
     middle = view.affine[:2, :2] @ centre[:2] + view.affine[:2, 3]
     free = np.empty(N_RAYS)
@@ -245,20 +241,15 @@ def _rays(
     )
 
 
-def _outline(points: F32, can_be: Bools, centre: Floats) -> tuple[F64, F64]:
-    """Radius and depth (K,) of the outline along each ray from `centre` (3,), by the points that `can_be` on it."""
+def _outline(surface: Surface, mesh: F32, facing: F32, turn: F64, centre: F64) -> tuple[F64, F64]:
+    """Radius and depth (K,) of the turned mesh's outline along each ray from `centre` (3,), which stays."""
     radius, depth = np.zeros(N_RAYS), np.zeros(N_RAYS)
-    _outermost(points, can_be, np.asarray(centre, np.float64), radius, depth)
+    _outermost(mesh, facing, surface.rim, turn, centre, radius, depth)
     found = np.flatnonzero(radius > 0)
     if 0 < len(found) < N_RAYS:
         at = np.arange(N_RAYS)
         radius, depth = (np.interp(at, found, values[found], period=N_RAYS) for values in (radius, depth))
     return _blurred(np.maximum(radius, 1.0), 1), _blurred(depth, 6)
-
-
-def _edges(surface: Surface, facing: F32) -> Bools:
-    """Vertices (V,) that can be on the outline: where the surface turns away, or is about to, or ends."""
-    return np.asarray((np.abs(facing[:, 2]) < _TURNING) | surface.rim)
 
 
 def _blurred(values: F64, times: int) -> F64:
@@ -276,17 +267,16 @@ def frame(surface: Surface, still: Still, turn: Floats, place: Floats, viewport:
     turn and place (3, 4) are rows of `motion.out_of_plane` and `motion.in_plane` about the still's centre.
     """
     Q, S = np.asarray(turn, np.float64), np.asarray(place, np.float64)
-    turned = (still.mesh @ Q[:, :3].T.astype(np.float32) + Q[:, 3].astype(np.float32)).astype(np.float32)
-    now = still.normals @ Q[:, :3].T.astype(np.float32)
-    anchors, anchor_uv = _anchors(surface, still, Q, turned, now)
-    to_picture = moving.compose(viewport.affine, S)
-    vertices = np.concatenate([turned, anchors]).astype(np.float32)
-    vertices = (vertices @ to_picture[:, :3].T + to_picture[:, 3]).astype(np.float32)
+    anchors, anchor_uv = _anchors(surface, still, Q)
+    n, to_picture = len(still.mesh), moving.compose(viewport.affine, S)
+    vertices = np.empty((n + len(anchors), 3), np.float32)
+    _place(still.mesh, moving.compose(to_picture, Q), vertices[:n])
+    vertices[n:] = moving.apply(to_picture, anchors)
+    weight = np.zeros(len(vertices), np.float32)
+    _unseen(still.normals, still.hidden, Q, min(_degrees(Q) / _FIRST_TURN, 1.0), weight[:n])
     uv = np.concatenate([still.mesh[:, :2], anchor_uv]).astype(np.float32)
-    weight = np.concatenate([_unseen(still, Q, now[:, 2]), np.zeros(len(anchors))]).astype(np.float32)
-    colours = np.concatenate([still.colours, np.zeros((len(anchors), 3), np.float32)])
     fragments = rasterise(vertices, surface.triangles, viewport.width, viewport.height)
-    return textured(fragments, vertices, surface.triangles, still.image, uv, colours, weight)
+    return textured(fragments, vertices, surface.triangles, still.image, uv, still.colours, weight)
 
 
 def frames(surface: Surface, still: Still, motion: moving.Motion, viewports: list[Viewport]) -> list[U8]:
@@ -309,24 +299,15 @@ def _degrees(turn: F64) -> float:
     return float(np.degrees(np.arctan2(sine, (np.trace(turn[:, :3]) - 1) / 2)))
 
 
-def _unseen(still: Still, turn: F64, now: F32) -> F32:
-    """Share (V,) of the completed colours: 1 where the still hides the surface or shows it too flat to stretch."""
-    before = still.normals[:, 2]
-    flat = 1 - _smoothstep((before - _TRUST[0]) / (_TRUST[1] - _TRUST[0]))
-    opened = _smoothstep((now / np.maximum(before, 0.02) - _OPENED[0]) / (_OPENED[1] - _OPENED[0]))
-    share = np.where(still.hidden, 1, flat * opened)
-    return (share * min(_degrees(turn) / _FIRST_TURN, 1.0)).astype(np.float32)
-
-
 def _smoothstep(t: Floats) -> Floats:
     t = np.clip(t, 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def _anchors(surface: Surface, still: Still, turn: F64, turned: F32, now: F32) -> tuple[F64, F64]:
+def _anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
     """Anchors of a turned head: positions (N_RINGS · K, 3) and where in the still they come from (…, 2)."""
     rays, centre = still.rays, still.centre
-    outline, _ = _outline(turned, _edges(surface, now), centre)
+    outline, _ = _outline(surface, still.mesh, still.normals, turn, centre)
     swing = _swing(rays, turn)
     at_outline = np.interp(rays.angle + swing, np.append(rays.angle, 2 * np.pi), np.append(outline, outline[0]),
                            period=2 * np.pi)  # fmt: skip
@@ -362,24 +343,65 @@ def _swing(rays: Rays, turn: F64) -> F64:
 
 
 @njit(cache=True, nogil=True)
-def _outermost(points, can_be, centre, radius, depth):  # type: ignore[no-untyped-def]
+def _sample(image, mesh, out):  # type: ignore[no-untyped-def]
+    h, w = image.shape[0], image.shape[1]
+    for v in range(mesh.shape[0]):
+        x, y = min(max(mesh[v, 0], 0.0), w - 1.0), min(max(mesh[v, 1], 0.0), h - 1.0)
+        x0, y0 = int(x), int(y)
+        x1, y1 = min(x0 + 1, w - 1), min(y0 + 1, h - 1)
+        fx, fy = x - x0, y - y0
+        for ch in range(3):
+            top = image[y0, x0, ch] * (1 - fx) + image[y0, x1, ch] * fx
+            out[v, ch] = top * (1 - fy) + (image[y1, x0, ch] * (1 - fx) + image[y1, x1, ch] * fx) * fy
+
+
+@njit(cache=True, nogil=True)
+def _outermost(mesh, facing, rim, turn, centre, radius, depth):  # type: ignore[no-untyped-def]
     n = radius.shape[0]
     step = 2 * np.pi / n
-    best = np.full(n, -1.0)
-    for v in range(points.shape[0]):
-        if not can_be[v]:
+    largest = 0.0
+    for v in range(mesh.shape[0]):
+        # only where the surface turns away, or is about to, or ends, can it be the outline
+        z = turn[2, 0] * facing[v, 0] + turn[2, 1] * facing[v, 1] + turn[2, 2] * facing[v, 2]
+        if abs(z) > _TURNING and not rim[v]:
             continue
-        dx, dy = points[v, 0] - centre[0], points[v, 1] - centre[1]
+        px, py, pz = mesh[v, 0] - centre[0], mesh[v, 1] - centre[1], mesh[v, 2] - centre[2]
+        dx = turn[0, 0] * px + turn[0, 1] * py + turn[0, 2] * pz
+        dy = turn[1, 0] * px + turn[1, 1] * py + turn[1, 2] * pz
         r = np.sqrt(dx * dx + dy * dy)
+        largest = max(largest, r)
+        if r < _INNERMOST * largest:
+            continue
         at = np.arctan2(dy, dx) / step
         low = int(np.floor(at))
         for k in range(low - 1, low + 3):
             reach = r * (1 - _STEEP * abs(at - k) * step)
             ray = k % n
-            if reach > best[ray]:
-                best[ray] = reach
+            if reach > radius[ray]:
                 radius[ray] = reach
-                depth[ray] = points[v, 2] - centre[2]
+                depth[ray] = turn[2, 0] * px + turn[2, 1] * py + turn[2, 2] * pz
+
+
+@njit(cache=True, nogil=True)
+def _place(mesh, affine, out):  # type: ignore[no-untyped-def]
+    for v in range(mesh.shape[0]):
+        x, y, z = mesh[v, 0], mesh[v, 1], mesh[v, 2]
+        for k in range(3):
+            out[v, k] = affine[k, 0] * x + affine[k, 1] * y + affine[k, 2] * z + affine[k, 3]
+
+
+@njit(cache=True, nogil=True)
+def _unseen(facing, hidden, turn, ramp, out):  # type: ignore[no-untyped-def]
+    for v in range(facing.shape[0]):
+        share = 1.0
+        if not hidden[v]:
+            before = facing[v, 2]
+            now = turn[2, 0] * facing[v, 0] + turn[2, 1] * facing[v, 1] + turn[2, 2] * before
+            flat = min(max((before - _TRUST[0]) / (_TRUST[1] - _TRUST[0]), 0.0), 1.0)
+            opened = (now / max(before, 0.02) - _OPENED[0]) / (_OPENED[1] - _OPENED[0])
+            opened = min(max(opened, 0.0), 1.0)
+            share = (1 - flat * flat * (3 - 2 * flat)) * opened * opened * (3 - 2 * opened)
+        out[v] = ramp * share
 
 
 @njit(cache=True, nogil=True)
@@ -401,45 +423,49 @@ def _first_free(shown, middle, outline, free):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _grow(values, known, starts, neighbours, sweeps):  # type: ignore[no-untyped-def]
-    """Fill `values` (V, C) in place where not known: outwards from what is, then smoothed."""
-    n, channels = values.shape
+def _grow(values, known, wanted, starts, neighbours, sweeps):  # type: ignore[no-untyped-def]
+    """Fill `values` (V, 3) in place where `wanted`: outwards from what is known, then smoothed."""
+    n = values.shape[0]
     order = np.empty(n, np.int32)
-    reached = known.copy()
+    reached = ~wanted
     tail = 0
     for v in range(n):
         if known[v]:
-            for e in range(starts[v], starts[v + 1]):
-                u = neighbours[e]
-                if not reached[u]:
-                    reached[u] = True
-                    order[tail] = u
-                    tail += 1
-    head = 0
+            tail = _reach(v, order, reached, tail, starts, neighbours)
     done = known.copy()
+    head = 0
     while head < tail:
         v = order[head]
         head += 1
-        for ch in range(channels):
-            total, count = 0.0, 0
-            for e in range(starts[v], starts[v + 1]):
-                if done[neighbours[e]]:
-                    total += values[neighbours[e], ch]
-                    count += 1
-            values[v, ch] = total / max(count, 1)
+        _average(values, v, done, starts, neighbours)
         done[v] = True
-        for e in range(starts[v], starts[v + 1]):
-            u = neighbours[e]
-            if not reached[u]:
-                reached[u] = True
-                order[tail] = u
-                tail += 1
+        tail = _reach(v, order, reached, tail, starts, neighbours)
     for sweep in range(2 * sweeps):
         for i in range(tail):
-            v = order[i] if sweep % 2 == 0 else order[tail - 1 - i]
-            begin, end = starts[v], starts[v + 1]
-            for ch in range(channels):
-                total = 0.0
-                for e in range(begin, end):
-                    total += values[neighbours[e], ch]
-                values[v, ch] = total / max(end - begin, 1)
+            _average(values, order[i] if sweep % 2 else order[tail - 1 - i], done, starts, neighbours)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _reach(v, order, reached, tail, starts, neighbours):  # type: ignore[no-untyped-def]
+    for e in range(starts[v], starts[v + 1]):
+        u = neighbours[e]
+        if not reached[u]:
+            reached[u] = True
+            order[tail] = u
+            tail += 1
+    return tail
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _average(values, v, usable, starts, neighbours):  # type: ignore[no-untyped-def]
+    blue, green, red, count = np.float32(0), np.float32(0), np.float32(0), 0
+    for e in range(starts[v], starts[v + 1]):
+        u = neighbours[e]
+        if usable[u]:
+            blue += values[u, 0]
+            green += values[u, 1]
+            red += values[u, 2]
+            count += 1
+    if count > 0:
+        share = np.float32(1.0) / np.float32(count)
+        values[v, 0], values[v, 1], values[v, 2] = blue * share, green * share, red * share
