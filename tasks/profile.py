@@ -45,9 +45,20 @@ _TURNING = 0.4
 _INNERMOST = 0.25
 #: A ray turns with the head by this at most, in radians.
 _MAX_RAY_TURN = 0.45
-#: Cosine between a surface and the viewer from which its pixels are trusted, and below which they are not:
-#: nearer the outline a misfit of a pixel or two paints background on the cheek.
-_TRUST = (0.2, 0.36)
+#: Cosine between surface and viewer above which its pixels are the face's without question …
+_CORE = 0.5
+#: … if it also lies within this share of the way to the outline (an ear may face the viewer) …
+_WITHIN = 0.8
+#: … and between which doubt rises from 0 to 1 towards the outline, where a misfit of a pixel or two paints
+#: background on the cheek.
+_GRAZING = (0.25, 0.12)
+#: Grey levels by which pixels between the core and the outline may differ from what the core would lead one to
+#: expect there: from the first on doubt rises, at the second they are background, or hair.
+_STRANGE = (40.0, 80.0)
+#: Doubt above which a vertex has no colour of its own.
+_TRUSTED = 0.3
+#: Rounds in which doubt spreads to neighbours, to leave no speckles.
+_SPREAD = 3
 #: By how much a surface may open towards the viewer before its own stretched pixels give way.
 _OPENED = (1.4, 2.5)
 #: Degrees of turning over which the skin just outside a misfitted outline gives way to what lies beyond it.
@@ -137,7 +148,8 @@ class Still:
     """A photograph made ready: image (H, W, 3); mesh (V, 3) in its pixels and its normals (V, 3).
 
     pose (3, 4) in image pixels, true in depth; centre (3,) in pixels; colours (V + anchors, 3) of the whole
-    surface, 0 to 255, the anchors' unused; facing (V,): normals' cosines; hidden (V,): turned away or behind something; rays; radius: of a ball
+    surface, 0 to 255, the anchors' unused; hidden (V,): turned away or behind something; doubt (V,): 0 to 1,
+    that a pixel shows something else; rays; radius: of a ball
     about the centre that holds the mesh, in pixels.
     """
 
@@ -148,6 +160,7 @@ class Still:
     centre: F64
     colours: F32
     hidden: Bools
+    doubt: F32
     rays: Rays
     radius: float
 
@@ -173,10 +186,14 @@ def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
     seen = (mesh @ view.affine[:, :3].T + view.affine[:, 3]).astype(np.float32)
     fragments = rasterise(seen, triangles, view.width, view.height)
     hidden = _hidden(seen, facing, fragments.depth, _HIDDEN * _VISIBILITY_SIZE / 2)
-    colours = _complete(surface, image, mesh, facing[:, 2], hidden)
+    seen = np.empty((len(mesh), 3), np.float32)
+    _sample(image, mesh, seen)
     rays = _rays(surface, image, mesh, facing, T, centre, radius, fragments.triangle, view)
+    within = _within(mesh, centre, rays.outline)
+    doubt = _doubt(surface, image, mesh, facing[:, 2], hidden, seen, within)
+    colours = _complete(surface, seen, doubt < _TRUSTED)
     colours = np.concatenate([colours, np.zeros((N_RINGS * N_RAYS, 3), np.float32)])
-    return Still(image, T, mesh, facing, centre, colours, hidden, rays, radius)
+    return Still(image, T, mesh, facing, centre, colours, hidden, doubt, rays, radius)
 
 
 def _view_of_face(centre: F64, radius: float) -> Viewport:
@@ -192,13 +209,34 @@ def _hidden(mesh: F32, facing: F32, depth: F32, tolerance: float) -> Bools:
     return np.asarray((facing[:, 2] <= 0) | (depth[y, x] - mesh[:, 2] > tolerance))
 
 
-def _complete(surface: Surface, image: U8, mesh: F32, facing: F32, hidden: Bools) -> F32:
-    """A colour for every vertex (V, 3): seen, mirrored, or grown from its neighbours."""
+def _doubt(surface: Surface, image: U8, mesh: F32, facing: F32, hidden: Bools, seen: F32, within: Bools) -> F32:
+    """How unlikely it is (V,), 0 to 1, that the pixel at a vertex shows the face; 1 where it is hidden."""
     h, w = image.shape[:2]
     inside = (mesh[:, 0] >= 0) & (mesh[:, 0] <= w - 1) & (mesh[:, 1] >= 0) & (mesh[:, 1] <= h - 1)
-    trusted = inside & ~hidden & (facing > _TRUST[1])
-    seen = np.empty((len(mesh), 3), np.float32)
-    _sample(image, mesh, seen)
+    visible = inside & ~hidden
+    core = visible & within & (facing > _CORE)
+    expected = np.where(core[:, None], seen, 0).astype(np.float32)
+    _grow(expected, core, visible & ~core, surface.starts, surface.neighbours, 1)
+    strange = np.abs(seen - expected).max(axis=1)
+    doubt = _smoothstep((strange - _STRANGE[0]) / (_STRANGE[1] - _STRANGE[0]))
+    doubt = np.maximum(doubt, _smoothstep((facing - _GRAZING[0]) / (_GRAZING[1] - _GRAZING[0])))
+    doubt = np.where(core, 0, np.where(visible, doubt, 1)).astype(np.float32)
+    for _ in range(_SPREAD):
+        spread = np.empty_like(doubt)
+        _mean_of_neighbours(doubt, surface.starts, surface.neighbours, spread)
+        doubt = spread
+    return np.where(core, 0, np.where(visible, doubt, 1)).astype(np.float32)
+
+
+def _within(mesh: F32, centre: F64, outline: F64) -> Bools:
+    """Vertices (V,) well within the outline."""
+    x, y = (mesh[:, :2] - centre[:2]).T
+    ray = np.rint(np.arctan2(y, x) * (N_RAYS / (2 * np.pi))).astype(np.int64) % N_RAYS
+    return np.asarray(np.hypot(x, y) < _WITHIN * outline[ray])
+
+
+def _complete(surface: Surface, seen: F32, trusted: Bools) -> F32:
+    """A colour for every vertex (V, 3): its own where `trusted`, or the mirrored, or grown from its neighbours."""
     if not trusted.any():
         return seen
     both = trusted[surface.mirror]
@@ -273,7 +311,7 @@ def frame(surface: Surface, still: Still, turn: Floats, place: Floats, viewport:
     _place(still.mesh, moving.compose(to_picture, Q), vertices[:n])
     vertices[n:] = moving.apply(to_picture, anchors)
     weight = np.zeros(len(vertices), np.float32)
-    _unseen(still.normals, still.hidden, Q, min(_degrees(Q) / _FIRST_TURN, 1.0), weight[:n])
+    _unseen(still.normals, still.hidden, still.doubt, Q, min(_degrees(Q) / _FIRST_TURN, 1.0), weight[:n])
     uv = np.concatenate([still.mesh[:, :2], anchor_uv]).astype(np.float32)
     fragments = rasterise(vertices, surface.triangles, viewport.width, viewport.height)
     return textured(fragments, vertices, surface.triangles, still.image, uv, still.colours, weight)
@@ -383,6 +421,15 @@ def _outermost(mesh, facing, rim, turn, centre, radius, depth):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
+def _mean_of_neighbours(values, starts, neighbours, out):  # type: ignore[no-untyped-def]
+    for v in range(values.shape[0]):
+        total = values[v]
+        for e in range(starts[v], starts[v + 1]):
+            total += values[neighbours[e]]
+        out[v] = total / (1 + starts[v + 1] - starts[v])
+
+
+@njit(cache=True, nogil=True)
 def _place(mesh, affine, out):  # type: ignore[no-untyped-def]
     for v in range(mesh.shape[0]):
         x, y, z = mesh[v, 0], mesh[v, 1], mesh[v, 2]
@@ -391,16 +438,15 @@ def _place(mesh, affine, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _unseen(facing, hidden, turn, ramp, out):  # type: ignore[no-untyped-def]
+def _unseen(facing, hidden, doubt, turn, ramp, out):  # type: ignore[no-untyped-def]
     for v in range(facing.shape[0]):
         share = 1.0
         if not hidden[v]:
             before = facing[v, 2]
             now = turn[2, 0] * facing[v, 0] + turn[2, 1] * facing[v, 1] + turn[2, 2] * before
-            flat = min(max((before - _TRUST[0]) / (_TRUST[1] - _TRUST[0]), 0.0), 1.0)
             opened = (now / max(before, 0.02) - _OPENED[0]) / (_OPENED[1] - _OPENED[0])
             opened = min(max(opened, 0.0), 1.0)
-            share = (1 - flat * flat * (3 - 2 * flat)) * opened * opened * (3 - 2 * opened)
+            share = doubt[v] * opened * opened * (3 - 2 * opened)
         out[v] = ramp * share
 
 
