@@ -196,6 +196,12 @@ def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
     return Still(image, T, mesh, facing, centre, colours, hidden, doubt, rays, radius)
 
 
+def face_shape(model: MorphableModel, params: Floats) -> F32:
+    """S = S̄ + A·α (eq. 1), (V, 3) in model units, of one face's params (P,): what stays the same in a clip."""
+    alpha = model.layout.coefficients(np.asarray(params, np.float32)[None])[0]
+    return np.asarray(model.mean + np.tensordot(alpha, model.basis, axes=1), np.float32)
+
+
 def _view_of_face(centre: F64, radius: float) -> Viewport:
     """The square around the face at `_VISIBILITY_SIZE` pixels, or as many as the still has, if fewer."""
     size = int(min(np.ceil(2 * radius) + 2, _VISIBILITY_SIZE))
