@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -70,6 +71,21 @@ def turned(T: F64) -> F64:
     return pose.angles(rotation)[0]
 
 
+def totals(path: motion.Motion) -> F64:
+    """Yaw, pitch and roll (3,) that the only frame of `path` adds."""
+    return np.array([path.yaw[0], path.pitch[0], path.roll[0]])
+
+
+def own_turn(before: F64, after: F64) -> F64:
+    """The turn from one yaw, pitch, roll (3,) to another about the head's own axes (3,), in degrees.
+
+    Euler's pitch and roll are the same thing at 90° of yaw and noise divides by cos(yaw) on the way there; this
+    does not, and without yaw it is the added pitch.
+    """
+    first, then = (pose.rotation_matrix(*(a[i : i + 1] for i in range(3)))[0] for a in (before, after))
+    return np.degrees(cv2.Rodrigues(first.T @ then)[0][:, 0])
+
+
 def nme(found: F32, true: F64) -> float:
     """Mean distance in the picture, % of √(w·h) of the true points' box; both (68, ≥2)."""
     w, h = np.ptp(true[:, :2], axis=0)
@@ -107,6 +123,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--params", choices=("run", "dataset"), default="run")
+    parser.add_argument("--in-plane", action="store_true", help="also roll, scale and shift, by the defaults")
     parser.add_argument("--csv", type=Path, help="write one row a clip here")
     args = parser.parse_args()
     bundle = load_bundle(args.model)
@@ -117,7 +134,8 @@ def main() -> None:
     faces = {key: group for key, group in faces.groupby("key")}
     labels = pd.read_parquet(args.labels)
     rng = np.random.default_rng(args.seed)
-    limits = motion.MotionLimits(yaw_speed=90, pitch_speed=90, roll_speed=90, scale_speed=1, shift_speed=1)
+    inside = {} if args.in_plane else {"roll": (0.0, 0.0), "scale": (1.0, 1.0), "shift": (0.0, 0.0)}
+    limits = motion.MotionLimits(**inside, yaw_speed=90, pitch_speed=90, roll_speed=90, scale_speed=1, shift_speed=1)
     rows, lost = [], 0
     for i in rng.permutation(len(labels))[: args.n]:
         label = labels.iloc[i]
@@ -149,12 +167,12 @@ def main() -> None:
             continue
         found, measured = answer
         before = np.array([face.yaw, face.pitch, face.roll], np.float64)
+        asked, got = own_turn(angles, angles + totals(path)), own_turn(before, measured)
         rows.append({
             "key": label["name"], "yaw": angles[0] + path.yaw[0], "still_yaw": angles[0],
-            "still_nme": nme(own, true), "clip_nme": nme(found, ours),
-            "d_yaw": path.yaw[0], "d_pitch": path.pitch[0], "m_yaw": measured[0] - before[0],
-            "m_pitch": measured[1] - before[1],
-            "still_reannotated_nme": nme(own, np.array(label.pts68_reannotated).reshape(2, 68).T - 1),
+            "still_nme": nme(own, true), "clip_nme": nme(found, ours), "d_yaw": path.yaw[0],
+            "d_pitch": path.pitch[0], "m_yaw": measured[0] - before[0], "m_pitch": measured[1] - before[1],
+            "d_own_pitch": asked[0], "m_own_pitch": got[0], "d_own_yaw": -asked[1], "m_own_yaw": -got[1],
         })  # fmt: skip
     report(pd.DataFrame(rows), lost, args.params)
     if args.csv:
@@ -171,7 +189,7 @@ def report(table: pd.DataFrame, lost: int, params: str) -> None:
         stills = table[(table.still_yaw.abs() >= low) & (table.still_yaw.abs() < high)]
         a, b = clips.clip_nme.mean(), stills.still_nme.mean()
         print(f"| {low}–{high}° | {len(clips)} | {a:.2f} % | {len(stills)} | {b:.2f} % | {a / b:.2f} |")
-    for name in ("yaw", "pitch"):
+    for name in ("yaw", "pitch", "own_yaw", "own_pitch"):
         correlation = np.corrcoef(table[f"d_{name}"], table[f"m_{name}"])[0, 1]
         error = (table[f"m_{name}"] - table[f"d_{name}"]).abs()
         print(f"Δ{name}: correlation {correlation:.4f}, median error {error.median():.2f}°, "
