@@ -69,8 +69,10 @@ _FIRST_TURN = 1.0
 _RIM_WIDTH = 2.0
 #: A vertex this share of the face's radius behind the z-buffer is hidden.
 _HIDDEN = 0.03
-#: Sweeps of Gauss–Seidel that smooth a filled surface; each goes there and back in the order it was filled.
-_SWEEPS = 6
+#: Sweeps that smooth a filled surface, each replacing every colour by the mean of those around it.
+_SWEEPS = 12
+#: Rounds in which the plane of symmetry of a face is found.
+_MIRROR_ROUNDS = 3
 #: Pixels across the face in the pass that finds out what the still shows.
 _VISIBILITY_SIZE = 400.0
 
@@ -101,18 +103,25 @@ class Surface:
         rim = np.zeros(v, np.bool_)
         rim[keys[uses == 1] // v] = True
         starts = np.searchsorted(keys, np.arange(v + 1) * v)
-        middle = model.mean[model.landmarks].mean(axis=0)[0]
-        mirrored = (model.mean - [middle, 0, 0]) * [-1, 1, 1] + [middle, 0, 0]
-        mirror = cKDTree(model.mean).query(mirrored)[1]
         return Surface(
             triangles=np.concatenate([model.triangles, _sheet() + v]).astype(np.int32),
             n_face_triangles=len(model.triangles),
             starts=starts.astype(np.int32),
             neighbours=(keys % v).astype(np.int32),
-            mirror=mirror.astype(np.int32),
+            mirror=_mirror(model.mean),
             rim=rim,
             centre=model.mean.astype(np.float64).mean(axis=0),
         )
+
+
+def _mirror(mean: F32) -> I32:
+    """The vertex nearest to each vertex's mirror image (V,), left and right being along x."""
+    tree = cKDTree(mean)
+    middle = float(mean[:, 0].min() + mean[:, 0].max()) / 2
+    for _ in range(_MIRROR_ROUNDS):
+        nearest = tree.query(mean * [-1, 1, 1] + [2 * middle, 0, 0])[1]
+        middle = float((mean[:, 0] + mean[nearest, 0]).mean()) / 2
+    return np.asarray(nearest, np.int32)
 
 
 def _sheet() -> I32:
@@ -120,7 +129,11 @@ def _sheet() -> I32:
     ray, ring = (a.ravel() for a in np.meshgrid(np.arange(N_RAYS), np.arange(N_RINGS - 1), indexing="ij"))
     here, there = ring * N_RAYS + ray, ring * N_RAYS + (ray + 1) % N_RAYS
     out_here, out_there = here + N_RAYS, there + N_RAYS
-    sheet = np.stack([here, there, out_there, here, out_there, out_here], axis=1).reshape(-1, 3)
+    sheet = np.stack([here, there, out_there, here, out_there, out_here], axis=1)
+    # the left half is cut the other way, so that mirrored anchors have mirrored triangles
+    left = (ray >= N_RAYS // 4) & (ray < 3 * N_RAYS // 4)
+    sheet[left] = np.stack([here, there, out_here, there, out_there, out_here], axis=1)[left]
+    sheet = sheet.reshape(-1, 3)
     # close the middle with a fan, lest a pixel at the very centre stay empty
     fan = np.stack([np.zeros(N_RAYS - 2), np.arange(2, N_RAYS), np.arange(1, N_RAYS - 1)], axis=1)
     return np.concatenate([sheet, fan]).astype(np.int32)
@@ -269,10 +282,10 @@ def _rays(
     _first_free(shown, middle, outline * view.zoom_x, free)
     free = np.minimum(np.minimum(free, np.roll(free, 1)), np.roll(free, -1)) - 2.0
     h, w = image.shape[:2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        across = np.where(np.cos(angle) > 0, w - 1 - centre[0], -centre[0]) / np.cos(angle)
-        down = np.where(np.sin(angle) > 0, h - 1 - centre[1], -centre[1]) / np.sin(angle)
-    border = np.minimum(np.nan_to_num(across, nan=np.inf), np.nan_to_num(down, nan=np.inf))
+    ends = np.array([[-centre[0], -centre[1]], [w - 1 - centre[0], h - 1 - centre[1]]])
+    ahead = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    steps = np.where(ahead > 0, ends[1], ends[0]) / np.where(np.abs(ahead) > 1e-9, ahead, np.inf)
+    border = np.where(np.abs(ahead) > 1e-9, steps, np.inf).min(axis=1)
     up = pose[:2, 1] / max(float(np.linalg.norm(pose[:2, 1])), 1e-9)
     upward = np.cos(angle) * up[0] + np.sin(angle) * up[1]
     return Rays(
@@ -476,25 +489,34 @@ def _first_free(shown, middle, outline, free):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _grow(values, known, wanted, starts, neighbours, sweeps):  # type: ignore[no-untyped-def]
-    """Fill `values` (V, 3) in place where `wanted`: outwards from what is known, then smoothed."""
+    """Fill `values` (V, 3) in place where `wanted`: outwards from what is known, ring by ring, then smoothed.
+
+    No vertex depends on the order in which its ring is filled, so mirrored faces are filled alike.
+    """
     n = values.shape[0]
     order = np.empty(n, np.int32)
+    fresh = np.empty((n, 3), np.float32)
     reached = ~wanted
-    tail = 0
+    done = known.copy()
+    head, tail = 0, 0
     for v in range(n):
         if known[v]:
             tail = _reach(v, order, reached, tail, starts, neighbours)
-    done = known.copy()
-    head = 0
     while head < tail:
-        v = order[head]
-        head += 1
-        _average(values, v, done, starts, neighbours)
-        done[v] = True
-        tail = _reach(v, order, reached, tail, starts, neighbours)
-    for sweep in range(2 * sweeps):
+        end = tail
+        for i in range(head, end):
+            _average(values, order[i], done, starts, neighbours, fresh[i])
+        for i in range(head, end):
+            values[order[i]] = fresh[i]
+            done[order[i]] = True
+        for i in range(head, end):
+            tail = _reach(order[i], order, reached, tail, starts, neighbours)
+        head = end
+    for _ in range(sweeps):
         for i in range(tail):
-            _average(values, order[i] if sweep % 2 else order[tail - 1 - i], done, starts, neighbours)
+            _average(values, order[i], done, starts, neighbours, fresh[i])
+        for i in range(tail):
+            values[order[i]] = fresh[i]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -509,7 +531,7 @@ def _reach(v, order, reached, tail, starts, neighbours):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _average(values, v, usable, starts, neighbours):  # type: ignore[no-untyped-def]
+def _average(values, v, usable, starts, neighbours, out):  # type: ignore[no-untyped-def]
     blue, green, red, count = np.float32(0), np.float32(0), np.float32(0), 0
     for e in range(starts[v], starts[v + 1]):
         u = neighbours[e]
@@ -518,6 +540,5 @@ def _average(values, v, usable, starts, neighbours):  # type: ignore[no-untyped-
             green += values[u, 1]
             red += values[u, 2]
             count += 1
-    if count > 0:
-        share = np.float32(1.0) / np.float32(count)
-        values[v, 0], values[v, 1], values[v, 2] = blue * share, green * share, red * share
+    share = np.float32(1.0) / np.float32(max(count, 1))
+    out[0], out[1], out[2] = blue * share, green * share, red * share
