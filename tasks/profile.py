@@ -236,7 +236,7 @@ def _doubt(surface: Surface, image: U8, mesh: F32, facing: F32, hidden: Bools, s
     core = visible & within & (facing > _CORE)
     expected = np.where(core[:, None], seen, 0).astype(np.float32)
     _grow(expected, core, visible & ~core, surface.starts, surface.neighbours, 1)
-    strange = np.abs(seen - expected).max(axis=1)
+    strange = np.maximum.reduce(np.abs(seen - expected).T)
     doubt = _smoothstep((strange - _STRANGE[0]) / (_STRANGE[1] - _STRANGE[0]))
     doubt = np.maximum(doubt, _smoothstep((facing - _GRAZING[0]) / (_GRAZING[1] - _GRAZING[0])))
     doubt = np.where(core, 0, np.where(visible, doubt, 1)).astype(np.float32)
@@ -309,13 +309,33 @@ def _outline(surface: Surface, mesh: F32, facing: F32, turn: F64, centre: F64) -
     return _blurred(np.maximum(radius, 1.0), 1), _blurred(depth, 6)
 
 
-def _blurred(values: F64, times: int) -> F64:
-    for _ in range(times):
-        values = (np.roll(values, 1) + 2 * values + np.roll(values, -1)) / 4
-    return values
-
-
 # ------------------------------------------------------------------------------------------------ a frame
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The one mesh of a frame, face then anchors: vertices (N, 3) in picture pixels, uv (N, 2) in the still,
+    weight (N,) of the completed colours.
+    """  # noqa: D205
+
+    vertices: F32
+    uv: F32
+    weight: F32
+
+
+def scene(surface: Surface, still: Still, turn: Floats, place: Floats, viewport: Viewport) -> Scene:
+    """The mesh of the still after F = `turn`, then T = `place`, as seen through `viewport`."""
+    Q, S = np.asarray(turn, np.float64), np.asarray(place, np.float64)
+    around, around_uv = anchors(surface, still, Q)
+    n, to_picture = len(still.mesh), moving.compose(viewport.affine, S)
+    vertices = np.empty((n + len(around), 3), np.float32)
+    _place(still.mesh, moving.compose(to_picture, Q), vertices[:n])
+    vertices[n:] = moving.apply(to_picture, around)
+    weight = np.zeros(len(vertices), np.float32)
+    _unseen(still.normals, still.hidden, still.doubt, Q, min(_degrees(Q) / _FIRST_TURN, 1.0), weight[:n])
+    uv = np.empty((len(vertices), 2), np.float32)
+    uv[:n], uv[n:] = still.mesh[:, :2], around_uv
+    return Scene(vertices, uv, weight)
 
 
 def frame(surface: Surface, still: Still, turn: Floats, place: Floats, viewport: Viewport) -> U8:
@@ -323,17 +343,9 @@ def frame(surface: Surface, still: Still, turn: Floats, place: Floats, viewport:
 
     turn and place (3, 4) are rows of `motion.out_of_plane` and `motion.in_plane` about the still's centre.
     """
-    Q, S = np.asarray(turn, np.float64), np.asarray(place, np.float64)
-    anchors, anchor_uv = _anchors(surface, still, Q)
-    n, to_picture = len(still.mesh), moving.compose(viewport.affine, S)
-    vertices = np.empty((n + len(anchors), 3), np.float32)
-    _place(still.mesh, moving.compose(to_picture, Q), vertices[:n])
-    vertices[n:] = moving.apply(to_picture, anchors)
-    weight = np.zeros(len(vertices), np.float32)
-    _unseen(still.normals, still.hidden, still.doubt, Q, min(_degrees(Q) / _FIRST_TURN, 1.0), weight[:n])
-    uv = np.concatenate([still.mesh[:, :2], anchor_uv]).astype(np.float32)
-    fragments = rasterise(vertices, surface.triangles, viewport.width, viewport.height)
-    return textured(fragments, vertices, surface.triangles, still.image, uv, still.colours, weight)
+    mesh = scene(surface, still, turn, place, viewport)
+    fragments = rasterise(mesh.vertices, surface.triangles, viewport.width, viewport.height)
+    return textured(fragments, mesh.vertices, surface.triangles, still.image, mesh.uv, still.colours, mesh.weight)
 
 
 def frames(surface: Surface, still: Still, motion: moving.Motion, viewports: list[Viewport]) -> list[U8]:
@@ -361,7 +373,7 @@ def _smoothstep(t: Floats) -> Floats:
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def _anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
+def anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
     """Anchors of a turned head: positions (N_RINGS · K, 3) and where in the still they come from (…, 2)."""
     rays, centre = still.rays, still.centre
     outline, _ = _outline(surface, still.mesh, still.normals, turn, centre)
@@ -397,6 +409,18 @@ def _swing(rays: Rays, turn: F64) -> F64:
 
 
 # --------------------------------------------------------------------------------------------- the kernels
+
+
+@njit(cache=True, nogil=True)
+def _blurred(values, times):  # type: ignore[no-untyped-def]
+    """Values (K,) around a circle, each mixed ¼ : ½ : ¼ with its neighbours, that many times."""
+    n = values.shape[0]
+    for _ in range(times):
+        before, out = values, np.empty_like(values)
+        for k in range(n):
+            out[k] = (before[k - 1] + 2 * before[k] + before[(k + 1) % n]) / 4
+        values = out
+    return values
 
 
 @njit(cache=True, nogil=True)
