@@ -61,6 +61,10 @@ _TRUSTED = 0.3
 _SPREAD = 3
 #: By how much a surface may open towards the viewer before its own stretched pixels give way.
 _OPENED = (1.4, 2.5)
+#: The old outline goes away from the viewer for good when it recedes by this share of the face's radius …
+_AWAY = 0.4
+#: … and stays at least at this share of the new outline.
+_DEEPEST = 0.5
 #: Degrees of turning over which the skin just outside a misfitted outline gives way to what lies beyond it.
 _SKIN_RIM = 6.0
 #: Degrees of turning by which all of what the still hides has its completed colours; at 0 the still is the still.
@@ -377,20 +381,15 @@ def anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
     """Anchors of a turned head: positions (N_RINGS · K, 3) and where in the still they come from (…, 2)."""
     rays, centre = still.rays, still.centre
     outline, _ = _outline(surface, still.mesh, still.normals, turn, centre)
-    swing = _swing(rays, turn)
-    at_outline = np.interp(rays.angle + swing, np.append(rays.angle, 2 * np.pi), np.append(outline, outline[0]),
-                           period=2 * np.pi)  # fmt: skip
-    skin = float(_smoothstep(np.array(_degrees(turn) / _SKIN_RIM)))
-    beyond = rays.outline + _RIM_WIDTH
+    stand, swing = _stand(rays, turn, outline)
+    gap, share = stand - rays.outline, stand / rays.outline
     far = np.full(N_RAYS, _FAR * max(still.radius, float(np.hypot(*still.image.shape[:2]))))
-    gap = at_outline - rays.outline
     before = np.stack([0.05 * rays.outline, rays.inner, rays.outline,
                        rays.outline + _NEAR * (rays.rim - rays.outline), rays.rim, far])  # fmt: skip
-    share = at_outline / rays.outline
-    after = before + np.stack([before[0] * (share - 1), before[1] * (share - 1), gap, (1 - _NEAR) * gap, 0 * gap,
-                               0 * gap])  # fmt: skip
+    after = np.stack([share * before[0], share * before[1], stand, before[3] + (1 - _NEAR) * gap, rays.rim, far])
+    skin = float(_smoothstep(np.array(_degrees(turn) / _SKIN_RIM)))
     source = before.copy()
-    source[:3] += skin * (beyond - before[:3])
+    source[:3] += skin * (rays.outline + _RIM_WIDTH - before[:3])
     fade = np.array([1, 1, 1, (1 - _NEAR) ** 2, 0, 0])[:, None]
     angle = rays.angle + fade * swing
     behind = np.full(after.shape, centre[2] - 4 * still.radius)
@@ -399,13 +398,23 @@ def anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
     return positions.reshape(-1, 3), np.stack([x, y], axis=-1).reshape(-1, 2)
 
 
-def _swing(rays: Rays, turn: F64) -> F64:
-    """By how much each ray turns (K,), in radians, following the head where the background belongs to it."""
+def _stand(rays: Rays, turn: F64, outline: F64) -> tuple[F64, F64]:
+    """Radius (K,) at which the background begins when the head has turned, and each ray's own turn (K,).
+
+    Rays follow the head as far as the background belongs to it. Where the old outline comes nearer to the viewer
+    the background stands on the new one; where it goes away it stays with the old, behind the face, and hides
+    there, as the far ear does.
+    """
     x, y = rays.outline * np.cos(rays.angle), rays.outline * np.sin(rays.angle)
-    moved = turn[:2, :3] @ np.stack([x, y, rays.depth])
+    moved = turn[:, :3] @ np.stack([x, y, rays.depth])
     sideways = (moved[1] - y) * np.cos(rays.angle) - (moved[0] - x) * np.sin(rays.angle)
     swing = np.clip(rays.follow * sideways / rays.outline, -_MAX_RAY_TURN, _MAX_RAY_TURN)
-    return _blurred(swing, 8)
+    swing = _blurred(swing, 8)
+    ahead = rays.angle + swing
+    new = np.interp(ahead, rays.angle, outline, period=2 * np.pi)
+    old = np.maximum(moved[0] * np.cos(ahead) + moved[1] * np.sin(ahead), _DEEPEST * new)
+    away = _smoothstep((rays.depth - moved[2]) / rays.outline / _AWAY)
+    return new - _blurred(away * np.maximum(new - old, 0), 4), swing
 
 
 # --------------------------------------------------------------------------------------------- the kernels
