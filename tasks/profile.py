@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 from scipy.spatial import cKDTree
 
-from ddfa_batch.schemas.arrays import F32, F64, I32, U8, Bools, Floats, check_shape
+from ddfa_batch.schemas.arrays import F32, F64, I32, I64, U8, Bools, Floats, check_shape
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks import motion as moving
 from ddfa_batch.tasks.render import Viewport, normals, rasterise, textured
@@ -37,8 +37,9 @@ _NEAR = 0.2
 _RIM = (1.35, 3.0)
 #: The far ring, in multiples of the image's diagonal or the face's radius: beyond any picture.
 _FAR = 12.0
-#: How much the outline may fall per radian of angle, as a share of the radius: a 60° slope.
-_STEEP = 1.7
+#: How much the outline may fall per radian of angle, as a share of the radius: a 45° slope.
+#: Less steep is calmer: an outline that jumps from frame to frame makes the background shiver.
+_STEEP = 1.0
 #: Cosine between surface and viewer below which a vertex may be on the outline.
 _TURNING = 0.4
 #: A vertex nearer to the centre than this share of the farthest one is not looked at for the outline.
@@ -85,13 +86,16 @@ _VISIBILITY_SIZE = 400.0
 class Surface:
     """What profiling needs to know of a morphable model, once per process.
 
-    triangles (T + B, 3): the face's, then the anchors', whose vertices follow the model's V; neighbours of
-    vertex v: neighbours[starts[v] : starts[v + 1]]; mirror (V,): the vertex on the other side; rim (V,): on
-    the edge of the surface; centre (3,) in model units: the mean of the mean face, about which heads turn.
+    triangles (T, 3): the face's, the lining's, which closes holes within the face such as an open mouth, and the
+    anchors'. Vertices: the model's V, then copies of those in `lined` (M,), then the anchors; neighbours of vertex
+    v: neighbours[starts[v] : starts[v + 1]]; mirror (V,): the vertex on the other side; rim (V + M,): on the
+    edge of the surface; centre (3,) in model units: the mean of the mean face, about which heads turn.
     """
 
     triangles: I32
     n_face_triangles: int
+    n_solid_triangles: int
+    lined: I32
     starts: I32
     neighbours: I32
     mirror: I32
@@ -104,18 +108,59 @@ class Surface:
         v = model.n_vertices
         edges = model.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
         keys, uses = np.unique(np.concatenate([edges @ [v, 1], edges @ [1, v]]), return_counts=True)
-        rim = np.zeros(v, np.bool_)
-        rim[keys[uses == 1] // v] = True
         starts = np.searchsorted(keys, np.arange(v + 1) * v)
+        single = np.isin(edges @ [v, 1], keys[uses == 1])
+        loops = sorted(_loops(edges[single]), key=len)
+        holes = [_from_a_corner(loop, model.mean) for loop in loops[:-1]]
+        lined = np.array([vertex for hole in holes for vertex in hole], np.int32)
+        lining = _lining(holes, v)
+        rim = np.zeros(v + len(lined), np.bool_)
+        rim[loops[-1] if loops else []] = True
         return Surface(
-            triangles=np.concatenate([model.triangles, _sheet() + v]).astype(np.int32),
+            triangles=np.concatenate([model.triangles, lining, _sheet() + v + len(lined)]).astype(np.int32),
             n_face_triangles=len(model.triangles),
+            n_solid_triangles=len(model.triangles) + len(lining),
+            lined=lined,
             starts=starts.astype(np.int32),
             neighbours=(keys % v).astype(np.int32),
             mirror=_mirror(model.mean),
             rim=rim,
             centre=model.mean.astype(np.float64).mean(axis=0),
         )
+
+
+def _loops(edges: I64) -> list[list[int]]:
+    """The closed paths that directed edges (n, 2) run along."""
+    ahead = dict(edges.tolist())
+    loops = []
+    while ahead:
+        loop = [next(iter(ahead))]
+        while loop[-1] in ahead:
+            loop.append(ahead.pop(loop[-1]))
+        loops.append(loop[:-1])
+    return loops
+
+
+def _from_a_corner(loop: list[int], mean: F32) -> list[int]:
+    """The loop begun at an end of its longest side: a corner of the mouth."""
+    axis = int(np.argmax(np.ptp(mean[loop], axis=0)))
+    first = int(np.argmin(mean[loop, axis]))
+    return loop[first:] + loop[:first]
+
+
+def _lining(loops: list[list[int]], first: int) -> I32:
+    """Strips of triangles that close loops, seen from either side; vertices are counted loop by loop from `first`."""
+    triangles: list[tuple[int, int, int]] = []
+    for loop in loops:
+        low, high = first, first + len(loop) - 1
+        while high - low >= 2:
+            triangles += [(low, low + 1, high), (low, high, low + 1)]
+            low += 1
+            if high - low >= 2:
+                triangles += [(low, high - 1, high), (low, high, high - 1)]
+                high -= 1
+        first += len(loop)
+    return np.array(triangles, np.int32).reshape(-1, 3)
 
 
 def _mirror(mean: F32) -> I32:
@@ -162,11 +207,11 @@ class Rays:
 
 @dataclass(frozen=True)
 class Still:
-    """A photograph made ready: image (H, W, 3); mesh (V, 3) in its pixels and its normals (V, 3).
+    """A photograph made ready: image (H, W, 3); mesh (V + M, 3), face and lining, in its pixels; its normals.
 
-    pose (3, 4) in image pixels, true in depth; centre (3,) in pixels; colours (V + anchors, 3) of the whole
-    surface, 0 to 255, the anchors' unused; hidden (V,): turned away or behind something; doubt (V,): 0 to 1,
-    that a pixel shows something else; rays; radius: of a ball
+    pose (3, 4) in image pixels, true in depth; centre (3,) in pixels; colours (V + M + anchors, 3) of the whole
+    surface, 0 to 255; hidden (V + M,): turned away or behind something; doubt (V + M,): 0 to 1, that a pixel
+    shows something else; rays; radius: of a ball
     about the centre that holds the mesh, in pixels.
     """
 
@@ -194,22 +239,25 @@ def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
     check_shape("pose", pose, 3, 4)
     check_shape("shape", shape, surface.mirror.shape[0], 3)
     T = np.asarray(pose, np.float64)
-    triangles = surface.triangles[: surface.n_face_triangles]
     mesh = (shape @ T[:, :3].T + T[:, 3]).astype(np.float32)
     centre = T[:, :3] @ surface.centre + T[:, 3]
     radius = max(float(np.sqrt(((mesh - centre) ** 2).sum(axis=1).max())), 1.0)
-    facing = normals(mesh, triangles)
+    facing = normals(mesh, surface.triangles[: surface.n_face_triangles])
     view = _view_of_face(centre, radius)
-    seen = (mesh @ view.affine[:, :3].T + view.affine[:, 3]).astype(np.float32)
-    fragments = rasterise(seen, triangles, view.width, view.height)
-    hidden = _hidden(seen, facing, fragments.depth, _HIDDEN * _VISIBILITY_SIZE / 2)
+    pictured = (mesh @ view.affine[:, :3].T + view.affine[:, 3]).astype(np.float32)
+    fragments = rasterise(np.concatenate([pictured, pictured[surface.lined]]),
+                          surface.triangles[: surface.n_solid_triangles], view.width, view.height)  # fmt: skip
+    hidden = _hidden(pictured, facing, fragments.depth, _HIDDEN * _VISIBILITY_SIZE / 2)
+    rays = _rays(surface, image, mesh, facing, T, centre, radius, fragments.triangle, view)
     seen = np.empty((len(mesh), 3), np.float32)
     _sample(image, mesh, seen)
-    rays = _rays(surface, image, mesh, facing, T, centre, radius, fragments.triangle, view)
-    within = _within(mesh, centre, rays.outline)
-    doubt = _doubt(surface, image, mesh, facing[:, 2], hidden, seen, within)
+    doubt = _doubt(surface, image, mesh, facing[:, 2], hidden, seen, _within(mesh, centre, rays.outline))
     colours = _complete(surface, seen, doubt < _TRUSTED)
-    colours = np.concatenate([colours, np.zeros((N_RINGS * N_RAYS, 3), np.float32)])
+    # the lining shows the still as it is: it faces nowhere, so nothing of it opens or hides
+    m = len(surface.lined)
+    mesh, facing = np.concatenate([mesh, mesh[surface.lined]]), np.concatenate([facing, np.zeros((m, 3), np.float32)])
+    hidden, doubt = np.concatenate([hidden, np.zeros(m, np.bool_)]), np.concatenate([doubt, np.zeros(m, np.float32)])
+    colours = np.concatenate([colours, np.zeros((m + N_RINGS * N_RAYS, 3), np.float32)])
     return Still(image, T, mesh, facing, centre, colours, hidden, doubt, rays, radius)
 
 
@@ -310,7 +358,7 @@ def _outline(surface: Surface, mesh: F32, facing: F32, turn: F64, centre: F64) -
     if 0 < len(found) < N_RAYS:
         at = np.arange(N_RAYS)
         radius, depth = (np.interp(at, found, values[found], period=N_RAYS) for values in (radius, depth))
-    return _blurred(np.maximum(radius, 1.0), 1), _blurred(depth, 6)
+    return _blurred(np.maximum(radius, 1.0), 3), _blurred(depth, 6)
 
 
 # ------------------------------------------------------------------------------------------------ a frame
