@@ -1,1 +1,530 @@
-"""cli"""
+"""The command line: words → a frozen config → one call → words.
+
+The only file that knows click, exit codes, environment variables and the user's folders.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import platformdirs
+
+from ddfa_batch.schemas import config
+from ddfa_batch.schemas.errors import ERROR_KINDS, BundleError, DdfaError
+
+if TYPE_CHECKING:
+    from ddfa_batch.pipeline.plan import Run, Totals, Wanted
+    from ddfa_batch.tasks.models import Bundle
+
+EXIT_FAULT, EXIT_STRICT, EXIT_INTERRUPTED = 1, 3, 130
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Entry point of `ddfa-batch`: turn every fault the project knows into a sentence and an exit code."""
+    try:
+        cli.main(prog_name="ddfa-batch", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as misuse:
+        misuse.show()
+        sys.exit(misuse.exit_code)
+    except DdfaError as fault:
+        click.echo(f"Error: {fault}", err=True)
+        sys.exit(EXIT_FAULT)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nStopped. What is finished is kept: run the same command again to resume.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except OSError as fault:
+        named = f"{fault.filename}: " if fault.filename else ""
+        click.echo(f"Error: {named}{fault.strerror or fault}.", err=True)
+        sys.exit(EXIT_FAULT)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="ddfa-batch")
+@click.option(
+    "--models-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="DDFA_BATCH_MODELS",
+    help="Where imported models lie.  [env: DDFA_BATCH_MODELS; default: the user's data folder]",
+)
+@click.pass_context
+def cli(context: click.Context, models_dir: Path | None) -> None:
+    """Turn photographs into 3-D face parameters, landmarks and dense meshes, in bulk.
+
+    \b
+    First, once:   ddfa-batch models import 3ddfa-v2 PATH/TO/3DDFA_V2
+    Then:          ddfa-batch process ./images out/
+    And look:      ddfa-batch status out/
+    """
+    context.obj = models_dir or default_models_folder()
+
+
+def default_models_folder() -> Path:
+    """Where models are imported to, unless --models-dir or DDFA_BATCH_MODELS says otherwise."""
+    return Path(platformdirs.user_data_dir("ddfa-batch", appauthor=False)) / "models"
+
+
+# ----------------------------------------------------------------------------------------------- models
+
+
+@cli.group()
+def models() -> None:
+    """Import, list, show and verify model bundles.
+
+    A bundle is a folder: model.json (who made it, how its numbers are meant, the sha256 of every file), the
+    regressor and detectors as ONNX, and the morphable face model.
+    """
+
+
+@models.command("import")
+@click.argument("release", type=click.Choice(["3ddfa-v2"]))
+@click.argument("checkout", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Choice(["mb1", "mb05"]), help="Which regressor; default: all there are.")
+@click.option("--name", help="The bundle's name.  [default: 3ddfa-v2-mb1, 3ddfa-v2-mb05]")
+@click.pass_obj
+def import_(folder: Path, /, release: str, checkout: Path, weights: str | None, name: str | None) -> None:
+    """Make model bundles from a checkout of the official release.
+
+    The checkpoints and pickles are read without being executed. The face model derives from BFM 2009: research
+    use only, and it stays on your machine.
+
+    \b
+    Example:  git clone https://github.com/cleardusk/3DDFA_V2
+              ddfa-batch models import 3ddfa-v2 ./3DDFA_V2
+    """
+    from ddfa_batch.tasks import upstream
+
+    found = upstream.available_weights(checkout)
+    if weights is not None and weights not in found:
+        raise BundleError(f"{checkout} has no weights called {weights} (it has: {', '.join(found)}).")
+    chosen = [weights] if weights else found[:1] if name else found
+    for each in chosen:
+        bundle = upstream.import_3ddfa_v2(checkout, each, folder / (name or f"{release}-{each}"))
+        click.echo(f"Imported {bundle.manifest.name} to {bundle.folder}")
+    click.echo(f"Licence: {bundle.manifest.licence}")
+    click.echo("Next:    ddfa-batch process ./images out/")
+
+
+@models.command("list")
+@click.pass_obj
+def list_(folder: Path, /) -> None:
+    """List the installed models.
+
+    \b
+    Example:  ddfa-batch models list
+    """
+    from ddfa_batch.tasks.models import installed, load_bundle
+
+    names = installed(folder)
+    for name in names:
+        try:
+            manifest = load_bundle(folder / name).manifest
+            parts = f"{manifest.topology}, {manifest.layout.size} parameters, detectors: " + (
+                ", ".join(manifest.detectors) or "none"
+            )
+        except BundleError as fault:
+            parts = f"broken: {fault}"
+        click.echo(f"{name:24}  {parts}")
+    if not names:
+        click.echo(f"No models in {folder}. See 'ddfa-batch models import --help'.")
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def show(folder: Path, /, name: str) -> None:
+    """Show what a model is, where it comes from and under which terms.
+
+    \b
+    Example:  ddfa-batch models show 3ddfa-v2-mb05
+    """
+    from ddfa_batch.tasks.models import find_bundle, load_morphable
+
+    bundle = find_bundle(name, folder)
+    manifest, face = bundle.manifest, load_morphable(bundle)
+    rows = {
+        "name": manifest.name, "folder": bundle.folder, "digest": bundle.digest, "licence": manifest.licence,
+        "provenance": manifest.provenance,
+        "parameters": f"{manifest.layout.size} = 12 pose + {manifest.n_shape} shape + "
+        f"{manifest.n_expression} expression",
+        "input": f"{manifest.input_size}×{manifest.input_size} BGR, (x − {manifest.input_mean:g}) / "
+        f"{manifest.input_std:g}",
+        "face model": f"{manifest.topology}, {face.n_vertices:,} vertices, {len(face.triangles):,} triangles, "
+        f"unit {face.unit}",
+    }  # fmt: skip
+    for detector, spec in manifest.detectors.items():
+        mark = " (default)" if detector == manifest.default_detector else ""
+        rows[f"detector {detector}{mark}"] = (
+            f"{spec.kind}, score above {spec.min_score:g}, pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"
+        )
+    for key, value in rows.items():
+        click.echo(f"{key}: {value}")
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def verify(folder: Path, /, name: str) -> None:
+    """Check every file of a model against its sha256, and that the networks run.
+
+    \b
+    Example:  ddfa-batch models verify 3ddfa-v2-mb05
+    """
+    from ddfa_batch.tasks.models import find_bundle, loaded_model
+
+    bundle = find_bundle(name, folder)
+    loaded = loaded_model(str(bundle.folder), bundle.digest)
+    for spec in bundle.manifest.detectors.values():
+        loaded.detector_session(spec)
+    click.echo(f"{bundle.manifest.name}: {len(bundle.manifest.files)} files are what model.json says, and load.")
+
+
+@models.command("add-detector")
+@click.argument("name")
+@click.argument("family", type=click.Choice(["yunet"]))
+@click.argument("onnx_file", metavar="FILE.onnx", type=click.Path(path_type=Path))
+@click.option("--as", "detector", default=None, help="What to call it in --detector.  [default: the family]")
+@click.pass_obj
+def add_detector(folder: Path, /, name: str, family: str, onnx_file: Path, detector: str | None) -> None:
+    """Add an ONNX face detector to the model NAME.
+
+    \b
+    Example:  ddfa-batch models add-detector 3ddfa-v2-mb05 yunet face_detection_yunet_2023mar.onnx
+              ddfa-batch process ./images out/ --detector yunet
+    """
+    from ddfa_batch.tasks import models as bundles
+
+    bundle = bundles.add_detector(bundles.find_bundle(name, folder), detector or family, family, onnx_file)
+    click.echo(f"{bundle.manifest.name} now has the detectors: {', '.join(bundle.manifest.detectors)}")
+
+
+# ---------------------------------------------------------------------------------------------- process
+
+
+@cli.command()
+@click.argument("source", metavar="IMAGES", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    envvar="DDFA_BATCH_MODEL",
+    help="Name or folder of a model.  [env: DDFA_BATCH_MODEL; default: the only one installed]",
+)
+@click.option("--detector", help="One of the model's detectors.  [default: the model's]")
+@click.option(
+    "--boxes",
+    type=click.Path(path_type=Path),
+    help="Your own boxes, as CSV or Parquet: key, x0, y0, x1, y1[, score]. Nothing is detected.",
+)
+@click.option(
+    "--refine",
+    type=click.IntRange(0, 5),
+    default=1,
+    show_default=True,
+    help="Passes that crop anew around the landmarks of the pass before; 0 is upstream's behaviour.",
+)
+@click.option(
+    "--vertices",
+    type=click.Choice(["float32", "none"]),
+    default="float32",
+    show_default=True,
+    help="Dense meshes to HDF5, or not: they can be rebuilt from the parameters at any time.",
+)
+@click.option("--min-score", type=click.FloatRange(0, 1), help="Least detector score.  [default: the detector's]")
+@click.option("--max-faces", type=click.IntRange(0), default=0, help="Faces per image, best first; 0 for all.")
+@click.option(
+    "--detect-size",
+    type=click.IntRange(64, 8192),
+    help="Detect on a copy whose longer side is at most this.  [default: the detector's]",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1, config.MAX_MAX_PIXELS),
+    default=config.DEFAULT_MAX_PIXELS,
+    show_default=True,
+    help="Larger pictures become an error row, before they take memory.",
+)
+@click.option("--path-column", help="Column of a manifest that holds the paths.")
+@click.option("--workers", type=click.IntRange(1), help="Processes of the local cluster.  [default: one per core]")
+@click.option(
+    "--scheduler",
+    default="auto",
+    show_default=True,
+    metavar="WHERE",
+    help="in-process, local, tcp://HOST:PORT or a scheduler file; auto: in-process for few images.",
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(1, 1_000_000),
+    help="Images per shard, the unit of work and of resuming.  [default: by the number of images]",
+)
+@click.option("--overwrite", is_flag=True, help="Remove the run in OUT first.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@click.option("--strict", is_flag=True, help=f"Exit with {EXIT_STRICT} if any image ended as an error row.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is, and what was left out.")
+@click.pass_obj
+def process(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
+    """Find the faces of IMAGES and write parameters, landmarks and meshes to the folder OUT.
+
+    IMAGES is a folder (searched through), one image, a text list (.txt, a path per line), or a manifest (.csv or
+    .parquet with a path column). Every input gets one row in OUT/images, every face one in OUT/faces. Running the
+    same command again resumes; a bad file costs a row, not the run.
+
+    \b
+    Examples:
+      ddfa-batch process ./images out/
+      ddfa-batch process list.csv out/ --vertices none --max-faces 1
+      ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
+    """
+    from ddfa_batch.pipeline import plan
+    from ddfa_batch.pipeline.process import process as run_process
+
+    if options["quiet"] and options["verbose"]:
+        raise click.UsageError("--quiet and --verbose exclude each other.")
+    if options["scheduler"] == "in-process" and (options["workers"] or 1) > 1:
+        raise click.UsageError("--scheduler in-process has one worker; leave out --workers.")
+    wanted = _wanted(folder, source, out, options)
+    say = (lambda _: None) if options["quiet"] else click.echo
+    _log_to_stderr(verbose=options["verbose"])
+    if options["dry_run"]:
+        count, shard_size, notes = plan.inspect(wanted)
+        say(_announcement(wanted, count, shard_size))
+        for note in notes:
+            say(note)
+        say("Nothing was written (--dry-run).")
+        return
+    bar = ProgressBar(wanted, quiet=options["quiet"])
+    execution = config.Execution(options["scheduler"], options["workers"])
+    run, totals = run_process(wanted, execution, options["overwrite"], bar)
+    bar.close()
+    if options["verbose"]:
+        for note in run.notes:
+            say(note)
+    say(_summary(run, totals, bar.seconds, bar.done_now))
+    if options["strict"] and totals.n_errors:
+        sys.exit(EXIT_STRICT)
+
+
+def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
+    """Everything a run needs, resolved and checked before any work starts."""
+    from ddfa_batch.pipeline.plan import Wanted
+    from ddfa_batch.tasks.inputs import read_boxes, resolve_source
+
+    bundle = _model(folder, options["model"])
+    boxes = read_boxes(options["boxes"]) if options["boxes"] else None
+    if boxes is not None and (options["detector"] or options["min_score"] is not None):
+        raise click.UsageError("--boxes replaces the detector; leave out --detector and --min-score.")
+    detector, min_score = config.GIVEN_BOXES, 0.0
+    if boxes is None:
+        detector, spec = bundle.detector(options["detector"])
+        min_score = spec.min_score if options["min_score"] is None else options["min_score"]
+    resolved = config.ProcessOptions(
+        detector=detector, min_score=min_score, detect_size=options["detect_size"],
+        max_faces=options["max_faces"], refine=options["refine"], vertices=options["vertices"],
+        max_pixels=options["max_pixels"], boxes_digest=boxes.digest if boxes else None,
+        path_column=options["path_column"],
+    )  # fmt: skip
+    where = resolve_source(source, options["path_column"])
+    return Wanted(where, out, resolved, bundle, boxes, options["shard_size"])
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    """Show the project's own log lines, and nobody else's: Dask would fill the screen."""
+    log = logging.getLogger("ddfa_batch")
+    log.setLevel(logging.INFO if verbose else logging.WARNING)
+    log.handlers = [logging.StreamHandler()]
+
+
+def _model(folder: Path, name: str | None) -> Bundle:
+    from ddfa_batch.tasks.models import find_bundle, installed
+
+    names = installed(folder)
+    if name is None and len(names) != 1:
+        have = f"there are {', '.join(names)}; choose one with --model" if names else "none is installed"
+        raise BundleError(
+            f"No model was named, and {have}."
+            + ("" if names else " Import one: ddfa-batch models import 3ddfa-v2 PATH/TO/3DDFA_V2")
+        )
+    return find_bundle(name or names[0], folder)
+
+
+def _announcement(wanted: Wanted, n_inputs: int, shard_size: int) -> str:
+    from ddfa_batch.tasks.models import load_morphable
+    from ddfa_batch.tasks.store import BYTES_PER_VERTEX
+
+    manifest, options = wanted.bundle.manifest, wanted.options
+    shards = -(-n_inputs // shard_size)
+    lines = [
+        f"{_count(n_inputs, 'image')} in {wanted.source.path}; model {manifest.name}, detector {options.detector}, "
+        f"{_count(options.refine, 'refinement')}; {_count(shards, 'shard')} of up to {shard_size:,}."
+    ]
+    if options.vertices != "none":
+        size = load_morphable(wanted.bundle).n_vertices * BYTES_PER_VERTEX
+        free = shutil.disk_usage(_existing(wanted.out)).free
+        lines.append(
+            f"Dense meshes: {_bytes(size)} a face, {_bytes(size * n_inputs)} for one face per image "
+            f"({_bytes(free)} free); --vertices none leaves them out."
+        )
+        if size * n_inputs > free:
+            lines.append("Warning: that is more than the disk has free.")
+    return "\n".join(lines)
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+def _summary(run: Run, totals: Totals, seconds: float, done_now: int) -> str:
+    lines = [
+        f"{_count(totals.images, 'image')}: {_count(totals.faces, 'face')}, "
+        f"{totals.no_face:,} without a face, {_count(totals.n_errors, 'error')}"
+        + (f" ({', '.join(f'{n:,} {kind}' for kind, n in totals.errors)})" if totals.errors else "")
+    ]
+    if done_now:
+        rest = "" if done_now == totals.images else f" ({totals.images - done_now:,} were done before)"
+        lines[0] += f". {done_now / max(seconds, 1e-3):,.1f} images/s in {_duration(seconds)}{rest}"
+    else:
+        lines[0] += ". Nothing was left to do"
+    lines[0] += "."
+    for kind, _ in totals.errors:
+        lines.append(f"  {kind}: {ERROR_KINDS.get(kind, '')}")
+    if totals.errors:
+        lines.append(f"  Each is a row with its reason: status = 'error' in {run.out / 'images'}/*.parquet")
+    meshes = run.out / "vertices.h5"
+    where = f", meshes in {meshes}" if meshes.exists() else ""
+    lines.append(f"Faces in {run.out / 'faces'}/*.parquet, one row per image in {run.out / 'images'}/*.parquet{where}.")
+    lines.append(f'In Python: ddfa_batch.open("{run.out}").faces().to_pandas()')
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+def status(out: Path) -> None:
+    """Say how far the run in OUT is, and prove that its counts add up.
+
+    Exit code 0 if everything that is finished adds up, 1 otherwise.
+
+    \b
+    Example:  ddfa-batch status out/
+    """
+    from ddfa_batch.pipeline import plan
+
+    run = plan.read_run(out)
+    totals, left = plan.total(run), len(plan.remaining(run))
+    click.echo(f"{run.kind} of {run.source}, planned {run.created}, model {run.model['name']}")
+    click.echo(f"shards:  {totals.shards_done:,} of {run.n_shards:,} done" + (", complete" if not left else ""))
+    click.echo(f"images:  {totals.images:,} of {run.n_inputs:,}")
+    click.echo(f"         {totals.images - totals.no_face - totals.n_errors:,} with faces, "
+               f"{totals.no_face:,} without, {totals.n_errors:,} errors")  # fmt: skip
+    for kind, count in totals.errors:
+        click.echo(f"           {count:,} {kind}: {ERROR_KINDS.get(kind, '')}")
+    click.echo(f"faces:   {totals.faces:,}")
+    for note in run.notes:
+        click.echo(f"note:    {note}")
+    if left:
+        click.echo("The run is not complete: the same command resumes it.")
+    if found := plan.faults(run):
+        for fault in found[:20]:
+            click.echo(f"wrong:   {fault}", err=True)
+        raise DdfaError(f"{_count(len(found), 'thing')} in {out} do not add up; --overwrite starts again.")
+    click.echo("Every finished shard adds up: one row per input, one row per face.")
+
+
+# ------------------------------------------------------------------------------------------------ words
+
+
+class ProgressBar:
+    """Progress in images and faces: one live line on a terminal, a plain line now and then elsewhere."""
+
+    #: Seconds between plain lines, and between redraws.
+    _PLAIN_EVERY, _REDRAW_EVERY = 15.0, 0.1
+    _WIDTH = 24
+
+    def __init__(self, wanted: Wanted, quiet: bool) -> None:
+        self._wanted, self._quiet = wanted, quiet
+        self._live = sys.stderr.isatty()
+        self._start = self._shown = time.monotonic()
+        self._before: int | None = None
+        self._last = ""
+        self.done_now = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the first call."""
+        return time.monotonic() - self._start
+
+    def __call__(self, run: Run, totals: Totals) -> None:
+        """Show where the run is; the first call also announces it."""
+        now = time.monotonic()
+        if self._before is None:
+            self._before, self._start, self._shown = totals.images, now, now
+            if not self._quiet:
+                click.echo(_announcement(self._wanted, run.n_inputs, run.shard_size))
+                if totals.images:
+                    click.echo(f"Resuming: {totals.images:,} images are done already.")
+            return
+        self.done_now = totals.images - self._before
+        if self._quiet:
+            return
+        every = self._REDRAW_EVERY if self._live else self._PLAIN_EVERY
+        if now - self._shown < every and totals.images < run.n_inputs:
+            return
+        self._shown = now
+        line = self._line(run, totals)
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            click.echo("\r" + line[:width].ljust(min(len(self._last), width)), nl=False, err=True)
+        else:
+            click.echo(line, err=True)
+        self._last = line
+
+    def _line(self, run: Run, totals: Totals) -> str:
+        share = totals.images / run.n_inputs
+        rate = self.done_now / max(self.seconds, 1e-3)
+        left = (run.n_inputs - totals.images) / rate if rate else 0.0
+        filled = int(share * self._WIDTH)
+        bar = f"[{'#' * filled}{'.' * (self._WIDTH - filled)}] " if self._live else ""
+        end = f"{_duration(left)} left" if totals.images < run.n_inputs else f"in {_duration(self.seconds)}"
+        errors = f", {_count(totals.n_errors, 'error')}" if totals.n_errors else ""
+        return (
+            f"{bar}{share:4.0%}  {totals.images:,}/{run.n_inputs:,} images, {totals.faces:,} faces{errors}, "
+            f"{rate:,.0f} images/s, {end}"
+        )
+
+    def close(self) -> None:
+        """End the live line."""
+        if self._live and self._last:
+            click.echo("", err=True)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:,.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    main()

@@ -8,20 +8,27 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import dask
+import dask.base
+import dask.config
 import pyarrow as pa
+from dask.delayed import delayed
 from threadpoolctl import threadpool_limits
 
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError, DdfaError
 from ddfa_batch.tasks.store import Receipt
+
+_log = logging.getLogger(__name__)
 
 #: (find_faces, reconstruct, write) of `pipeline.process`.
 Stages = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Receipt]]
@@ -33,15 +40,15 @@ IN_PROCESS_BELOW = 200
 _WINDOW_PER_THREAD = 2
 #: Times a shard is handed out again after Dask gave up on it because its workers kept dying.
 _RESUBMISSIONS = 3
+#: How long a scheduler may take to answer.
+_CONNECT_SECONDS = 30
 #: Dask's nanny lets malloc give memory back above 64 KiB, which doubles the time to decode a JPEG: every
 #: picture's buffer is mapped and cleared anew. 256 MiB keeps them.
 _MALLOC_BYTES = str(256 << 20)
 _MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
-def run_shards(
-    out: str, shards: list[int], n_inputs: int, execution: Execution, stages: Stages
-) -> Iterator[Receipt]:
+def run_shards(out: str, shards: list[int], n_inputs: int, execution: Execution, stages: Stages) -> Iterator[Receipt]:
     """Do the given shards of the run in `out`; yield their receipts as they come."""
     if not shards:
         return
@@ -49,6 +56,7 @@ def run_shards(
         yield from _here(out, shards, stages)
         return
     with _client(execution) as client:
+        _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
         _prepare_workers(client, out)
         yield from _windowed(client, out, shards, stages)
 
@@ -59,10 +67,10 @@ def _in_process(execution: Execution, n_inputs: int) -> bool:
     return execution.scheduler == "in-process"
 
 
-def shard_graph(out: str, shard: int, attempt: int, stages: Stages) -> Any:
+def shard_graph(out: str, shard: int, stages: Stages) -> Any:
     """The three named tasks of a shard. The names before the digits are what Dask's dashboard shows."""
-    find_faces, reconstruct, write = (dask.delayed(stage, pure=False) for stage in stages)
-    token = f"{abs(hash(out)) % 10**8:08d}-{shard:06d}-{attempt}"
+    find_faces, reconstruct, write = (delayed(stage, pure=False) for stage in stages)
+    token = f"{shard:06d}-{uuid.uuid4().hex}"
     found = find_faces(out, shard, dask_key_name=f"find-faces-{token}")
     meant = reconstruct(out, found, dask_key_name=f"reconstruct-{token}")
     return write(out, shard, meant, time.time(), dask_key_name=f"write-{token}")
@@ -71,7 +79,7 @@ def shard_graph(out: str, shard: int, attempt: int, stages: Stages) -> Any:
 def _here(out: str, shards: list[int], stages: Stages) -> Iterator[Receipt]:
     with single_threaded():
         for shard in shards:
-            (receipt,) = dask.compute(shard_graph(out, shard, 0, stages), scheduler="synchronous")
+            (receipt,) = dask.base.compute(shard_graph(out, shard, stages), scheduler="synchronous")
             yield receipt
 
 
@@ -98,7 +106,7 @@ def _windowed(client: Any, out: str, shards: list[int], stages: Stages) -> Itera
     done = as_completed([], with_results=False)
 
     def submit(shard: int, attempt: int) -> None:
-        future = client.compute(shard_graph(out, shard, attempt, stages), optimize_graph=False, retries=1)
+        future = client.compute(shard_graph(out, shard, stages), optimize_graph=False, retries=1)
         attempts[future] = (shard, attempt)
         done.add(future)
 
@@ -135,8 +143,12 @@ def _client(execution: Execution) -> Iterator[Any]:
 
     if execution.scheduler in ("auto", "local"):
         workers = execution.workers or usable_cores()
+        settings = {
+            "distributed.nanny.pre-spawn-environ": _worker_environment(),
+            "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
+        }
         with (
-            dask.config.set({"distributed.nanny.pre-spawn-environ": _worker_environment()}),
+            dask.config.set(settings),
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, silence_logs=50,
                 dashboard_address=":0",
@@ -153,11 +165,10 @@ def _client(execution: Execution) -> Iterator[Any]:
         )
     where = {"scheduler_file": execution.scheduler} if is_file else {"address": execution.scheduler}
     try:
-        client = Client(**where, timeout=30)
+        client = Client(**where, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as fault:
         raise ClusterError(
-            f"The scheduler at {execution.scheduler} does not answer ({fault}); is it running, and reachable "
-            "from here?"
+            f"The scheduler at {execution.scheduler} does not answer ({fault}); is it running, and reachable from here?"
         ) from None
     with client:
         if not client.nthreads():
@@ -179,7 +190,7 @@ def _prepare_workers(client: Any, out: str) -> None:
     """One thread per library on every worker, now and for late joiners; and can they see the run?"""
     from distributed import WorkerPlugin
 
-    class OneThreadEach(WorkerPlugin):  # type: ignore[misc]
+    class OneThreadEach(WorkerPlugin):
         name = "ddfa-batch-one-thread-each"
 
         def setup(self, worker: Any) -> None:

@@ -113,11 +113,12 @@ def prepare(wanted: Wanted, overwrite: bool) -> Run:
     out = wanted.out
     if overwrite:
         remove_run(out)
-    if (out / store.RUN).exists():
+    elif (out / store.RUN).exists():
         run = read_run(out)
         refuse_if_different(run, wanted)
         return run
-    _refuse_strangers(out)
+    else:
+        _refuse_strangers(out)
     return _plan(wanted)
 
 
@@ -151,9 +152,7 @@ def _refuse_strangers(out: Path) -> None:
         raise RunFolderError(f"{out} is a file; choose a folder for the output.")
     if not out.is_dir() or (out / store.RUN).exists():
         return
-    strangers = sorted(
-        e.name for e in out.iterdir() if e.name not in store.OWN_NAMES and not e.name.endswith(".tmp")
-    )
+    strangers = sorted(e.name for e in out.iterdir() if e.name not in store.OWN_NAMES and not e.name.endswith(".tmp"))
     if strangers:
         raise RunFolderError(
             f"{out} is not empty and holds no run (it has {strangers[0]}); choose another output folder."

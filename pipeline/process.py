@@ -19,10 +19,11 @@ import pyarrow as pa
 from ddfa_batch.pipeline import graph, plan
 from ddfa_batch.pipeline.plan import PlanRow, Run, Totals, Wanted
 from ddfa_batch.schemas import tables
-from ddfa_batch.schemas.arrays import F32, F64, Floats
+from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Floats
 from ddfa_batch.schemas.config import FACES_PER_IMAGE, GIVEN_BOXES, Execution, ProcessOptions
 from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
+from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks import crop, images, pose, quality, store
 from ddfa_batch.tasks.detect import Detector, make_detector
 from ddfa_batch.tasks.inputs import resolve_path
@@ -174,7 +175,7 @@ def _given(row: PlanRow) -> Detections:
     return Detections(np.ascontiguousarray(rows[:, :4]), np.ascontiguousarray(rows[:, 4]))
 
 
-def _regress(w: Worker, image: images.U8, rois: F64) -> tuple[F32, images.U8]:
+def _regress(w: Worker, image: U8, rois: F64) -> tuple[F32, U8]:
     """One pass of the network: parameters (N, P) and the crops (N, size, size, 3) they came from."""
     crops = np.stack([crop.crop(image, roi, w.size) for roi in rois])
     params = w.regressor(crops)
@@ -195,7 +196,7 @@ def geometry(w: Worker, params: F32, rois: F64) -> Geometry:
     in_image = image_pose(w.model.morphable.layout.pose(params), rois, w.size)
     rotation, scale = pose.rotation_and_scale(in_image * np.array([1.0, -1.0, 1.0])[:, None])
     landmarks = points(w.landmarks, params, rois, w.size)
-    seen = np.ones((len(params), tables.N_LANDMARKS), np.bool_)
+    seen = np.ones((len(params), N_LANDMARKS), np.bool_)
     for start in range(0, len(params), BLOCK):
         block = slice(start, start + BLOCK)
         around = points(w.occluding, params[block], rois[block], w.size)
@@ -207,9 +208,7 @@ def geometry(w: Worker, params: F32, rois: F64) -> Geometry:
         translation=in_image[:, :, 3].astype(np.float32),
         landmarks=landmarks,
         visible=seen,
-        param_distance=quality.param_distance(
-            params, np.array(manifest.param_mean), np.array(manifest.param_std)
-        ),
+        param_distance=quality.param_distance(params, np.array(manifest.param_mean), np.array(manifest.param_std)),
     )
 
 
@@ -244,7 +243,7 @@ def write(out: str, shard: int, reconstructed: tuple[Found, Geometry], started: 
     return receipt
 
 
-def _face_ids(faces: Faces) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _face_ids(faces: Faces) -> I64:
     return faces.image_id * FACES_PER_IMAGE + faces.index
 
 
@@ -273,7 +272,7 @@ def faces_table(w: Worker, found: Found, g: Geometry, vertices: str | None) -> p
         "params": faces.params, "rotation": g.rotation.reshape(n, 9),
         "yaw": g.angles[:, 0], "pitch": g.angles[:, 1], "roll": g.angles[:, 2], "scale": g.scale,
         "tx": g.translation[:, 0], "ty": g.translation[:, 1], "tz": g.translation[:, 2],
-        "landmarks68": g.landmarks.reshape(n, -1), "landmarks68_visible": g.visible,
+        "landmarks68": g.landmarks.reshape(n, 3 * N_LANDMARKS), "landmarks68_visible": g.visible,
         "face_size": quality.face_size(g.landmarks) if n else np.zeros(0, np.float32),
         "roi_outside": faces.roi_outside, "param_distance": g.param_distance, "sharpness": faces.sharpness,
         "vertices_file": None if vertices is None else [vertices] * n,
@@ -315,7 +314,7 @@ def process(
     progress(run, totals)
     todo = plan.remaining(run)
     stages = (find_faces, reconstruct, write)
-    for receipt in graph.run_shards(str(run.out), todo, run.n_inputs, execution, stages):
+    for receipt in graph.run_shards(str(run.out.resolve()), todo, run.n_inputs, execution, stages):
         totals = totals.plus(receipt)
         progress(run, totals)
     finish(run)

@@ -57,8 +57,10 @@ class Faces:
     def concatenate(parts: list[Faces], n_params: int) -> Faces:
         """All parts as one; `n_params` shapes the result when there are none."""
         if not parts:
+
             def zeros(*shape: int) -> F32:
                 return np.zeros(shape, np.float32)
+
             return Faces(np.zeros(0, np.int64), np.zeros(0, np.int32), zeros(0, 4), zeros(0),
                          np.zeros((0, 4)), zeros(0, n_params), zeros(0), zeros(0))  # fmt: skip
         return Faces(*(np.concatenate([getattr(p, name) for p in parts]) for name in Faces.__annotations__))

@@ -46,9 +46,8 @@ class _Dtype:
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
-        order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
-        if order in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(order)
+        if isinstance(state, tuple) and len(state) > 1 and state[1] == ">":
+            self.dtype = self.dtype.newbyteorder(">")
 
 
 class _Array:
@@ -109,6 +108,15 @@ def _reconstruct(*_: Any) -> _Array:
     return _Array()
 
 
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
+    """Stand-in for `numpy._core.numeric._frombuffer`, with which protocol 5 writes arrays."""
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray) or order not in ("C", "F"):
+        raise UnsafeFileError("it holds an array that is not plain numbers")
+    made = _Array()
+    made.array = _shaped(np.frombuffer(data, dtype.dtype), shape, order)
+    return made
+
+
 def _parameter(data: Any, *_: Any) -> Any:
     return data
 
@@ -122,6 +130,7 @@ def _encode(text: Any, encoding: Any) -> bytes:
 
 _NUMPY_NAMES: dict[str, Callable[..., Any]] = {
     "multiarray._reconstruct": _reconstruct,
+    "numeric._frombuffer": _from_buffer,
     "dtype": _Dtype,
     "ndarray": _Array,
 }

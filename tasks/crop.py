@@ -44,7 +44,7 @@ def crop(image: U8, roi: F64, size: int) -> U8:
     """
     h, w = image.shape[:2]
     x0, y0, x1, y1 = (round(float(v)) for v in roi)
-    if 0 <= x0 and 0 <= y0 and x1 <= w and y1 <= h and x1 > x0 and y1 > y0:
+    if x0 >= 0 and y0 >= 0 and x1 <= w and y1 <= h and x1 > x0 and y1 > y0:
         return np.asarray(cv2.resize(image[y0:y1, x0:x1], (size, size), interpolation=cv2.INTER_LINEAR))
     return _crop_over_the_edge(image, x0, y0, x1, y1, size)
 

@@ -120,7 +120,7 @@ class FaceBoxes:
         if self._planes.shape[2:] != (height, width):
             self._planes = np.empty((1, 3, height, width), np.float32)
         for plane, channel, mean in zip(self._planes[0], cv2.split(small), _FACEBOXES_MEAN, strict=True):
-            np.subtract(channel, np.float32(mean), out=plane)
+            cv2.subtract(channel, (mean, 0.0, 0.0, 0.0), plane, dtype=cv2.CV_32F)
         offsets, all_scores = self._session.run(["boxes", "scores"], {"input": self._planes})
         chosen = np.flatnonzero(all_scores[0] > _FACEBOXES_FLOOR)
         priors, offset = faceboxes_priors(height, width)[chosen], offsets[0, chosen]
@@ -144,7 +144,8 @@ class YuNet:
         small, scale = scaled_to_fit(image, self._fit)
         height, width = (-(-side // 32) * 32 for side in small.shape[:2])
         planes = np.zeros((1, 3, height, width), np.float32)
-        planes[0, :, : small.shape[0], : small.shape[1]] = small.transpose(2, 0, 1)
+        for plane, channel in zip(planes[0], cv2.split(small), strict=True):
+            plane[: small.shape[0], : small.shape[1]] = channel
         found = dict(zip(self._outputs, self._session.run(self._outputs, {self._input: planes}), strict=True))
         boxes, scores = [], []
         for stride in _YUNET_STRIDES:

@@ -9,6 +9,7 @@ import stat
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from ddfa_batch.schemas.errors import ImageError
 
 #: File endings taken from a folder. What a list or manifest names is read whatever it ends in.
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .tif .tiff .avif .gif".split()
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".gif"]
 )  # fmt: skip
 #: Formats whose header may be looked at; everything else is refused before any parser sees more of it.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "GIF")
@@ -36,9 +37,7 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode):  # a pipe would block for ever, a device never end
             raise ImageError("unreadable", "Not a regular file.")
         if found.st_size > MAX_FILE_BYTES:
-            raise ImageError(
-                "too_large", f"The file has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read."
-            )
+            raise ImageError("too_large", f"The file has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ImageError("missing", "There is no such file.") from None
@@ -60,7 +59,8 @@ def decode(data: bytes, max_pixels: int) -> U8:
     kind, width, height = _header(data)
     if width * height > max_pixels:
         raise ImageError(
-            "too_large", f"The picture has {width} × {height} pixels; the limit is {max_pixels:,} (--max-pixels)."
+            "too_large",
+            f"The picture has {width} × {height} pixels; the limit is {max_pixels:,} (--max-pixels).",
         )
     complaints: list[str] = []
     with _decoder_stderr(complaints):
@@ -90,6 +90,8 @@ def _header(data: bytes) -> tuple[str, int, int]:
     except Image.DecompressionBombError:
         raise ImageError("too_large", "The picture has more pixels than any limit allows.") from None
     except Exception as fault:  # header parsers raise whatever they trip over
+        if data[8:12] == b"WEBP" and _ends_early("WEBP", data):
+            raise ImageError("truncated", f"The WebP file ends before its header says ({len(data):,} bytes).") from None
         raise ImageError("undecodable", f"The header cannot be understood: {fault}.") from None
 
 
@@ -119,13 +121,22 @@ def _decoder_stderr(lines: list[str]) -> Iterator[None]:
     except OSError:  # no standard error at all
         yield
         return
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            sink.seek(0)
-            text = sink.read(4096).decode("utf-8", "replace")
-    lines.extend(line.strip() for line in text.splitlines() if line.strip())
+    sink = _sink()
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        if os.lseek(sink, 0, os.SEEK_CUR):
+            said = os.pread(sink, 4096, 0).decode("utf-8", "replace")
+            lines.extend(line.strip() for line in said.splitlines() if line.strip())
+            os.lseek(sink, 0, os.SEEK_SET)
+            os.ftruncate(sink, 0)
+
+
+@lru_cache(maxsize=1)
+def _sink() -> int:
+    """Descriptor of an unnamed file that takes what decoders print; one per process."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

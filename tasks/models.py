@@ -111,9 +111,7 @@ def installed(models: Path) -> list[str]:
     return sorted(entry.name for entry in models.iterdir() if (entry / MANIFEST).is_file())
 
 
-def write_bundle(
-    target: Path, manifest: BundleManifest, files: Mapping[str, bytes], model: MorphableModel
-) -> Bundle:
+def write_bundle(target: Path, manifest: BundleManifest, files: Mapping[str, bytes], model: MorphableModel) -> Bundle:
     """Write a bundle to the folder `target`, all of it or nothing, and open it.
 
     `manifest.files` is filled in here. An existing bundle of that name is replaced.
@@ -264,5 +262,3 @@ def loaded_model(folder: str, digest: str) -> LoadedModel:
         )
     path = bundle.folder / REGRESSOR
     return LoadedModel(bundle, load_morphable(bundle), _session(path.read_bytes(), str(path)))
-
-

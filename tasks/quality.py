@@ -7,6 +7,7 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, U8, Floats
 
+
 def sharpness(crop: U8) -> float:
     """Variance of the Laplacian of the grey crop (H, W, 3): small for blurred or enlarged faces."""
     grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, F64, I32, Floats, check_shape
@@ -19,7 +20,7 @@ BLOCK = 16
 class PointBasis:
     """Some vertices of a morphable model, laid out for one matrix product: [1, α] @ matrix = S.
 
-    matrix (1 + K, 3·n): the mean, then the basis rows, each as all x, all y, all z.
+    matrix (1 + K, n·3): the mean, then the basis rows, each as x, y, z of one vertex after the other.
     """
 
     matrix: F32
@@ -36,7 +37,7 @@ class PointBasis:
         mean, basis = model.mean, model.basis
         if vertices is not None:
             mean, basis = mean[vertices], basis[:, vertices]
-        rows = np.concatenate([mean[None], basis]).transpose(0, 2, 1)
+        rows = np.concatenate([mean[None], basis])
         return PointBasis(np.ascontiguousarray(rows.reshape(rows.shape[0], -1), np.float32), model.layout)
 
 
@@ -62,23 +63,20 @@ def image_pose(pose: Floats, rois: Floats, size: int) -> F64:
 
 
 def points(basis: PointBasis, params: Floats, rois: Floats, size: int) -> F32:
-    """Vertices of `basis` in image pixels, (N, n, 3), for params (N, P) of crops of rois (N, 4)."""
-    out = np.empty((params.shape[0], basis.n_points, 3), np.float32)
-    for start in range(0, params.shape[0], BLOCK):
-        stop = start + BLOCK
-        block = points_block(basis, params[start:stop], rois[start:stop], size)
-        np.copyto(out[start:stop], block.transpose(0, 2, 1))
-    return out
+    """Vertices of `basis` in image pixels, (N, n, 3), for params (N, P) of crops of rois (N, 4).
 
-
-def points_block(basis: PointBasis, params: Floats, rois: Floats, size: int) -> F32:
-    """As `points` for at most `BLOCK` faces, coordinates first: (N, 3, n)."""
-    n = params.shape[0]
+    Blocks of `BLOCK` faces share one matrix product; a last, shorter block is filled up with zeros.
+    """
+    n_faces = params.shape[0]
     T = image_pose(basis.layout.pose(params), rois, size).astype(np.float32)
+    coefficients = basis.layout.coefficients(params)
+    out = np.empty((n_faces, basis.n_points, 3), np.float32)
     weights = np.zeros((BLOCK, basis.matrix.shape[0]), np.float32)
-    weights[:n, 0] = 1
-    weights[:n, 1:] = basis.layout.coefficients(params)
-    shapes = (weights @ basis.matrix)[:n].reshape(n, 3, -1)
-    moved = np.matmul(T[:, :, :3], shapes)
-    moved += T[:, :, 3:]
-    return np.asarray(moved)
+    weights[:, 0] = 1
+    for start in range(0, n_faces, BLOCK):
+        block = coefficients[start : start + BLOCK]
+        weights[: len(block), 1:] = block
+        shapes = (weights @ basis.matrix).reshape(BLOCK, 1, -1, 3)
+        for row in range(len(block)):
+            cv2.transform(shapes[row], T[start + row], out[start + row][None])
+    return out

@@ -126,7 +126,12 @@ def write_vertices(path: Path, face_ids: I64, blocks: Iterator[F32], n_vertices:
 def write_topology(path: Path, model: MorphableModel) -> None:
     """Write what every mesh of a run shares: triangles, the 68 vertex indices, UV and NCC where known."""
     with whole_file(path) as work, h5py.File(work, "w", libver=("earliest", "v110")) as file:
-        arrays = {"triangles": model.triangles, "landmarks68": model.landmarks, "uv": model.uv, "ncc": model.ncc}
+        arrays = {
+            "triangles": model.triangles,
+            "landmarks68": model.landmarks,
+            "uv": model.uv,
+            "ncc": model.ncc,
+        }
         for name, array in arrays.items():
             if array is not None:
                 file.create_dataset(name, data=array, track_times=False)

@@ -42,9 +42,7 @@ def available_weights(checkout: Path) -> list[str]:
         raise BundleError(f"{checkout} is not a folder; give the path of a checkout of 3DDFA_V2.")
     found = [name for name, file in _WEIGHTS.items() if (checkout / file).is_file()]
     if not found:
-        raise BundleError(
-            f"{checkout} holds neither {' nor '.join(_WEIGHTS.values())}; is it a checkout of 3DDFA_V2?"
-        )
+        raise BundleError(f"{checkout} holds neither {' nor '.join(_WEIGHTS.values())}; is it a checkout of 3DDFA_V2?")
     return found
 
 
@@ -56,6 +54,7 @@ def import_3ddfa_v2(checkout: Path, weights: str, target: Path) -> Bundle:
     regressor = _network(checkout / _WEIGHTS[weights], lambda w: networks.mobilenet(w, _SIZE))
     detector = _network(checkout / _DETECTOR, networks.faceboxes)
     mean, std = _mean_and_std(checkout / _MEAN_STD)
+    morphable = _morphable(checkout)
     sources = [_WEIGHTS[weights], _DETECTOR, _BFM, _MEAN_STD]
     manifest = BundleManifest(
         name=target.name,
@@ -74,7 +73,7 @@ def import_3ddfa_v2(checkout: Path, weights: str, target: Path) -> Bundle:
         detectors={"faceboxes": DetectorSpec("faceboxes", "detectors/faceboxes.onnx", _MIN_SCORE, _FIT)},
     )
     files = {REGRESSOR: regressor, "detectors/faceboxes.onnx": detector}
-    return write_bundle(target, manifest, files, _morphable(checkout))
+    return write_bundle(target, manifest, files, morphable)
 
 
 def _network(path: Path, build: Any) -> bytes:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F32, I32, Bools, check_shape
+from ddfa_batch.schemas.arrays import F32, I32, I64, Bools, check_shape
 from ddfa_batch.schemas.morphable import MorphableModel
 
 #: Cells along the longest side of the mean face, in each of which one occluding vertex is kept: fine
-#: enough for a nose, coarse enough for one or two thousand of them.
-_CELLS = 40
+#: enough for a nose, coarse enough for some 1,500 of them.
+_CELLS = 30
 #: An occluder hides a landmark if it lies within this many cells of it across the picture …
-_REACH = 0.8
-#: … and at least this many cells nearer to the viewer. Both were set against a z-buffer of a rendered
-#: head (tests/test_visibility.py), not against labels.
-_DEPTH = 3.0
+_REACH = 0.75
+#: … and this many cells nearer to the viewer than both the landmark and the landmark's tangent plane, which
+#: keeps a steep cheek from hiding its own rim. Set against a z-buffer (tests/test_visibility.py), not labels.
+_DEPTH = 1.5
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,27 @@ def visible(occlusion: Occlusion, points: F32, landmarks: F32, scale: F32) -> Bo
     check_shape("points", points, None, len(occlusion.vertices), 3)
     ring = points[:, :n_corners].reshape(-1, *occlusion.corners.shape, 3)
     ab, ac = ring[..., 1, :] - ring[..., 0, :], ring[..., 2, :] - ring[..., 0, :]
-    # y points down in the image, so a counter-clockwise triangle has a negative cross product
-    towards_viewer = -(ab[..., 0] * ac[..., 1] - ab[..., 1] * ac[..., 0]).sum(axis=-1)
-    seen = towards_viewer > 0
+    normals = np.stack([ab[..., i] * ac[..., j] - ab[..., j] * ac[..., i] for i, j in ((1, 2), (2, 0), (0, 1))], -1)
+    normals = normals.sum(axis=2)
+    # y points down in the image, so the normal of a counter-clockwise triangle seen from outside has z < 0
+    seen = normals[..., 2] < 0
     for face in range(points.shape[0]):
         facing = np.flatnonzero(seen[face])
         cell = occlusion.cell * float(scale[face])
-        before = points[face, n_corners:].T[:, None]
-        x, y, z = landmarks[face, facing].T[:, :, None]
-        near = (before[0] - x) ** 2 + (before[1] - y) ** 2 < (_REACH * cell) ** 2
-        near &= before[2] > z + _DEPTH * cell
-        seen[face, facing] = ~near.any(axis=1)
+        hidden = _hidden(landmarks[face, facing], normals[face, facing], points[face, n_corners:], cell)
+        seen[face, facing[hidden]] = False
     return np.asarray(seen)
+
+
+def _hidden(landmarks: F32, normals: F32, occluders: F32, cell: float) -> I64:
+    """Indices of the landmarks (L, 3) with normals (L, 3) that some of the occluders (m, 3) hide."""
+    centre = occluders.mean(axis=0)
+    p, q = landmarks - centre, occluders - centre
+    # squared distances across the picture as one matrix product: |p|² − 2 p·q + |q|²
+    left = np.column_stack([-2 * p[:, :2], (p[:, :2] ** 2).sum(axis=1), np.ones(len(p), p.dtype)])
+    right = np.stack([q[:, 0], q[:, 1], np.ones(len(q), q.dtype), (q[:, :2] ** 2).sum(axis=1)])
+    of, by = np.nonzero(left @ right < (_REACH * cell) ** 2)
+    d = q[by] - p[of]
+    n = normals[of]
+    plane = np.maximum(-(n[:, 0] * d[:, 0] + n[:, 1] * d[:, 1]) / n[:, 2], 0)
+    return np.unique(of[d[:, 2] > plane + _DEPTH * cell])

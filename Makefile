@@ -1,0 +1,40 @@
+# Everything a newcomer or CI needs. The environment is made once, in .venv, unless you are inside one already.
+PYTHON ?= python3
+ifdef VIRTUAL_ENV
+VENV := $(VIRTUAL_ENV)
+else
+VENV := .venv
+endif
+BIN := $(VENV)/bin
+IMAGES ?= $(VENV)/demo-images
+
+.PHONY: demo test check bench clean
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ddfa-batch-ready: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@
+
+demo: $(VENV)/.ddfa-batch-ready ## the main job on real photographs: make demo MODEL=path/to/3DDFA_V2
+	$(BIN)/python -m pip install --quiet scikit-image matplotlib
+	$(BIN)/python examples/demo.py "$(MODEL)"
+
+test: $(VENV)/.ddfa-batch-ready ## all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ddfa-batch-ready ## style, types, import contracts, packaging
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build && $(BIN)/python -m pip install --quiet --no-deps --target build/types .
+	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p ddfa_batch
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_packaging.py
+
+bench: $(VENV)/.ddfa-batch-ready ## speed against bare kernels: make bench IMAGES=folder
+	$(BIN)/python benchmarks/throughput.py $(IMAGES)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

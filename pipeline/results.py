@@ -1,0 +1,159 @@
+"""Reading a run: tables as Arrow, dense meshes from HDF5 or rebuilt from the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from ddfa_batch.pipeline import plan
+from ddfa_batch.schemas import tables
+from ddfa_batch.schemas.arrays import F32, I32, I64
+from ddfa_batch.schemas.config import FACES_PER_IMAGE
+from ddfa_batch.schemas.errors import RunFolderError
+from ddfa_batch.tasks import store
+from ddfa_batch.tasks.models import load_bundle, loaded_model
+from ddfa_batch.tasks.reconstruct import PointBasis, points
+
+
+class Results:
+    """The output folder of a run, finished or not. Only finished shards are read."""
+
+    def __init__(self, out: str | Path, model: str | Path | None = None) -> None:
+        self.path = Path(out)
+        self.run = plan.read_run(self.path)
+        self._model = model
+        self._receipts = list(plan.receipts(self.run))
+
+    def __repr__(self) -> str:
+        done = sum(r.n_images for r in self._receipts)
+        faces = sum(r.n_faces for r in self._receipts)
+        return f"<ddfa_batch run {self.path}: {done:,} of {self.run.n_inputs:,} images, {faces:,} faces>"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is done."""
+        return len(self._receipts) == self.run.n_shards
+
+    def images(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
+        """One row per input; see docs/output.md for the columns."""
+        return self._table(store.IMAGES, tables.IMAGES, columns, filter)
+
+    def faces(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
+        """One row per face; `filter` is a pyarrow expression, such as `pyarrow.dataset.field("score") > 0.9`."""
+        schema = tables.faces_schema(self._n_params(), {})
+        return self._table(store.FACES, schema, columns, filter)
+
+    def _table(self, kind: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Table:
+        files = [str(self.path / f) for r in self._receipts for f in r.files if f.startswith(f"{kind}/")]
+        if not files:
+            table = schema.empty_table()
+            return table.select(list(columns)) if columns is not None else table
+        try:
+            return ds.dataset(files, format="parquet").to_table(columns=columns, filter=filter)
+        except (OSError, pa.ArrowException) as fault:
+            raise RunFolderError(f"{self.path} is damaged ({fault}); see 'ddfa-batch status'.") from None
+
+    def _n_params(self) -> int:
+        for receipt in self._receipts:
+            schema = pq.read_schema(self.path / store.FACES / f"{store.shard_name(receipt.shard)}.parquet")
+            return int(schema.field("params").type.list_size)
+        return load_bundle(self._model_folder()).manifest.layout.size
+
+    @property
+    def triangles(self) -> I32:
+        """Triangles of every mesh of the run, (T, 3) vertex indices, counter-clockwise seen from outside."""
+        return self._topology("triangles")
+
+    @property
+    def landmarks68(self) -> I32:
+        """Vertex indices of the 68 landmarks, (68,)."""
+        return self._topology("landmarks68")
+
+    def _topology(self, name: str) -> I32:
+        with h5py.File(self.path / store.TOPOLOGY, "r") as file:
+            return np.asarray(file[name][:], np.int32)
+
+    def vertices(self, face_ids: Iterable[int] | None = None) -> F32:
+        """Dense meshes (n, V, 3) float32 in image pixels of the given faces, in that order; all by default.
+
+        Read from HDF5 where the run wrote them, otherwise rebuilt from the parameters, bit for bit the same.
+        Raises `RunFolderError` naming the first face id that the run does not have.
+        """
+        wanted = self._face_ids(face_ids)
+        columns = ["face_id", "vertices_file", "vertices_row", "params", "roi"]
+        shards = self._shards_of(wanted)
+        out = np.empty((len(wanted), int(self.run.model["n_vertices"]), 3), np.float32)
+        for shard, places in shards.items():
+            table = pq.read_table(self.path / store.FACES / f"{store.shard_name(shard)}.parquet", columns=columns)
+            rows = self._rows(np.asarray(table["face_id"]), wanted[places])
+            file = table["vertices_file"][0].as_py()
+            if file is not None and (self.path / file).is_file():
+                self._read(self.path / file, np.asarray(table["vertices_row"])[rows], out, places)
+            else:
+                params, rois = (_matrix(table[name])[rows] for name in ("params", "roi"))
+                out[places] = self._rebuild(params, rois)
+        return out
+
+    def _face_ids(self, face_ids: Iterable[int] | None) -> I64:
+        if face_ids is None:
+            return np.asarray(self.faces(columns=["face_id"])["face_id"], np.int64)
+        return np.fromiter(face_ids, np.int64)
+
+    def _shards_of(self, face_ids: I64) -> dict[int, I64]:
+        """Positions in `face_ids` by shard."""
+        shard = face_ids // FACES_PER_IMAGE // self.run.shard_size
+        have = {r.shard for r in self._receipts}
+        for position, number in enumerate(shard.tolist()):
+            if number not in have:
+                raise self._unknown(int(face_ids[position]))
+        return {int(s): np.flatnonzero(shard == s) for s in np.unique(shard)}
+
+    def _rows(self, have: I64, wanted: I64) -> I64:
+        order = np.argsort(have)
+        rows = np.searchsorted(have, wanted, sorter=order)
+        for face_id, row in zip(wanted.tolist(), rows.tolist(), strict=True):
+            if row >= len(have) or have[order[row]] != face_id:
+                raise self._unknown(face_id)
+        return np.asarray(order[rows], np.int64)
+
+    def _unknown(self, face_id: int) -> RunFolderError:
+        return RunFolderError(f"{self.path} has no face {face_id}.")
+
+    @staticmethod
+    def _read(path: Path, rows: I64, out: F32, places: I64) -> None:
+        try:
+            with h5py.File(path, "r") as file:
+                meshes = file["vertices"]
+                for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+                    out[place] = meshes[row]
+        except (OSError, KeyError, ValueError) as fault:
+            raise RunFolderError(f"{path} cannot be read ({fault}); see 'ddfa-batch status'.") from None
+
+    def _model_folder(self) -> Path:
+        return Path(self._model if self._model is not None else self.run.model["folder"])
+
+    def _rebuild(self, params: F32, rois: Any) -> F32:
+        loaded = loaded_model(str(self._model_folder()), self.run.model["digest"])
+        size = loaded.bundle.manifest.input_size
+        return points(PointBasis.of(loaded.morphable), params, rois, size)
+
+
+def _matrix(column: pa.ChunkedArray) -> Any:
+    array = column.combine_chunks()
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+
+
+def open_run(out: str | Path, model: str | Path | None = None) -> Results:
+    """Open the output folder of a run for reading.
+
+    `model`: the folder of the model bundle, if it no longer lies where the run found it (needed only to rebuild
+    dense meshes). Raises `RunFolderError` if `out` holds no run.
+    """
+    return Results(out, model)

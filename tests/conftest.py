@@ -1,0 +1,66 @@
+"""What the tests share: a small bundle, pictures, and the private reference files where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import small_model
+
+from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.schemas.config import ProcessOptions
+from ddfa_batch.tasks.inputs import resolve_source
+from ddfa_batch.tasks.models import Bundle
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with the small bundle in it."""
+    folder = tmp_path_factory.mktemp("models")
+    small_model.bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(models: Path) -> Bundle:
+    from ddfa_batch.tasks.models import load_bundle
+
+    return load_bundle(models / "small")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures: faces 1, 2, 0, 1, 3, 1, 0, 2, 6, 1, 1, 1."""
+    return small_model.pictures(tmp_path_factory.mktemp("photos"), [1, 2, 0, 1, 3, 1, 0, 2, 6, 1, 1, 1])
+
+
+def options(**changes: object) -> ProcessOptions:
+    defaults: dict[str, object] = {
+        "detector": "yunet", "min_score": 0.9, "detect_size": None, "max_faces": 0, "refine": 1,
+        "vertices": "float32", "max_pixels": 10**8, "boxes_digest": None, "path_column": None,
+    }  # fmt: skip
+    return ProcessOptions(**{**defaults, **changes})  # type: ignore[arg-type]
+
+
+def wanted(source: Path, out: Path, bundle: Bundle, shard_size: int | None = 4, **changes: object) -> Wanted:
+    """A request with the small model, four images a shard, and the options changed as named."""
+    return Wanted(resolve_source(source, None), out, options(**changes), bundle, None, shard_size)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The private reference files; tests that need them are skipped without."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def official(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle made from the official release."""
+    from ddfa_batch.tasks.upstream import import_3ddfa_v2
+
+    return import_3ddfa_v2(shared / "upstream/3DDFA_V2", "mb05", tmp_path_factory.mktemp("official") / "mb05")

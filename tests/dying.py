@@ -1,0 +1,24 @@
+"""A worker that is killed while it holds one image: `python dying.py RUN NAME`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from ddfa_batch.pipeline import process
+
+
+def main(out: str, name: str) -> None:
+    read_bytes = process.images.read_bytes
+
+    def reads(path: Path) -> bytes:
+        if path.name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_bytes(path)
+
+    process.images.read_bytes = reads
+    process.find_faces(out, 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

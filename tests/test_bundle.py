@@ -1,0 +1,163 @@
+"""Model bundles: what is missing, altered or not understood is named before it is used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_model
+
+from ddfa_batch.schemas.bundle import parse_manifest
+from ddfa_batch.schemas.errors import BundleError
+from ddfa_batch.tasks import models
+from ddfa_batch.tasks.models import Bundle
+
+
+@pytest.fixture
+def copy(bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_bundle_survives_being_written_and_read(bundle: Bundle) -> None:
+    again = models.load_morphable(bundle)
+    for name in ("mean", "basis", "triangles", "landmarks"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(small_model.head(), name))
+    assert parse_manifest(bundle.manifest.to_json(), "x") == bundle.manifest
+
+
+@pytest.mark.parametrize("file", ["regressor.onnx", "morphable.npz", "detectors/yunet.onnx"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
+def test_a_damaged_file_is_named(copy: Path, file: str, damage: str) -> None:
+    path = copy / file
+    raw = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    else:
+        raw[len(raw) // 2] ^= 1
+        path.write_bytes(raw[:-1] if damage == "truncated" else raw)
+    with pytest.raises(BundleError, match=file):
+        models.load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "something else"}, "not the model.json"),
+        ({"format_version": 99}, "format version 99"),
+        ({"surprise": 1}, "surprise"),
+        ({"param_mean": [0.0]}, "param_mean has 1 numbers"),
+        ({"param_mean": "abc"}, "does not describe a model"),
+        ({"input_size": 10**9}, "input_size"),
+        ({"name": "../evil"}, "cannot be a model's name"),
+        ({"files": {"../../etc/passwd": "0" * 64}}, "is not a file inside the bundle"),
+        ({"files": {"/etc/passwd": "0" * 64}}, "is not a file inside the bundle"),
+        ({"files": {}}, "gives no sha256 for detectors/yunet.onnx, morphable.npz, regressor.onnx"),
+        ({"detectors": {"x": {"kind": "magic", "file": "a", "min_score": 0, "fit": [64, 64]}}}, "unknown kind"),
+        ({"default_detector": "nobody"}, "nobody"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_with_the_reason(copy: Path, changes: dict[str, Any], message: str) -> None:
+    edit(copy, **changes)
+    with pytest.raises(BundleError, match=message):
+        models.load_bundle(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\0"])
+def test_arbitrary_text_is_no_manifest(copy: Path, text: str) -> None:
+    (copy / "model.json").write_text(text)
+    with pytest.raises(BundleError, match=r"model\.json"):
+        models.load_bundle(copy)
+
+
+def reseal(folder: Path) -> Bundle:
+    """Give the manifest the hashes of what is there now, as an attacker would."""
+    manifest = json.loads((folder / "model.json").read_text())
+    edit(folder, files={name: models.sha256(folder / name) for name in manifest["files"]})
+    return models.load_bundle(folder)
+
+
+def test_pickled_arrays_in_the_npz_are_not_loaded(copy: Path) -> None:
+    arrays = dict(np.load(copy / "morphable.npz"))
+    arrays["mean"] = np.array([{"not": "plain"}], dtype=object)
+    np.savez(copy / "morphable.npz", **arrays)
+    with pytest.raises(BundleError, match="morphable"):
+        models.load_morphable(reseal(copy))
+
+
+def test_a_zip_bomb_is_not_unpacked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_MAX_NPZ_BYTES", 10**6)
+    with zipfile.ZipFile(copy / "morphable.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mean.npy", b"\0" * 5_000_000)
+    assert (copy / "morphable.npz").stat().st_size < 10_000
+    with pytest.raises(BundleError, match="unpacks to more"):
+        models.load_morphable(reseal(copy))
+
+
+@pytest.mark.parametrize("change", ["fewer coefficients", "landmark outside", "no triangles", "bad shape"])
+def test_a_face_model_that_does_not_fit_is_refused(copy: Path, change: str) -> None:
+    arrays = dict(np.load(copy / "morphable.npz"))
+    if change == "fewer coefficients":
+        arrays["shape_basis"] = arrays["shape_basis"][:-1]
+    elif change == "landmark outside":
+        arrays["landmarks"] = arrays["landmarks"] + 10**6
+    elif change == "no triangles":
+        del arrays["triangles"]
+    else:
+        arrays["mean"] = arrays["mean"][:, :2]
+    np.savez(copy / "morphable.npz", **arrays)
+    with pytest.raises(BundleError, match="morphable"):
+        models.load_morphable(reseal(copy))
+
+
+def test_a_regressor_that_is_no_network_is_named(copy: Path) -> None:
+    (copy / "regressor.onnx").write_bytes(b"not a network")
+    broken = reseal(copy)
+    with pytest.raises(BundleError, match=r"regressor\.onnx is not a network"):
+        models.loaded_model(str(broken.folder), broken.digest)
+
+
+def test_a_model_that_changed_after_planning_is_noticed(copy: Path) -> None:
+    with pytest.raises(BundleError, match="not the one this run was planned with"):
+        models.loaded_model(str(copy), "0" * 64)
+
+
+def test_any_yunet_can_be_added(copy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(small_model.detector())
+    grown = models.add_detector(models.load_bundle(copy), "second", "yunet", path)
+    assert set(grown.manifest.detectors) == {"yunet", "second"}
+    assert grown.manifest.default_detector == "yunet"
+    assert grown.digest != models.load_bundle(copy.parent / "copy").digest or grown.folder == copy
+
+
+@pytest.mark.parametrize("what", ["missing", "no network", "another network"])
+def test_what_is_no_yunet_is_not_added(copy: Path, tmp_path: Path, what: str) -> None:
+    path = tmp_path / "mine.onnx"
+    if what != "missing":
+        path.write_bytes(small_model.regressor() if what == "another network" else b"nonsense")
+    before = (copy / "model.json").read_bytes()
+    with pytest.raises(BundleError, match=r"mine\.onnx"):
+        models.add_detector(models.load_bundle(copy), "second", "yunet", path)
+    assert (copy / "model.json").read_bytes() == before
+
+
+def test_models_are_found_by_name_and_by_folder(models_folder: Path) -> None:
+    assert models.find_bundle("small", models_folder).manifest.name == "small"
+    assert models.find_bundle(str(models_folder / "small"), Path("/nowhere")).manifest.name == "small"
+    with pytest.raises(BundleError, match=r"No model called 'large'.*there: small"):
+        models.find_bundle("large", models_folder)
+
+
+@pytest.fixture
+def models_folder(bundle: Bundle) -> Path:
+    return bundle.folder.parent
