@@ -3,16 +3,18 @@
     python benchmarks/synth_judge.py --images IMAGES --labels labels.parquet --run RUN --model BUNDLE [--n 300]
                                      [--params run|dataset] [--seed 0]
 
-RUN is a finished `ddfa-batch process` run over IMAGES with BUNDLE, refined once; `labels.parquet` has name, pts68
-(3×68, 1-based) and pts68_reannotated. The judge is the bundle's own detector and regressor, refined once, shown the
-last frame of a clip whose yaw moved by up to ±30° and pitch by up to ±15°. With `--params run` the still's
-parameters are the judge's answer to the still; with `dataset` they are fitted to the 3-D landmarks of the data
-set, which the judge never saw. Published 68-point NME, in % of √(w·h) of the true landmarks' box.
+RUN is a finished `ddfa-batch process` run over IMAGES with BUNDLE, refined once; `labels.parquet` has name and pts68
+(3×68, 1-based). The judge is the bundle's own detector and regressor, refined once, shown the last frame of a clip
+whose yaw moved by up to ±30° and pitch by up to ±15°. With `--params run` the still's parameters are the judge's
+answer to the still, so that only what the motion adds is judged; with `dataset` they are fitted to the 3-D landmarks
+of the data set, which the judge never saw, so that its own error on the still counts too. Printed: the 68-point NME,
+in % of √(w·h) of the true landmarks' box, and how well the judge sees the turn that was commanded.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,6 +28,7 @@ from ddfa_batch.tasks.models import LoadedModel, load_bundle, loaded_model
 from ddfa_batch.tasks.reconstruct import PointBasis, image_pose, points
 from ddfa_batch.tasks.regress import Regressor
 from ddfa_batch.tasks.render import Viewport
+from ddfa_batch.tasks.surface import Surface
 
 BINS = ((0, 30), (30, 60), (60, 90))
 #: Per landmark and axis, in pixels of a 120-pixel crop: the trust in the data set's points against the prior of α.
@@ -36,7 +39,7 @@ class Judge:
     """Detector, regressor and one refinement, as `process` runs them."""
 
     def __init__(self, model: LoadedModel) -> None:
-        manifest = model.bundle.manifest
+        self.model, manifest = model, model.bundle.manifest
         _, spec = model.bundle.detector(None)
         self.detect: Detector = make_detector(spec, model.detector_session(spec), spec.min_score, None)
         self.regress = Regressor(model.regressor, manifest)
@@ -116,6 +119,52 @@ def fitted(model: LoadedModel, true: F64, roi: F64, size: int) -> F32:
     return np.concatenate([np.column_stack([f * R, t]).ravel(), alpha]).astype(np.float32)
 
 
+def faces_by_label(run: Path, labels: pd.DataFrame) -> dict[int, pd.Series]:
+    """The run's face for each row of the labels that has one."""
+    columns = ["key", "box", "params", "roi", "landmarks68", "yaw", "pitch", "roll"]
+    faces = pd.concat([pd.read_parquet(f, columns=columns) for f in sorted((run / "faces").glob("*.parquet"))])
+    groups = dict(iter(faces.groupby("key")))
+    found = {}
+    for i, label in labels.iterrows():
+        if label["name"] in groups:
+            group = groups[label["name"]]
+            which = chosen(np.stack(group.box.to_list()), true_points(label)[:, :2].mean(axis=0))
+            if which is not None:
+                found[i] = group.iloc[which]
+    return found
+
+
+def true_points(label: pd.Series) -> F64:
+    """The 3-D landmarks (68, 3) of a label in our pixels."""
+    return np.array(label.pts68, np.float64).reshape(3, 68).T - [1, 1, 0]
+
+
+def judged(
+    judge: Judge, surface: Surface, image: U8, face: pd.Series, params: F32, limits: motion.MotionLimits,
+    rng: np.random.Generator,
+) -> dict[str, float] | None:  # fmt: skip
+    """What the judge says of the last frame of a clip of `image`; None if it finds no face there."""
+    roi, morphable = np.array(face.roi, np.float64), judge.model.morphable
+    T = image_pose(motion.true_depth(judge.layout.pose(params[None])), roi[None], judge.size)[0]
+    shape, angles = profile.face_shape(morphable, params), turned(T)
+    path = motion.random_motion(rng, limits, 10, angles, float(roi[2] - roi[0]))[-1:]
+    still = profile.prepare(surface, image, T, shape)
+    frame = profile.frames(surface, still, path, [Viewport.of_image(image)])[0]
+    ours = motion.apply(profile.poses(still, path)[0], shape[morphable.landmarks])
+    answer = judge(frame, ours[:, :2].mean(axis=0))
+    if answer is None:
+        return None
+    found, measured = answer
+    before = np.array([face.yaw, face.pitch, face.roll], np.float64)
+    asked, got = own_turn(angles, angles + totals(path)), own_turn(before, measured)
+    return {
+        "yaw": angles[0] + path.yaw[0], "still_yaw": angles[0], "clip_nme": nme(found, ours),
+        "d_yaw": path.yaw[0], "d_pitch": path.pitch[0], "m_yaw": measured[0] - before[0],
+        "m_pitch": measured[1] - before[1],
+        "d_own_pitch": asked[0], "m_own_pitch": got[0], "d_own_yaw": -asked[1], "m_own_yaw": -got[1],
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("images", "labels", "run", "model"):
@@ -128,52 +177,26 @@ def main() -> None:
     args = parser.parse_args()
     bundle = load_bundle(args.model)
     model = loaded_model(str(bundle.folder), bundle.digest)
-    judge, surface, morphable = Judge(model), profile.Surface.of(model.morphable), model.morphable
-    columns = ["key", "box", "params", "roi", "landmarks68", "yaw", "pitch", "roll"]
-    faces = pd.concat([pd.read_parquet(f, columns=columns) for f in sorted((args.run / "faces").glob("*.parquet"))])
-    faces = {key: group for key, group in faces.groupby("key")}
+    judge, surface = Judge(model), Surface.of(model.morphable)
     labels = pd.read_parquet(args.labels)
+    faces = faces_by_label(args.run, labels)
     rng = np.random.default_rng(args.seed)
-    inside = {} if args.in_plane else {"roll": (0.0, 0.0), "scale": (1.0, 1.0), "shift": (0.0, 0.0)}
-    limits = motion.MotionLimits(**inside, yaw_speed=90, pitch_speed=90, roll_speed=90, scale_speed=1, shift_speed=1)
+    limits = motion.MotionLimits(yaw_speed=90, pitch_speed=90, roll_speed=90, scale_speed=1, shift_speed=1)
+    if not args.in_plane:
+        limits = replace(limits, roll=(0.0, 0.0), scale=(1.0, 1.0), shift=(0.0, 0.0))
     rows, lost = [], 0
-    for i in rng.permutation(len(labels))[: args.n]:
-        label = labels.iloc[i]
-        true = np.array(label.pts68, np.float64).reshape(3, 68).T - [1, 1, 0]
-        if label["name"] not in faces:
-            continue
-        group = faces[label["name"]]
-        which = chosen(np.stack(group.box.to_list()), true[:, :2].mean(axis=0))
-        if which is None:
-            continue
-        face = group.iloc[which]
+    for i in rng.permutation(sorted(faces))[: args.n]:
+        label, face = labels.loc[i], faces[i]
         image = images.decode(images.read_bytes(args.images / label["name"]), 10**9)
-        own = np.array(face.landmarks68).reshape(68, 3)
-        roi = np.array(face.roi, np.float64)
-        params = np.array(face.params, np.float32)
+        params, true = np.array(face.params, np.float32), true_points(label)
         if args.params == "dataset":
-            params = fitted(model, true, roi, judge.size)
-        T = image_pose(motion.true_depth(morphable.layout.pose(params[None])), roi[None], judge.size)[0]
-        shape = profile.face_shape(morphable, params)
-        angles = turned(T)
-        path = motion.random_motion(rng, limits, 10, angles, float(roi[2] - roi[0]))[-1:]
-        still = profile.prepare(surface, image, T, shape)
-        frame = profile.frames(surface, still, path, [Viewport.of_image(image)])[0]
-        moved = profile.poses(still, path)[0]
-        ours = motion.apply(moved, shape[morphable.landmarks])
-        answer = judge(frame, ours[:, :2].mean(axis=0))
-        if answer is None:
+            params = fitted(model, true, np.array(face.roi, np.float64), judge.size)
+        row = judged(judge, surface, image, face, params, limits, rng)
+        if row is None:
             lost += 1
             continue
-        found, measured = answer
-        before = np.array([face.yaw, face.pitch, face.roll], np.float64)
-        asked, got = own_turn(angles, angles + totals(path)), own_turn(before, measured)
-        rows.append({
-            "key": label["name"], "yaw": angles[0] + path.yaw[0], "still_yaw": angles[0],
-            "still_nme": nme(own, true), "clip_nme": nme(found, ours), "d_yaw": path.yaw[0],
-            "d_pitch": path.pitch[0], "m_yaw": measured[0] - before[0], "m_pitch": measured[1] - before[1],
-            "d_own_pitch": asked[0], "m_own_pitch": got[0], "d_own_yaw": -asked[1], "m_own_yaw": -got[1],
-        })  # fmt: skip
+        own = np.array(face.landmarks68).reshape(68, 3)
+        rows.append({"key": label["name"], "still_nme": nme(own, true), **row})
     report(pd.DataFrame(rows), lost, args.params)
     if args.csv:
         pd.DataFrame(rows).to_csv(args.csv, index=False)

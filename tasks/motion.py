@@ -70,7 +70,7 @@ class MotionLimits:
 class Motion:
     """Totals since the still, one row a frame: yaw, pitch, roll (n,) in degrees; scale (n,) as a factor;
     shift (n, 2) in pixels of the still, x to the right and y down.
-    """  # noqa: D205
+    """
 
     yaw: F64
     pitch: F64
@@ -102,8 +102,10 @@ class Motion:
 
     def steps(self) -> Motion:
         """What is added from frame to frame (the Δs of eq. 8); the first row is the first frame's total."""
+
         def added(total: F64) -> F64:
             return np.diff(total, axis=0, prepend=np.zeros_like(total[:1]))
+
         ratio = self.scale / np.concatenate([np.ones_like(self.scale[:1]), self.scale[:-1]])
         return Motion(added(self.yaw), added(self.pitch), added(self.roll), ratio, added(self.shift))
 
@@ -151,9 +153,7 @@ def note(still_angles: Floats) -> str | None:
     return NOT_TURNED_BACK if abs(float(still_angles[0])) > TURNED_AWAY else None
 
 
-def random_motion(
-    rng: np.random.Generator, limits: MotionLimits, n: int, still_angles: Floats, side: float
-) -> Motion:
+def random_motion(rng: np.random.Generator, limits: MotionLimits, n: int, still_angles: Floats, side: float) -> Motion:
     """A smooth random motion of n frames, the first of them at rest on the still.
 
     still_angles (3,): yaw, pitch, roll of the still in degrees; side: of its roi, in pixels. The angles never
@@ -171,7 +171,8 @@ def random_motion(
     for draw, (low, high), speed in zip(rng.random(_DRAWS), ranges, speeds, strict=True):
         sway = (2 * draw[1:] - 1) * np.array(_SWAY) * (high - low)
         curves.append(smooth_curve(n, low + draw[0] * (high - low), sway, low, high, speed))
-    return Motion(*curves[:3], np.exp(curves[3]), np.stack(curves[4:], axis=1) * side)
+    yaws, pitches, rolls, scales, *shifts = curves
+    return Motion(yaws, pitches, rolls, np.exp(scales), np.stack(shifts, axis=1) * side)
 
 
 # ---------------------------------------------------------------------------------------------- the algebra

@@ -20,17 +20,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from scipy.spatial import cKDTree
 
-from ddfa_batch.schemas.arrays import F32, F64, I32, I64, U8, Bools, Floats, check_shape
+from ddfa_batch.schemas.arrays import F32, F64, I32, U8, Bools, Floats, check_shape
+from ddfa_batch.schemas.errors import DdfaError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks import motion as moving
+from ddfa_batch.tasks.completion import completed, doubted, sampled, smoothstep
 from ddfa_batch.tasks.render import Viewport, normals, rasterise, textured
+from ddfa_batch.tasks.surface import N_RAYS, N_RINGS, Surface
 
-#: Rays that carry anchors: one every two degrees, 3 to 4 pixels of outline on a face of 200.
-N_RAYS = 180
-#: Anchors of a ray: by the centre, just within the outline, on it, a fifth of the way to the rim, the rim, far.
-N_RINGS = 6
 #: Where the fourth ring stands between outline (0) and rim (1).
 _NEAR = 0.2
 #: The rim, where motion ends, is the image's border, but within these multiples of the face's radius.
@@ -46,20 +44,8 @@ _TURNING = 0.4
 _INNERMOST = 0.25
 #: A ray turns with the head by this at most, in radians.
 _MAX_RAY_TURN = 0.45
-#: Cosine between surface and viewer above which its pixels are the face's without question …
-_CORE = 0.5
-#: … if it also lies within this share of the way to the outline (an ear may face the viewer) …
+#: A vertex within this share of the way to the outline can be beyond doubt; farther out an ear may face the viewer.
 _WITHIN = 0.8
-#: … and between which doubt rises from 0 to 1 towards the outline, where a misfit of a pixel or two paints
-#: background on the cheek.
-_GRAZING = (0.25, 0.12)
-#: Grey levels by which pixels between the core and the outline may differ from what the core would lead one to
-#: expect there: from the first on doubt rises, at the second they are background, or hair.
-_STRANGE = (40.0, 80.0)
-#: Doubt above which a vertex has no colour of its own.
-_TRUSTED = 0.3
-#: Rounds in which doubt spreads to neighbours, to leave no speckles.
-_SPREAD = 3
 #: By how much a surface may open towards the viewer before its own stretched pixels give way.
 _OPENED = (1.4, 2.5)
 #: The old outline goes away from the viewer for good when it recedes by this share of the face's radius …
@@ -74,118 +60,8 @@ _FIRST_TURN = 1.0
 _RIM_WIDTH = 2.0
 #: A vertex this share of the face's radius behind the z-buffer is hidden.
 _HIDDEN = 0.03
-#: Sweeps that smooth a filled surface, each replacing every colour by the mean of those around it.
-_SWEEPS = 12
-#: Rounds in which the plane of symmetry of a face is found.
-_MIRROR_ROUNDS = 3
 #: Pixels across the face in the pass that finds out what the still shows.
 _VISIBILITY_SIZE = 400.0
-
-
-@dataclass(frozen=True)
-class Surface:
-    """What profiling needs to know of a morphable model, once per process.
-
-    triangles (T, 3): the face's, the lining's, which closes holes within the face such as an open mouth, and the
-    anchors'. Vertices: the model's V, then copies of those in `lined` (M,), then the anchors; neighbours of vertex
-    v: neighbours[starts[v] : starts[v + 1]]; mirror (V,): the vertex on the other side; rim (V + M,): on the
-    edge of the surface; centre (3,) in model units: the mean of the mean face, about which heads turn.
-    """
-
-    triangles: I32
-    n_face_triangles: int
-    n_solid_triangles: int
-    lined: I32
-    starts: I32
-    neighbours: I32
-    mirror: I32
-    rim: Bools
-    centre: F64
-
-    @staticmethod
-    def of(model: MorphableModel) -> Surface:
-        """The surface of a model."""
-        v = model.n_vertices
-        edges = model.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
-        keys, uses = np.unique(np.concatenate([edges @ [v, 1], edges @ [1, v]]), return_counts=True)
-        starts = np.searchsorted(keys, np.arange(v + 1) * v)
-        single = np.isin(edges @ [v, 1], keys[uses == 1])
-        loops = sorted(_loops(edges[single]), key=len)
-        holes = [_from_a_corner(loop, model.mean) for loop in loops[:-1]]
-        lined = np.array([vertex for hole in holes for vertex in hole], np.int32)
-        lining = _lining(holes, v)
-        rim = np.zeros(v + len(lined), np.bool_)
-        rim[loops[-1] if loops else []] = True
-        return Surface(
-            triangles=np.concatenate([model.triangles, lining, _sheet() + v + len(lined)]).astype(np.int32),
-            n_face_triangles=len(model.triangles),
-            n_solid_triangles=len(model.triangles) + len(lining),
-            lined=lined,
-            starts=starts.astype(np.int32),
-            neighbours=(keys % v).astype(np.int32),
-            mirror=_mirror(model.mean),
-            rim=rim,
-            centre=model.mean.astype(np.float64).mean(axis=0),
-        )
-
-
-def _loops(edges: I64) -> list[list[int]]:
-    """The closed paths that directed edges (n, 2) run along."""
-    ahead = dict(edges.tolist())
-    loops = []
-    while ahead:
-        loop = [next(iter(ahead))]
-        while loop[-1] in ahead:
-            loop.append(ahead.pop(loop[-1]))
-        loops.append(loop[:-1])
-    return loops
-
-
-def _from_a_corner(loop: list[int], mean: F32) -> list[int]:
-    """The loop begun at an end of its longest side: a corner of the mouth."""
-    axis = int(np.argmax(np.ptp(mean[loop], axis=0)))
-    first = int(np.argmin(mean[loop, axis]))
-    return loop[first:] + loop[:first]
-
-
-def _lining(loops: list[list[int]], first: int) -> I32:
-    """Strips of triangles that close loops, seen from either side; vertices are counted loop by loop from `first`."""
-    triangles: list[tuple[int, int, int]] = []
-    for loop in loops:
-        low, high = first, first + len(loop) - 1
-        while high - low >= 2:
-            triangles += [(low, low + 1, high), (low, high, low + 1)]
-            low += 1
-            if high - low >= 2:
-                triangles += [(low, high - 1, high), (low, high, high - 1)]
-                high -= 1
-        first += len(loop)
-    return np.array(triangles, np.int32).reshape(-1, 3)
-
-
-def _mirror(mean: F32) -> I32:
-    """The vertex nearest to each vertex's mirror image (V,), left and right being along x."""
-    tree = cKDTree(mean)
-    middle = float(mean[:, 0].min() + mean[:, 0].max()) / 2
-    for _ in range(_MIRROR_ROUNDS):
-        nearest = tree.query(mean * [-1, 1, 1] + [2 * middle, 0, 0])[1]
-        middle = float((mean[:, 0] + mean[nearest, 0]).mean()) / 2
-    return np.asarray(nearest, np.int32)
-
-
-def _sheet() -> I32:
-    """Triangles of the anchors, ring by ring from the centre, clockwise on a picture whose y points down."""
-    ray, ring = (a.ravel() for a in np.meshgrid(np.arange(N_RAYS), np.arange(N_RINGS - 1), indexing="ij"))
-    here, there = ring * N_RAYS + ray, ring * N_RAYS + (ray + 1) % N_RAYS
-    out_here, out_there = here + N_RAYS, there + N_RAYS
-    sheet = np.stack([here, there, out_there, here, out_there, out_here], axis=1)
-    # the left half is cut the other way, so that mirrored anchors have mirrored triangles
-    left = (ray >= N_RAYS // 4) & (ray < 3 * N_RAYS // 4)
-    sheet[left] = np.stack([here, there, out_here, there, out_there, out_here], axis=1)[left]
-    sheet = sheet.reshape(-1, 3)
-    # close the middle with a fan, lest a pixel at the very centre stay empty
-    fan = np.stack([np.zeros(N_RAYS - 2), np.arange(2, N_RAYS), np.arange(1, N_RAYS - 1)], axis=1)
-    return np.concatenate([sheet, fan]).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -211,8 +87,7 @@ class Still:
 
     pose (3, 4) in image pixels, true in depth; centre (3,) in pixels; colours (V + M + anchors, 3) of the whole
     surface, 0 to 255; hidden (V + M,): turned away or behind something; doubt (V + M,): 0 to 1, that a pixel
-    shows something else; rays; radius: of a ball
-    about the centre that holds the mesh, in pixels.
+    shows something else; rays; radius: of a ball about the centre that holds the mesh, in pixels.
     """
 
     image: U8
@@ -233,13 +108,16 @@ class Still:
 def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
     """Make a still ready for any number of frames; pose (3, 4) to its pixels, shape (V, 3) in model units.
 
-    `pose` should be true in depth (`motion.true_depth`). The image is BGR, (H, W, 3).
+    `pose` should be true in depth (`motion.true_depth`). The image is BGR, (H, W, 3). Raises `DdfaError` where
+    pose or shape are not finite.
     """
     check_shape("image", image, None, None, 3)
     check_shape("pose", pose, 3, 4)
     check_shape("shape", shape, surface.mirror.shape[0], 3)
     T = np.asarray(pose, np.float64)
     mesh = (shape @ T[:, :3].T + T[:, 3]).astype(np.float32)
+    if not np.isfinite(mesh).all():
+        raise DdfaError("The still's parameters give a face that is not finite.")
     centre = T[:, :3] @ surface.centre + T[:, 3]
     radius = max(float(np.sqrt(((mesh - centre) ** 2).sum(axis=1).max())), 1.0)
     facing = normals(mesh, surface.triangles[: surface.n_face_triangles])
@@ -249,10 +127,9 @@ def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
                           surface.triangles[: surface.n_solid_triangles], view.width, view.height)  # fmt: skip
     hidden = _hidden(pictured, facing, fragments.depth, _HIDDEN * _VISIBILITY_SIZE / 2)
     rays = _rays(surface, image, mesh, facing, T, centre, radius, fragments.triangle, view)
-    seen = np.empty((len(mesh), 3), np.float32)
-    _sample(image, mesh, seen)
-    doubt = _doubt(surface, image, mesh, facing[:, 2], hidden, seen, _within(mesh, centre, rays.outline))
-    colours = _complete(surface, seen, doubt < _TRUSTED)
+    seen = sampled(image, mesh)
+    doubt = doubted(surface, image, mesh, facing[:, 2], hidden, seen, _within(mesh, centre, rays.outline))
+    colours = completed(surface, seen, doubt)
     # the lining shows the still as it is: it faces nowhere, so nothing of it opens or hides
     m = len(surface.lined)
     mesh, facing = np.concatenate([mesh, mesh[surface.lined]]), np.concatenate([facing, np.zeros((m, 3), np.float32)])
@@ -280,25 +157,6 @@ def _hidden(mesh: F32, facing: F32, depth: F32, tolerance: float) -> Bools:
     return np.asarray((facing[:, 2] <= 0) | (depth[y, x] - mesh[:, 2] > tolerance))
 
 
-def _doubt(surface: Surface, image: U8, mesh: F32, facing: F32, hidden: Bools, seen: F32, within: Bools) -> F32:
-    """How unlikely it is (V,), 0 to 1, that the pixel at a vertex shows the face; 1 where it is hidden."""
-    h, w = image.shape[:2]
-    inside = (mesh[:, 0] >= 0) & (mesh[:, 0] <= w - 1) & (mesh[:, 1] >= 0) & (mesh[:, 1] <= h - 1)
-    visible = inside & ~hidden
-    core = visible & within & (facing > _CORE)
-    expected = np.where(core[:, None], seen, 0).astype(np.float32)
-    _grow(expected, core, visible & ~core, surface.starts, surface.neighbours, 1)
-    strange = np.maximum.reduce(np.abs(seen - expected).T)
-    doubt = _smoothstep((strange - _STRANGE[0]) / (_STRANGE[1] - _STRANGE[0]))
-    doubt = np.maximum(doubt, _smoothstep((facing - _GRAZING[0]) / (_GRAZING[1] - _GRAZING[0])))
-    doubt = np.where(core, 0, np.where(visible, doubt, 1)).astype(np.float32)
-    for _ in range(_SPREAD):
-        spread = np.empty_like(doubt)
-        _mean_of_neighbours(doubt, surface.starts, surface.neighbours, spread)
-        doubt = spread
-    return np.where(core, 0, np.where(visible, doubt, 1)).astype(np.float32)
-
-
 def _within(mesh: F32, centre: F64, outline: F64) -> Bools:
     """Vertices (V,) well within the outline."""
     x, y = (mesh[:, :2] - centre[:2]).T
@@ -306,29 +164,19 @@ def _within(mesh: F32, centre: F64, outline: F64) -> Bools:
     return np.asarray(np.hypot(x, y) < _WITHIN * outline[ray])
 
 
-def _complete(surface: Surface, seen: F32, trusted: Bools) -> F32:
-    """A colour for every vertex (V, 3): its own where `trusted`, or the mirrored, or grown from its neighbours."""
-    if not trusted.any():
-        return seen
-    both = trusted[surface.mirror]
-    colours = np.where(trusted[:, None], seen, 0).astype(np.float32)
-    opposite = seen[surface.mirror]
-    # the membrane: what must be added to the other side's colours for them to meet this side's
-    membrane = np.where((trusted & both)[:, None], seen - opposite, 0).astype(np.float32)
-    borrowed = both & ~trusted
-    _grow(membrane, trusted & both, borrowed, surface.starts, surface.neighbours, _SWEEPS)
-    colours[borrowed] = np.clip(opposite[borrowed] + membrane[borrowed], 0, 255)
-    known = trusted | borrowed
-    _grow(colours, known, ~known, surface.starts, surface.neighbours, _SWEEPS)
-    return colours
-
-
 def _rays(
-    surface: Surface, image: U8, mesh: F32, facing: F32, pose: F64, centre: F64, radius: float, shown: I32,
+    surface: Surface,
+    image: U8,
+    mesh: F32,
+    facing: F32,
+    pose: F64,
+    centre: F64,
+    radius: float,
+    shown: I32,
     view: Viewport,
 ) -> Rays:
     outline, depth = _outline(surface, mesh, facing, np.eye(3), centre)
-    angle = np.arange(N_RAYS) * (2 * np.pi / N_RAYS)
+    angle = np.arange(N_RAYS, dtype=np.float64) * (2 * np.pi / N_RAYS)
     middle = view.affine[:2, :2] @ centre[:2] + view.affine[:2, 3]
     free = np.empty(N_RAYS)
     _first_free(shown, middle, outline * view.zoom_x, free)
@@ -368,7 +216,7 @@ def _outline(surface: Surface, mesh: F32, facing: F32, turn: F64, centre: F64) -
 class Scene:
     """The one mesh of a frame, face then anchors: vertices (N, 3) in picture pixels, uv (N, 2) in the still,
     weight (N,) of the completed colours.
-    """  # noqa: D205
+    """
 
     vertices: F32
     uv: F32
@@ -420,11 +268,6 @@ def _degrees(turn: F64) -> float:
     return float(np.degrees(np.arctan2(sine, (np.trace(turn[:, :3]) - 1) / 2)))
 
 
-def _smoothstep(t: Floats) -> Floats:
-    t = np.clip(t, 0, 1)
-    return np.asarray(t * t * (3 - 2 * t))
-
-
 def anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
     """Anchors of a turned head: positions (N_RINGS · K, 3) and where in the still they come from (…, 2)."""
     rays, centre = still.rays, still.centre
@@ -435,7 +278,7 @@ def anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
     before = np.stack([0.05 * rays.outline, rays.inner, rays.outline,
                        rays.outline + _NEAR * (rays.rim - rays.outline), rays.rim, far])  # fmt: skip
     after = np.stack([share * before[0], share * before[1], stand, before[3] + (1 - _NEAR) * gap, rays.rim, far])
-    skin = float(_smoothstep(np.array(_degrees(turn) / _SKIN_RIM)))
+    skin = float(smoothstep(np.array(_degrees(turn) / _SKIN_RIM)))
     source = before.copy()
     source[:3] += skin * (rays.outline + _RIM_WIDTH - before[:3])
     fade = np.array([1, 1, 1, (1 - _NEAR) ** 2, 0, 0])[:, None]
@@ -461,7 +304,7 @@ def _stand(rays: Rays, turn: F64, outline: F64) -> tuple[F64, F64]:
     ahead = rays.angle + swing
     new = np.interp(ahead, rays.angle, outline, period=2 * np.pi)
     old = np.maximum(moved[0] * np.cos(ahead) + moved[1] * np.sin(ahead), _DEEPEST * new)
-    away = _smoothstep((rays.depth - moved[2]) / rays.outline / _AWAY)
+    away = smoothstep((rays.depth - moved[2]) / rays.outline / _AWAY)
     return new - _blurred(away * np.maximum(new - old, 0), 4), swing
 
 
@@ -478,19 +321,6 @@ def _blurred(values, times):  # type: ignore[no-untyped-def]
             out[k] = (before[k - 1] + 2 * before[k] + before[(k + 1) % n]) / 4
         values = out
     return values
-
-
-@njit(cache=True, nogil=True)
-def _sample(image, mesh, out):  # type: ignore[no-untyped-def]
-    h, w = image.shape[0], image.shape[1]
-    for v in range(mesh.shape[0]):
-        x, y = min(max(mesh[v, 0], 0.0), w - 1.0), min(max(mesh[v, 1], 0.0), h - 1.0)
-        x0, y0 = int(x), int(y)
-        x1, y1 = min(x0 + 1, w - 1), min(y0 + 1, h - 1)
-        fx, fy = x - x0, y - y0
-        for ch in range(3):
-            top = image[y0, x0, ch] * (1 - fx) + image[y0, x1, ch] * fx
-            out[v, ch] = top * (1 - fy) + (image[y1, x0, ch] * (1 - fx) + image[y1, x1, ch] * fx) * fy
 
 
 @njit(cache=True, nogil=True)
@@ -518,15 +348,6 @@ def _outermost(mesh, facing, rim, turn, centre, radius, depth):  # type: ignore[
             if reach > radius[ray]:
                 radius[ray] = reach
                 depth[ray] = turn[2, 0] * px + turn[2, 1] * py + turn[2, 2] * pz
-
-
-@njit(cache=True, nogil=True)
-def _mean_of_neighbours(values, starts, neighbours, out):  # type: ignore[no-untyped-def]
-    for v in range(values.shape[0]):
-        total = values[v]
-        for e in range(starts[v], starts[v + 1]):
-            total += values[neighbours[e]]
-        out[v] = total / (1 + starts[v + 1] - starts[v])
 
 
 @njit(cache=True, nogil=True)
@@ -566,60 +387,3 @@ def _first_free(shown, middle, outline, free):  # type: ignore[no-untyped-def]
                     nearest = r
                 r += 0.5
         free[ray] = nearest
-
-
-@njit(cache=True, nogil=True)
-def _grow(values, known, wanted, starts, neighbours, sweeps):  # type: ignore[no-untyped-def]
-    """Fill `values` (V, 3) in place where `wanted`: outwards from what is known, ring by ring, then smoothed.
-
-    No vertex depends on the order in which its ring is filled, so mirrored faces are filled alike.
-    """
-    n = values.shape[0]
-    order = np.empty(n, np.int32)
-    fresh = np.empty((n, 3), np.float32)
-    reached = ~wanted
-    done = known.copy()
-    head, tail = 0, 0
-    for v in range(n):
-        if known[v]:
-            tail = _reach(v, order, reached, tail, starts, neighbours)
-    while head < tail:
-        end = tail
-        for i in range(head, end):
-            _average(values, order[i], done, starts, neighbours, fresh[i])
-        for i in range(head, end):
-            values[order[i]] = fresh[i]
-            done[order[i]] = True
-        for i in range(head, end):
-            tail = _reach(order[i], order, reached, tail, starts, neighbours)
-        head = end
-    for _ in range(sweeps):
-        for i in range(tail):
-            _average(values, order[i], done, starts, neighbours, fresh[i])
-        for i in range(tail):
-            values[order[i]] = fresh[i]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _reach(v, order, reached, tail, starts, neighbours):  # type: ignore[no-untyped-def]
-    for e in range(starts[v], starts[v + 1]):
-        u = neighbours[e]
-        if not reached[u]:
-            reached[u] = True
-            order[tail] = u
-            tail += 1
-    return tail
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _average(values, v, usable, starts, neighbours, out):  # type: ignore[no-untyped-def]
-    blue, green, red, count = np.float32(0), np.float32(0), np.float32(0), 0
-    for e in range(starts[v], starts[v + 1]):
-        u = neighbours[e]
-        if usable[u]:
-            blue += values[u, 0]
-            green += values[u, 1]
-            red += values[u, 2]
-            count += 1
-    share = np.float32(1.0) / np.float32(max(count, 1))
-    out[0], out[1], out[2] = blue * share, green * share, red * share

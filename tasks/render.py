@@ -73,9 +73,7 @@ def rasterise(vertices: F32, triangles: I32, width: int, height: int) -> Fragmen
     return Fragments(index, depth)
 
 
-def textured(
-    fragments: Fragments, vertices: F32, triangles: I32, image: U8, uv: F32, colours: F32, weight: F32
-) -> U8:
+def textured(fragments: Fragments, vertices: F32, triangles: I32, image: U8, uv: F32, colours: F32, weight: F32) -> U8:
     """Paint fragments, (H, W, 3): `image` at the interpolated uv, mixed with vertex colours by `weight`.
 
     uv (V, 2) are positions in image pixels, sampled bilinearly and mirrored beyond the edge (as OpenCV's
@@ -123,7 +121,7 @@ def normals(vertices: F32, triangles: I32) -> F32:
 
 
 @njit(cache=True, nogil=True)
-def _rasterise(vertices, triangles, index, depth):  # type: ignore[no-untyped-def]
+def _rasterise(vertices, triangles, index, depth):  # type: ignore[no-untyped-def]  # noqa: PLR0912
     height, width = index.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, F64, U8
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks import profile
+from ddfa_batch.tasks.surface import Surface
 
 N_SHAPE, N_EXPRESSION = 4, 2
 #: Model units: a face is about 160,000 µm wide, as in BFM.
@@ -51,8 +51,8 @@ def head(rings: int = 24, sectors: int = 48) -> MorphableModel:
 
 
 @cache
-def surface() -> profile.Surface:
-    return profile.Surface.of(head())
+def surface() -> Surface:
+    return Surface.of(head())
 
 
 def image_pose_of(rotation: F64, scale: float = F, x: float = SIZE / 2, y: float = SIZE / 2) -> F64:

@@ -1,5 +1,7 @@
 """Face profiling: the still stays itself, labels land on the mesh, nothing is left empty."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import synthetic_head as sh
@@ -7,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddfa_batch.schemas.arrays import F64, U8
+from ddfa_batch.schemas.errors import DdfaError
 from ddfa_batch.tasks import crop, motion, pose, profile, render
 from ddfa_batch.tasks.motion import Motion
 from ddfa_batch.tasks.render import Viewport
+from ddfa_batch.tasks.surface import Surface
 
 MODEL = sh.head()
 
@@ -18,7 +22,9 @@ def a_motion(yaw: float = 0, pitch: float = 0, roll: float = 0, scale: float = 1
     return Motion(*(np.array([float(a)]) for a in (yaw, pitch, roll, scale)), np.array([[x, y]], np.float64))
 
 
-def a_still(image: U8, yaw: float = 0, pitch: float = 0, roll: float = 0, x: float = 100, y: float = 100) -> profile.Still:
+def a_still(
+    image: U8, yaw: float = 0, pitch: float = 0, roll: float = 0, x: float = 100, y: float = 100
+) -> profile.Still:
     R = pose.rotation_matrix(*(np.array([float(a)]) for a in (yaw, pitch, roll)))[0]
     return profile.prepare(sh.surface(), image, sh.image_pose_of(R, x=x, y=y), MODEL.mean)
 
@@ -75,7 +81,9 @@ def test_labels_land_on_the_picture(m: Motion) -> None:
 @settings(deadline=None, max_examples=25)
 @given(st.floats(-80, 80), st.floats(-30, 30), st.floats(-30, 30), st.floats(0.7, 1.4), st.floats(-30, 30),
        st.sampled_from([0, 40, -60]))  # fmt: skip
-def test_no_pixel_stays_empty(yaw: float, pitch: float, roll: float, scale: float, shift: float, still_yaw: float) -> None:
+def test_no_pixel_stays_empty(
+    yaw: float, pitch: float, roll: float, scale: float, shift: float, still_yaw: float
+) -> None:
     white = np.full((sh.SIZE, sh.SIZE, 3), 255, np.uint8)
     still = a_still(white, still_yaw, 5, 0)
     m = a_motion(float(np.clip(still_yaw + yaw, -90, 90)) - still_yaw, pitch, roll, scale, shift, -shift)
@@ -144,3 +152,28 @@ def test_shape_is_the_mean_plus_the_basis() -> None:
     alpha = np.arange(6, dtype=np.float32)
     want: F64 = MODEL.mean + sum(a * b for a, b in zip(alpha, MODEL.basis, strict=True))
     np.testing.assert_allclose(profile.face_shape(MODEL, sh.params(alpha)), want, rtol=1e-5, atol=0.1)
+
+
+def test_a_face_that_is_not_finite_is_refused() -> None:
+    T = sh.image_pose_of(np.eye(3))
+    T[0, 0] = np.nan
+    with pytest.raises(DdfaError, match="not finite"):
+        profile.prepare(sh.surface(), sh.photograph(), T, MODEL.mean)
+
+
+def test_an_open_mouth_keeps_what_is_in_it() -> None:
+    """A hole within the face is lined with the still's own pixels, not with what lies beyond the face."""
+    centre = MODEL.mean[MODEL.triangles].mean(axis=1)
+    mouth = (np.hypot(centre[:, 0] / 25_000, (centre[:, 1] + 45_000) / 12_000) < 1) & (centre[:, 2] > 0)
+    opened = replace(MODEL, triangles=MODEL.triangles[~mouth])
+    surface = Surface.of(opened)
+    assert len(surface.lined) > 4
+    image = np.full((sh.SIZE, sh.SIZE, 3), (200, 0, 0), np.uint8)
+    T = sh.image_pose_of(np.eye(3))
+    face = render.rasterise(motion.apply(T, MODEL.mean).astype(np.float32), MODEL.triangles, sh.SIZE, sh.SIZE)
+    image[face.triangle >= 0] = (0, 0, 200)
+    still = profile.prepare(surface, image, T, MODEL.mean)
+    got = profile.frames(surface, still, a_motion(20, 5), [Viewport.of_image(image)])[0]
+    label = motion.apply(profile.poses(still, a_motion(20, 5))[0], MODEL.mean).astype(np.float32)
+    x, y = np.rint(label[np.unique(MODEL.triangles[mouth])][:, :2]).astype(int).T
+    assert got[y, x, 2].min() > 150
