@@ -25,8 +25,8 @@ from ddfa_batch.tasks.models import Bundle, load_morphable
 
 RUN_FORMAT_VERSION = 1
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
-#: lose little when killed, large enough that neither files nor tasks become too many.
-_SHARDS_WANTED, _SMALLEST_SHARD, _LARGEST_SHARD = 128, 32, 4096
+#: lose little when killed, large enough that flushing files to disk does not show.
+_SHARDS_WANTED, _SMALLEST_SHARD, _LARGEST_SHARD = 128, 128, 4096
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def done(photos: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_process_says_what_it_will_do_and_what_it_did(done: tuple[Path, str, str], photos: Path) -> None:
     out, said, progress = done
-    assert said.startswith(f"12 images in {photos}; model small, detector yunet, 1 refinement; 1 shard of up to 32.")
+    assert said.startswith(f"12 images in {photos}; model small, detector yunet, 1 refinement; 1 shard of up to 128.")
     assert "Dense meshes: 14.8 kB a face, 177 kB for one face per image" in said
     assert "12 images: 19 faces, 2 without a face, 0 errors." in said
     assert f'ddfa_batch.open("{out}")' in said

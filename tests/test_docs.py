@@ -1,0 +1,90 @@
+"""The documentation says what the program does: commands, columns, links, code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from conftest import ROOT, wanted
+
+from ddfa_batch import cli
+from ddfa_batch.pipeline.process import process
+from ddfa_batch.schemas import tables
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.errors import ERROR_KINDS
+from ddfa_batch.tasks.models import Bundle
+
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = {path: path.read_text() for path in DOCS}
+
+
+def command_lines() -> list[str]:
+    """Every `ddfa-batch …` line of a code block or of inline code, and of the help texts."""
+    lines = [line for text in TEXT.values() for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    lines += [line.strip() for command in all_commands().values() for line in (command.help or "").splitlines()]
+    found = [re.sub(r"^\$ |\s+#.*$|^Examples?:\s+", "", line) for line in lines]
+    return sorted({line for line in found if line.startswith("ddfa-batch ")})
+
+
+def all_commands() -> dict[tuple[str, ...], click.Command]:
+    found: dict[tuple[str, ...], click.Command] = {}
+
+    def walk(command: click.Command, words: tuple[str, ...]) -> None:
+        found[words] = command
+        for name, child in (command.commands if isinstance(command, click.Group) else {}).items():
+            walk(child, (*words, name))
+
+    walk(cli.cli, ())
+    return found
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_every_command_in_the_documentation_parses(line: str) -> None:
+    words = shlex.split(line)[1:]
+    command: click.Command = cli.cli
+    context = click.Context(command, info_name="ddfa-batch")
+    while isinstance(command, click.Group):
+        name, words = words[0], words[1:]
+        child = command.get_command(context, name)
+        assert child is not None, line
+        command, context = child, click.Context(child, info_name=name, parent=context)
+    command.make_parser(context).parse_args(words)
+
+
+def test_every_command_is_in_the_readme() -> None:
+    for words, command in all_commands().items():
+        if not isinstance(command, click.Group):
+            assert words[-1] in TEXT[ROOT / "README.md"], words
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT[path]):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+def test_every_column_and_error_kind_is_documented() -> None:
+    output = TEXT[ROOT / "docs/output.md"]
+    for schema in (tables.IMAGES, tables.faces_schema(62, {})):
+        for name in schema.names:
+            assert re.search(rf"\b{name}\b", output), name
+    for kind in ERROR_KINDS:
+        assert f"`{kind}`" in output
+
+
+def test_the_tour_in_the_readme_runs(
+    photos: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process(wanted(photos, tmp_path / "out", bundle), Execution("in-process"))
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT[ROOT / "README.md"], re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    assert np.asarray(scope["meshes"]).shape[0] == 16
