@@ -16,17 +16,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddfa_batch.schemas.config import ProcessOptions
+from ddfa_batch.schemas.config import ProcessOptions, SynthOptions
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
 from ddfa_batch.tasks import store
-from ddfa_batch.tasks.inputs import GivenBoxes, Ignored, Input, Source, list_inputs
+from ddfa_batch.tasks.inputs import Given, Ignored, Input, Source, list_inputs
 from ddfa_batch.tasks.models import Bundle, load_morphable
 
 RUN_FORMAT_VERSION = 1
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
 #: lose little when killed, large enough that flushing files to disk does not show.
-_SHARDS_WANTED, _SMALLEST_SHARD, _LARGEST_SHARD = 128, 128, 4096
+_SHARDS_WANTED, _LARGEST_SHARD = 128, 4096
+_SMALLEST_SHARD = {"process": 128, "synth-videos": 8}
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,17 @@ class Run:
         """How many shards the inputs are cut into."""
         return -(-self.n_inputs // self.shard_size)
 
-    @property
-    def options(self) -> ProcessOptions:
-        """The options the run was planned with."""
-        return ProcessOptions(**self.identity["options"])
-
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One input as the plan holds it; boxes (n, 5) flattened, where the user gave them."""
+    """One input as the plan holds it; see `schemas.tables.PLAN`."""
 
     image_id: int
     item: Input
-    boxes: list[float] | None
+    boxes: list[float] | None = None
+    face_index: list[int] | None = None
+    params: list[float] | None = None
+    rois: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,15 @@ class Wanted:
 
     source: Source
     out: Path
-    options: ProcessOptions
+    options: ProcessOptions | SynthOptions
     bundle: Bundle
-    boxes: GivenBoxes | None
+    given: Given | None
     shard_size: int | None
+
+    @property
+    def kind(self) -> str:
+        """Which command asks."""
+        return "process" if isinstance(self.options, ProcessOptions) else "synth-videos"
 
 
 def prepare(wanted: Wanted, overwrite: bool) -> Run:
@@ -138,12 +142,12 @@ def prepare(wanted: Wanted, overwrite: bool) -> Run:
 def inspect(wanted: Wanted) -> tuple[int, int, list[str]]:
     """What a run would do: number of inputs, shard size, and what to tell the user. Writes nothing."""
     _, count, notes = _digest(wanted)
-    return count, wanted.shard_size or default_shard_size(count), notes
+    return count, wanted.shard_size or default_shard_size(wanted.kind, count), notes
 
 
-def default_shard_size(n_inputs: int) -> int:
-    """The shard size for a number of inputs; a function of nothing else, so that a run can resume."""
-    return min(max(-(-n_inputs // _SHARDS_WANTED), _SMALLEST_SHARD), _LARGEST_SHARD)
+def default_shard_size(kind: str, n_inputs: int) -> int:
+    """The shard size for a command and a number of inputs; of nothing else, so that a run can resume."""
+    return min(max(-(-n_inputs // _SHARDS_WANTED), _SMALLEST_SHARD[kind]), _LARGEST_SHARD)
 
 
 def remove_run(out: Path) -> None:
@@ -201,6 +205,7 @@ def _flat(identity: dict[str, Any]) -> dict[str, Any]:
 
 def _identity(wanted: Wanted, inputs: str, shard_size: int) -> dict[str, Any]:
     return {
+        "kind": wanted.kind,
         "version": version("ddfa-batch"),
         "model": wanted.bundle.digest,
         "inputs": inputs,
@@ -211,34 +216,35 @@ def _identity(wanted: Wanted, inputs: str, shard_size: int) -> dict[str, Any]:
 
 def _digest(wanted: Wanted) -> tuple[str, int, list[str]]:
     """Hash of all inputs in order, their number, and what to tell the user about the listing."""
-    sha, count, ignored, with_boxes = hashlib.sha256(), 0, Ignored(), 0
+    sha, count, ignored, with_given = hashlib.sha256(), 0, Ignored(), 0
+    keys = wanted.given.keys() if wanted.given is not None else ()
     for item in list_inputs(wanted.source, wanted.out, ignored):
         sha.update(item.path if item.path is not None else item.key.encode("utf-8", "surrogatepass"))
         sha.update(b"\0")
         count += 1
-        with_boxes += wanted.boxes is not None and item.key in wanted.boxes.by_key
+        with_given += item.key in keys
     notes = [sentence] if (sentence := ignored.sentence()) else []
     if not count:
         raise InputError(f"{wanted.source.path} holds no images." + (f" {notes[0]}" if notes else ""))
-    if wanted.boxes is not None:
-        if not with_boxes:
-            first = next(iter(wanted.boxes.by_key), None)
+    if wanted.given is not None:
+        if not with_given:
             raise InputError(
-                f"No key of the boxes (such as {first!r}) is an input; keys are paths relative to {wanted.source.root}."
+                f"No key that was given (such as {next(iter(keys), None)!r}) is an input; keys are paths relative to "
+                f"{wanted.source.root}."
             )
-        if without := count - with_boxes:
-            notes.append(f"{without:,} inputs have no boxes and will be rows without faces.")
+        if without := count - with_given:
+            notes.append(wanted.given.absence(without))
     return sha.hexdigest(), count, notes
 
 
 def _plan(wanted: Wanted) -> Run:
     digest, count, notes = _digest(wanted)
-    shard_size = wanted.shard_size or default_shard_size(count)
+    shard_size = wanted.shard_size or default_shard_size(wanted.kind, count)
     out, manifest = wanted.out, wanted.bundle.manifest
     morphable = load_morphable(wanted.bundle)
     run = Run(
         out=out,
-        kind="process",
+        kind=wanted.kind,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         root=str(wanted.source.root),
         source=str(wanted.source.path),
@@ -270,23 +276,15 @@ def _write_plan(wanted: Wanted, shard_size: int, expected: int) -> None:
     written = 0
     with store.whole_file(wanted.out / store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
         while part := list(itertools.islice(rows, shard_size)):
-            columns = {
-                "image_id": [i for i, _ in part],
-                "key": [item.key for _, item in part],
-                "path": [item.path for _, item in part],
-                "boxes": [_flat_boxes(wanted.boxes, item.key) for _, item in part],
-            }
-            writer.write_table(pa.table(columns, schema=PLAN_SCHEMA), row_group_size=shard_size)
+            rows_of_part = [
+                {"image_id": i, "key": item.key, "path": item.path,
+                 **(wanted.given.plan_columns(item.key) if wanted.given else {})}
+                for i, item in part
+            ]  # fmt: skip
+            writer.write_table(pa.Table.from_pylist(rows_of_part, PLAN_SCHEMA), row_group_size=shard_size)
             written += len(part)
     if written != expected:
         raise InputError(f"{wanted.source.path} changed while it was listed; run the same command again.")
-
-
-def _flat_boxes(boxes: GivenBoxes | None, key: str) -> list[float] | None:
-    if boxes is None:
-        return None
-    found = boxes.by_key.get(key)
-    return [] if found is None else found.ravel().tolist()
 
 
 def read_run(out: Path) -> Run:
@@ -314,7 +312,7 @@ def read_shard(out: Path, shard: int) -> list[PlanRow]:
             rows = file.read_row_group(shard).to_pylist()
     except (OSError, pa.ArrowException) as fault:
         raise RunFolderError(f"{out / store.PLAN} cannot be read ({fault}).") from None
-    return [PlanRow(r["image_id"], Input(r["key"], r["path"]), r["boxes"]) for r in rows]
+    return [PlanRow(r.pop("image_id"), Input(r.pop("key"), r.pop("path")), **r) for r in rows]
 
 
 def receipts(run: Run, shards: Iterable[int] | None = None) -> Iterator[store.Receipt]:
@@ -343,12 +341,12 @@ def faults(run: Run) -> list[str]:
     for receipt in receipts(run):
         for name, size in receipt.files.items():
             path = run.out / name
-            if not path.is_file():
+            if not path.exists():
                 found.append(f"{name} is missing")
-            elif path.stat().st_size != size:
-                found.append(f"{name} has {path.stat().st_size:,} bytes, its receipt says {size:,}")
-            elif path.suffix == ".parquet":
-                expected = receipt.rows.get(name.split("/")[0])
+            elif (now := store.size_of(path)) != size:
+                found.append(f"{name} has {now:,} bytes, its receipt says {size:,}")
+            elif path.suffix == ".parquet" and (table := name.split("/")[0]) != "clips":
+                expected = receipt.rows.get(table)
                 if (rows := _rows(path)) != expected:
                     found.append(f"{name} has {rows} rows, its receipt says {expected}")
         planned = min(run.shard_size, run.n_inputs - receipt.shard * run.shard_size)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from ddfa_batch.pipeline import graph, plan
 from ddfa_batch.pipeline.plan import PlanRow, Run, Totals, Wanted
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Floats
-from ddfa_batch.schemas.config import FACES_PER_IMAGE, GIVEN_BOXES, Execution, ProcessOptions
+from ddfa_batch.schemas.config import FACES_PER_IMAGE, GIVEN_BOXES, Execution, ProcessOptions, SynthOptions
 from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
@@ -35,7 +36,7 @@ from ddfa_batch.tasks.visibility import Occlusion, visible
 #: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
 _GIVEN_ROI = (1.58, 0.14)
 #: Attempts that may die on an image before it is given up as crashed.
-_DEATHS = 2
+DEATHS = 2
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,18 @@ def worker(out: str) -> Worker:
     return _worker(out, (Path(out) / store.RUN).stat().st_mtime_ns)
 
 
+def run_options(run: Run) -> ProcessOptions:
+    """How a run finds and regresses faces."""
+    if run.kind == "process":
+        return ProcessOptions(**run.identity["options"])
+    return SynthOptions.from_dict(run.identity["options"]).regression()
+
+
 @lru_cache(maxsize=2)
 def _worker(out: str, _: int) -> Worker:
     run = plan.read_run(Path(out))
-    options, model = run.options, loaded_model(run.model["folder"], run.model["digest"])
+    options = run_options(run)
+    model = loaded_model(run.model["folder"], run.model["digest"])
     detector, roi = None, _GIVEN_ROI
     if options.detector != GIVEN_BOXES:
         spec = model.bundle.manifest.detectors[options.detector]
@@ -104,9 +113,8 @@ def find_faces(out: str, shard: int) -> Found:
     parts: list[Faces] = []
     for row in plan.read_shard(Path(out), shard):
         in_flight.hold(row.image_id)
-        if in_flight.deaths(row.image_id) >= _DEATHS:
-            message = f"The worker died {_DEATHS} times while it held this image; it was left out."
-            record, faces = _error(row, ImageError("crashed", message)), None
+        if in_flight.deaths(row.image_id) >= DEATHS:
+            record, faces = error_record(row, crashed()), None
         else:
             record, faces = _one_image(w, row)
         records.append(record)
@@ -121,13 +129,24 @@ def _one_image(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     try:
         return _faces_of(w, row)
     except ImageError as fault:
-        return _error(row, fault), None
+        return error_record(row, fault), None
     except Exception as fault:  # the one blanket except: an input is never lost
-        reason = f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
-        return _error(row, ImageError("failed", f"Unexpected error, please report it: {reason}")), None
+        return error_record(row, unexpected(fault)), None
 
 
-def _error(row: PlanRow, fault: ImageError) -> ImageRecord:
+def crashed() -> ImageError:
+    """What is said of an image that keeps killing its worker."""
+    return ImageError("crashed", f"The worker died {DEATHS} times while it held this image; it was left out.")
+
+
+def unexpected(fault: Exception) -> ImageError:
+    """What is said of a fault nobody thought of."""
+    reason = f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
+    return ImageError("failed", f"Unexpected error, please report it: {reason}")
+
+
+def error_record(row: PlanRow, fault: ImageError) -> ImageRecord:
+    """The row of an input that could not be used."""
     return ImageRecord(row.image_id, row.item.key, "error", fault.kind, fault.message)
 
 
@@ -267,15 +286,11 @@ def faces_table(w: Worker, found: Found, g: Geometry, vertices: str | None) -> p
     """The rows of `faces/`."""
     faces, n = found.faces, len(found.faces)
     keys = {record.image_id: record.key for record in found.records}
-    columns: dict[str, pa.Array | Floats | list[str] | None] = {
+    columns: dict[str, Any] = {
         "face_id": _face_ids(faces), "image_id": faces.image_id,
         "key": [keys[i] for i in faces.image_id.tolist()],
         "face_index": faces.index, "box": faces.box, "score": faces.score, "roi": faces.roi,
-        "params": faces.params, "rotation": g.rotation.reshape(n, 9),
-        "yaw": g.angles[:, 0], "pitch": g.angles[:, 1], "roll": g.angles[:, 2], "scale": g.scale,
-        "tx": g.translation[:, 0], "ty": g.translation[:, 1], "tz": g.translation[:, 2],
-        "landmarks68": g.landmarks.reshape(n, 3 * N_LANDMARKS), "landmarks68_visible": g.visible,
-        "face_size": quality.face_size(g.landmarks) if n else np.zeros(0, np.float32),
+        "params": faces.params, **geometry_columns(g),
         "roi_outside": faces.roi_outside, "param_distance": g.param_distance, "sharpness": faces.sharpness,
         "vertices_file": None if vertices is None else [vertices] * n,
         "vertices_row": None if vertices is None else np.arange(n, dtype=np.int32),
@@ -284,17 +299,33 @@ def faces_table(w: Worker, found: Found, g: Geometry, vertices: str | None) -> p
     schema = tables.faces_schema(w.model.bundle.manifest.layout.size, {
         f"ddfa_batch.{key}": str(model[key]) for key in ("name", "digest", "licence", "topology")
     })  # fmt: skip
-    arrays = [_column(columns[f.name], f.type, n) for f in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return table_of(columns, schema)
+
+
+def geometry_columns(g: Geometry) -> dict[str, Floats]:
+    """What the faces and the frames table share of a face's geometry."""
+    n = len(g.scale)
+    return {
+        "rotation": g.rotation.reshape(n, 9), "yaw": g.angles[:, 0], "pitch": g.angles[:, 1], "roll": g.angles[:, 2],
+        "scale": g.scale, "tx": g.translation[:, 0], "ty": g.translation[:, 1], "tz": g.translation[:, 2],
+        "landmarks68": g.landmarks.reshape(n, 3 * N_LANDMARKS), "landmarks68_visible": g.visible,
+        "face_size": quality.face_size(g.landmarks) if n else np.zeros(0, np.float32),
+    }  # fmt: skip
+
+
+def table_of(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """A table of columns given as arrays (n,) or (n, k), lists, or None for nothing but nulls."""
+    n = len(columns[schema.names[0]])
+    return pa.Table.from_arrays([_column(columns[f.name], f.type, n) for f in schema], schema=schema)
 
 
 def _column(values: object, kind: pa.DataType, n: int) -> pa.Array:
     if values is None:
         return pa.nulls(n, kind)
     if isinstance(values, np.ndarray) and values.ndim == 2:
-        flat = pa.array(np.ascontiguousarray(values).ravel(), kind.value_type)
+        flat = pa.array(np.ascontiguousarray(values).ravel()).cast(kind.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, type=kind)
-    return pa.array(values, kind)
+    return pa.array(values).cast(kind) if isinstance(values, np.ndarray) else pa.array(values, kind)
 
 
 # ------------------------------------------------------------------------------------------------- the run
@@ -311,21 +342,33 @@ def process(
     `progress` is called once before the first shard and after every shard. Raises `DdfaError` for what the
     whole run cannot survive; whatever is wrong with one image is a row of its images table.
     """
+    run, totals = carry_out(wanted, execution, overwrite, progress, STAGES)
+    join_vertices(run)
+    return run, totals
+
+
+def carry_out(
+    wanted: Wanted,
+    execution: Execution,
+    overwrite: bool,
+    progress: Callable[[Run, Totals], None],
+    stages: graph.Stages,
+) -> tuple[Run, Totals]:
+    """Plan a run or find it planned, and do the shards that have no receipt; every kind of run goes this way."""
     run = plan.prepare(wanted, overwrite)
     totals = plan.total(run)
     progress(run, totals)
     todo = plan.remaining(run)
-    for receipt in graph.run_shards(str(run.out.resolve()), todo, run.n_inputs, execution, STAGES):
+    for receipt in graph.run_shards(str(run.out.resolve()), todo, run.n_inputs, execution, stages):
         totals = totals.plus(receipt)
         progress(run, totals)
-    finish(run)
+    if missing := plan.remaining(run):
+        raise DdfaError(f"{len(missing)} shards of {run.out} have no receipt; run the same command again.")
     return run, totals
 
 
-def finish(run: Run) -> None:
-    """Check that every shard has its receipt, and join the vertex files of a small run in vertices.h5."""
-    if missing := plan.remaining(run):
-        raise DdfaError(f"{len(missing)} shards of {run.out} have no receipt; run the same command again.")
+def join_vertices(run: Run) -> None:
+    """Join the vertex files of a run that has not too many of them in vertices.h5."""
     if (run.out / store.ALL_VERTICES).exists():
         return
     files = [f for r in plan.receipts(run) for f in r.files if f.startswith(store.VERTICES)]

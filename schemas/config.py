@@ -36,6 +36,60 @@ class ProcessOptions:
         return asdict(self)
 
 
+#: Clips of one face that can be told apart: clip_id = face_id · CLIPS_PER_FACE + clip.
+CLIPS_PER_FACE = 1_000
+#: Forms a clip can be written in.
+CLIP_FORMATS = ("frames", "mp4", "webdataset", "parquet")
+#: `size` of a clip that shows all of its still.
+ORIGINAL = 0
+
+
+@dataclass(frozen=True)
+class SynthOptions:
+    """Every option of `synth-videos` that changes what is written.
+
+    Ranges (low, high) are totals since the still: degrees; a factor; shares of the roi's side. `speed` multiplies
+    the most a frame may add. noise: standard deviation in grey levels; blur: share of a frame's time the shutter
+    is open; each clip draws its own from these ranges. size: side of square crops in pixels, or `ORIGINAL`.
+    """
+
+    frames: int
+    clips_per_image: int
+    seed: int
+    yaw: tuple[float, float]
+    pitch: tuple[float, float]
+    roll: tuple[float, float]
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+    speed: float
+    noise: tuple[float, float]
+    blur: tuple[float, float]
+    size: int
+    format: str
+    max_faces: int
+    max_pixels: int
+    detector: str
+    min_score: float
+    params_digest: str | None
+    path_column: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options by name, for `run.json` and its comparison."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @staticmethod
+    def from_dict(options: dict[str, Any]) -> SynthOptions:
+        """The options `as_dict` wrote."""
+        return SynthOptions(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
+
+    def regression(self) -> ProcessOptions:
+        """How `process` finds the faces of a still whose parameters are not given."""
+        return ProcessOptions(
+            detector=self.detector, min_score=self.min_score, detect_size=None, max_faces=self.max_faces, refine=1,
+            vertices="none", max_pixels=self.max_pixels, boxes_digest=None, path_column=self.path_column,
+        )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Execution:
     """Where the work is done. It never changes a result, so it is no part of a run's identity.

@@ -26,13 +26,17 @@ _IMAGES = [
     ("regress_ms", pa.float32(), "time to crop and regress all faces, refinement included"),
 ]
 
-#: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it.
+#: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it; boxes (n, 5), or
+#: face_index (n,), params (n, P) and rois (n, 4), all flattened, where the user gave them.
 PLAN = pa.schema(
     [
         pa.field("image_id", pa.int64(), False),
         pa.field("key", pa.string(), False),
         pa.field("path", pa.binary()),
         pa.field("boxes", pa.list_(pa.float32())),
+        pa.field("face_index", pa.list_(pa.int32())),
+        pa.field("params", pa.list_(pa.float32())),
+        pa.field("rois", pa.list_(pa.float64())),
     ]
 )
 
@@ -49,43 +53,98 @@ def _vector(kind: pa.DataType, length: int) -> pa.DataType:
     return pa.list_(kind, length)
 
 
+Columns = list[tuple[str, pa.DataType, str]]
+
+
+def _pose_columns(n_params: int) -> Columns:
+    """What `faces` and `frames` share: a face's parameters and their meaning in the picture."""
+    f32 = pa.float32()
+    return [
+        ("roi", _vector(pa.float64(), 4), "x0, y0, x1, y1 of the square that is cropped, picture pixels"),
+        ("params", _vector(f32, n_params), "T (3×4 row-major), then shape, then expression; crop's frame"),
+        ("rotation", _vector(f32, 9), "R, 3×3 row-major, model axes (x right, y up, z to the viewer)"),
+        ("yaw", f32, "degrees; positive: the nose points to the image's left (as in 300W-LP)"),
+        ("pitch", f32, "degrees; positive: the nose points down"),
+        ("roll", f32, "degrees; positive: the head is tilted counter-clockwise as seen"),
+        ("scale", f32, "picture pixels per unit of the model"),
+        ("tx", f32, "picture x of the model's origin, pixels"),
+        ("ty", f32, "picture y of the model's origin, pixels"),
+        ("tz", f32, "depth of the model's origin, pixels; comparable within a face only"),
+        ("landmarks68", _vector(f32, 3 * N_LANDMARKS), "(68, 3) x, y, z row by row; picture pixels"),
+        ("landmarks68_visible", _vector(pa.bool_(), N_LANDMARKS), "false: the head itself hides the point"),
+        ("face_size", f32, "√(width · height) of the landmarks' box, pixels"),
+    ]
+
+
 def faces_schema(n_params: int, metadata: dict[str, str]) -> pa.Schema:
     """The schema of `faces/*.parquet` for parameter vectors of `n_params`, one row per face.
 
     `metadata` (topology, model digest, licence …) is added to the file's own.
     """
     f32 = pa.float32()
-    columns: list[tuple[str, pa.DataType, str]] = [
+    columns: Columns = [
         ("face_id", pa.int64(), "image_id · 10000 + face_index"),
         ("image_id", pa.int64(), "row of the images table"),
         ("key", pa.string(), "the input's key, as in the images table"),
         ("face_index", pa.int32(), "rank of the face in its image, best score first"),
         ("box", _vector(f32, 4), "x0, y0, x1, y1 of the detector, image pixels"),
         ("score", f32, "the detector's confidence in [0, 1]"),
-        ("roi", _vector(pa.float64(), 4), "x0, y0, x1, y1 of the square that was cropped, image pixels"),
-        ("params", _vector(f32, n_params), "T (3×4 row-major), then shape, then expression; crop's frame"),
-        ("rotation", _vector(f32, 9), "R, 3×3 row-major, model axes (x right, y up, z to the viewer)"),
-        ("yaw", f32, "degrees; positive: the nose points to the image's left (as in 300W-LP)"),
-        ("pitch", f32, "degrees; positive: the nose points down"),
-        ("roll", f32, "degrees; positive: the head is tilted counter-clockwise as seen"),
-        ("scale", f32, "image pixels per unit of the model"),
-        ("tx", f32, "image x of the model's origin, pixels"),
-        ("ty", f32, "image y of the model's origin, pixels"),
-        ("tz", f32, "depth of the model's origin, pixels; comparable within a face only"),
-        ("landmarks68", _vector(f32, 3 * N_LANDMARKS), "(68, 3) x, y, z row by row; image pixels"),
-        ("landmarks68_visible", _vector(pa.bool_(), N_LANDMARKS), "false: the head itself hides the point"),
-        ("face_size", f32, "√(width · height) of the landmarks' box, pixels"),
+        *_pose_columns(n_params),
         ("roi_outside", f32, "share of the roi's area beyond the image, in [0, 1]"),
         ("param_distance", f32, "RMS of the whitened parameters; about 1 for a typical training face"),
         ("sharpness", f32, "variance of the Laplacian of the grey crop; low: blurred or enlarged"),
         ("vertices_file", pa.string(), "HDF5 file with the dense mesh, relative to the run; null if none"),
         ("vertices_row", pa.int32(), "row of that file's `vertices`; null if none"),
     ]
+    return _schema("faces", columns, ("vertices_file", "vertices_row"), metadata)
+
+
+def frames_schema(n_params: int, metadata: dict[str, str]) -> pa.Schema:
+    """The schema of `frames/*.parquet` of `synth-videos`, one row per frame; shared columns as in `faces`."""
+    f32 = pa.float32()
+    columns: Columns = [
+        ("clip_id", pa.int64(), "face_id · 1000 + clip"),
+        ("frame", pa.int32(), "from 0, which is the still itself"),
+        ("frame_key", pa.string(), "where the picture is, relative to the run's clips folder"),
+        ("face_id", pa.int64(), "image_id · 10000 + face_index"),
+        ("image_id", pa.int64(), "row of the images table"),
+        ("key", pa.string(), "the still's key, as in the images table"),
+        ("face_index", pa.int32(), "which face of the still moves"),
+        ("width", pa.int32(), "pixels of the frame"),
+        ("height", pa.int32(), "pixels of the frame"),
+        ("source_roi", _vector(pa.float64(), 4), "what the frame shows of the still: x0, y0, x1, y1, its pixels"),
+        *_pose_columns(n_params),
+        ("motion_yaw", f32, "degrees of yaw added to the still's (F)"),
+        ("motion_pitch", f32, "degrees of pitch added (F)"),
+        ("motion_roll", f32, "degrees of roll added (Δθ of T, summed over frames)"),
+        ("motion_scale", f32, "factor of size (Δs of T, multiplied over frames)"),
+        ("motion_shift_x", f32, "pixels of the still the face moved to the right (Δt₁ of T, summed)"),
+        ("motion_shift_y", f32, "pixels of the still the face moved down (Δt₂ of T, summed)"),
+        ("noise_sigma", f32, "standard deviation of the noise P, grey levels; 0 for the still"),
+        ("blur_x", f32, "extent of the motion blur M to the right, pixels of the frame"),
+        ("blur_y", f32, "extent of the motion blur M downwards, pixels of the frame"),
+        ("seed", pa.int64(), "the run's seed; with key, face_index and clip it determines the clip"),
+        ("note", pa.string(), "what should be known of the clip; null if nothing"),
+    ]
+    return _schema("frames", columns, ("note",), metadata)
+
+
+#: Pictures of the `parquet` form of clips.
+CLIP_PICTURES = pa.schema(
+    [
+        pa.field("clip_id", pa.int64(), False),
+        pa.field("frame", pa.int32(), False),
+        pa.field("png", pa.binary(), False),
+    ]
+)
+
+
+def _schema(name: str, columns: Columns, nullable: tuple[str, ...], metadata: dict[str, str]) -> pa.Schema:
     return pa.schema(
-        [pa.field(name, kind, name.startswith("vertices")) for name, kind, _ in columns],
+        [pa.field(column, kind, column in nullable) for column, kind, _ in columns],
         metadata={
-            "ddfa_batch.schema": f"faces {SCHEMA_VERSION}",
-            "ddfa_batch.columns": json.dumps({name: meaning for name, _, meaning in columns}),
+            "ddfa_batch.schema": f"{name} {SCHEMA_VERSION}",
+            "ddfa_batch.columns": json.dumps({column: meaning for column, _, meaning in columns}),
             **metadata,
         },
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ddfa_batch.schemas.arrays import F32
+from ddfa_batch.schemas.arrays import F32, F64, I32
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.tasks.images import SUFFIXES
+from ddfa_batch.tasks.models import sha256
 
 _LISTS = frozenset({".txt", ".lst"})
 _TABLES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
@@ -191,12 +192,122 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         raise InputError(f"{path} is not a readable Parquet file ({fault}).") from None
 
 
+class Given(Protocol):
+    """What the user brings for each input, by its key; it goes into the plan, so workers need nothing else."""
+
+    digest: str
+
+    def keys(self) -> Collection[str]:
+        """The inputs there is something for."""
+        ...
+
+    def plan_columns(self, key: str) -> dict[str, Any]:
+        """The plan's columns for one input."""
+        ...
+
+    def absence(self, n: int) -> str:
+        """What to tell the user of `n` inputs there is nothing for."""
+        ...
+
+
 @dataclass(frozen=True)
 class GivenBoxes:
     """The user's own boxes: `by_key` image key → (n, 5) x0, y0, x1, y1, score; `digest` of the file."""
 
     by_key: dict[str, F32]
     digest: str
+
+    def keys(self) -> Collection[str]:
+        """The images with a box."""
+        return self.by_key.keys()
+
+    def plan_columns(self, key: str) -> dict[str, Any]:
+        """The boxes of one image, flattened; none is an empty list, for nothing is detected."""
+        found = self.by_key.get(key)
+        return {"boxes": [] if found is None else found.ravel().tolist()}
+
+    def absence(self, n: int) -> str:
+        """Inputs without boxes are rows without faces."""
+        return f"{n:,} inputs have no boxes and will be rows without faces."
+
+
+@dataclass(frozen=True)
+class GivenFaces:
+    """Parameters of faces: `by_key` image key → (face_index (n,), params (n, P), rois (n, 4)), best first."""
+
+    by_key: dict[str, tuple[I32, F32, F64]]
+    digest: str
+
+    def keys(self) -> Collection[str]:
+        """The images with parameters."""
+        return self.by_key.keys()
+
+    def plan_columns(self, key: str) -> dict[str, Any]:
+        """The faces of one image, flattened."""
+        index, params, rois = self.by_key.get(key, (np.zeros(0, np.int32), np.zeros((0, 1)), np.zeros((0, 4))))
+        return {"face_index": index.tolist(), "params": params.ravel().tolist(), "rois": rois.ravel().tolist()}
+
+    def absence(self, n: int) -> str:
+        """Inputs without parameters are error rows."""
+        return f"{n:,} inputs have no parameters and will be error rows."
+
+
+def read_faces(path: Path, n_params: int, model_digest: str, max_faces: int) -> GivenFaces:
+    """Read parameters from the folder of a run, or from a Parquet table with key, params and roi.
+
+    Where there is a score, the best faces of an image come first; `max_faces` of them are kept. Raises
+    `InputError` if they are another model's, or not parameters at all.
+    """
+    files = sorted((path / "faces").glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not all(file.is_file() for file in files):
+        raise InputError(f"{path} holds no parameters; give the folder of a run, or a Parquet table of faces.")
+    rows: list[tuple[str, float, int, F32, F64]] = []
+    sha = hashlib.sha256()
+    for file in files:
+        table = _faces_table(file, n_params, model_digest)
+        params, rois = (_matrix(table[name]) for name in ("params", "roi"))
+        if not (np.isfinite(params).all() and np.isfinite(rois).all() and (rois[:, 2:] > rois[:, :2]).all()):
+            raise InputError(f"{file} has parameters that are not finite, or a roi that is no square.")
+        scores = table["score"].to_pylist() if "score" in table.column_names else [0.0] * len(table)
+        index = table["face_index"].to_pylist() if "face_index" in table.column_names else [0] * len(table)
+        rows += zip(table["key"].to_pylist(), scores, index, params.astype(np.float32), rois, strict=True)
+        sha.update(sha256(file).encode())
+    grouped: dict[str, list[tuple[float, int, F32, F64]]] = {}
+    for key, *face in rows:
+        grouped.setdefault(key, []).append(tuple(face))  # type: ignore[arg-type]
+    by_key = {}
+    for key, faces in grouped.items():
+        best = sorted(faces, key=lambda face: (-face[0], face[1]))[: max_faces or None]
+        by_key[key] = (np.array([f[1] for f in best], np.int32), np.stack([f[2] for f in best]),
+                       np.stack([f[3] for f in best]).astype(np.float64))  # fmt: skip
+    return GivenFaces(by_key, sha.hexdigest())
+
+
+def _faces_table(file: Path, n_params: int, model_digest: str) -> pa.Table:
+    try:
+        schema = pq.read_schema(file)
+        if missing := [name for name in ("key", "params", "roi") if name not in schema.names]:
+            raise InputError(f"{file} has no column {', '.join(missing)}; it is no table of faces.")
+        made_with = (schema.metadata or {}).get(b"ddfa_batch.digest", model_digest.encode()).decode()
+        if made_with != model_digest:
+            raise InputError(
+                f"{file} was made with another model (digest {made_with[:12]}…, not {model_digest[:12]}…); name that "
+                "model with --model, or process the images with this one."
+            )
+        have = [name for name in ("key", "params", "roi", "score", "face_index") if name in schema.names]
+        table = pq.read_table(file, columns=have)
+    except (OSError, pa.ArrowException) as fault:
+        raise InputError(f"{file} is not a readable Parquet file ({fault}).") from None
+    for name, length in (("params", n_params), ("roi", 4)):
+        lengths = pc.unique(pc.list_value_length(table[name])).to_pylist()
+        if lengths not in ([length], []):
+            raise InputError(f"{file}: {name} must have {length} numbers a face, but has {lengths}.")
+    return table
+
+
+def _matrix(column: pa.ChunkedArray) -> Any:
+    flat = pc.list_flatten(column).to_numpy()
+    return flat.reshape(len(column), -1) if len(column) else np.zeros((0, 4))
 
 
 def read_boxes(path: Path) -> GivenBoxes:
@@ -221,9 +332,7 @@ def read_boxes(path: Path) -> GivenBoxes:
     by_key: dict[str, list[Any]] = {}
     for name, row in zip(table[key].to_pylist(), rows.astype(np.float32), strict=True):
         by_key.setdefault(str(name), []).append(row)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return GivenBoxes({name: np.stack(found) for name, found in by_key.items()}, digest)
+    return GivenBoxes({name: np.stack(found) for name, found in by_key.items()}, sha256(path))
 
 
 def _check_boxes(path: Path, rows: Any) -> None:

@@ -22,10 +22,12 @@ from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.morphable import MorphableModel
 
 RUN, PLAN, SHARDS = "run.json", "plan.parquet", "shards"
-IMAGES, FACES, VERTICES = "images", "faces", "vertices"
+IMAGES, FACES, VERTICES, FRAMES = "images", "faces", "vertices", "frames"
 TOPOLOGY, ALL_VERTICES = "topology.h5", "vertices.h5"
 #: Everything a run makes. Nothing else is ever removed by --overwrite.
-OWN_NAMES = (RUN, PLAN, SHARDS, IMAGES, FACES, VERTICES, TOPOLOGY, ALL_VERTICES)
+OWN_NAMES = (
+    RUN, PLAN, SHARDS, IMAGES, FACES, VERTICES, TOPOLOGY, ALL_VERTICES, FRAMES, "clips", "preview.png", "preview.gif",
+)  # fmt: skip
 #: A virtual dataset over more files than this opens slowly (HDFGroup/hdf5 issues 5187 and 5295).
 MAX_VIRTUAL_SOURCES = 256
 #: A face's dense mesh in the file: float32, x y z.
@@ -46,6 +48,13 @@ class Receipt:
     no_face: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size
 
 
 def shard_name(shard: int) -> str:

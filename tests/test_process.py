@@ -295,7 +295,7 @@ def test_given_boxes_replace_the_detector(photos: Path, bundle: Bundle, tmp_path
     table.write_text("key,x0,y0,x1,y1,score\n002.png,10,20,110,120,0.4\n000.png,0,0,50,50,0.5\n002.png,5,5,60,60,0.9\n")
     boxes = read_boxes(table)
     request = wanted(photos, tmp_path / "out", bundle, detector="boxes", min_score=0.0, boxes_digest=boxes.digest)
-    run, totals = process(replace(request, boxes=boxes), HERE)
+    run, totals = process(replace(request, given=boxes), HERE)
     assert totals.faces == 3
     assert run.notes == ["10 inputs have no boxes and will be rows without faces."]
     faces = open_run(tmp_path / "out").faces().to_pandas()
@@ -309,7 +309,7 @@ def test_boxes_for_nothing_are_refused(photos: Path, bundle: Bundle, tmp_path: P
     boxes = read_boxes(tmp_path / "boxes.csv")
     request = wanted(photos, tmp_path / "out", bundle, detector="boxes", boxes_digest=boxes.digest)
     with pytest.raises(InputError, match=r"such as 'images/000\.png'"):
-        process(replace(request, boxes=boxes), HERE)
+        process(replace(request, given=boxes), HERE)
 
 
 def test_an_empty_folder_is_said(bundle: Bundle, tmp_path: Path) -> None:

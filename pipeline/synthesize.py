@@ -1,0 +1,324 @@
+"""`synth-videos`: a still and its parameters → paths of a head → frames → degraded frames with exact labels.
+
+The paper's short-video-synthesis (section 2.4): x_j = (T ∘ F)(x_{j−1}), x'_j = (M ∘ P)(x_j), together with x_0. A shard
+goes through three stages: `find_faces` (or what the user gave), `render_clips`, which holds pixels and writes the
+pictures, and `write`, which writes the labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ddfa_batch.pipeline import graph, plan, process
+from ddfa_batch.pipeline.plan import PlanRow, Run, Totals, Wanted
+from ddfa_batch.pipeline.process import Found, Worker
+from ddfa_batch.schemas import tables
+from ddfa_batch.schemas.arrays import F32, F64, U8
+from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE, ORIGINAL, Execution, SynthOptions
+from ddfa_batch.schemas.errors import DdfaError, ImageError
+from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
+from ddfa_batch.tasks import crop, degrade, images, motion, pose, profile, store, video
+from ddfa_batch.tasks.inputs import resolve_path
+from ddfa_batch.tasks.motion import Motion, MotionLimits
+from ddfa_batch.tasks.reconstruct import image_pose
+from ddfa_batch.tasks.render import Viewport
+from ddfa_batch.tasks.surface import Surface
+
+#: Most degrees, shares of scale and shares of the roi's side a frame may add, at `speed` 1.
+_SPEEDS = MotionLimits()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of a clip's frames, one row each: the columns of the frames table, less the ids."""
+
+    clip: int
+    face_index: int
+    frame_keys: list[str]
+    shapes: list[tuple[int, int]]
+    source_rois: F64
+    rois: F64
+    params: F32
+    geometry: Geometry
+    motion: Motion
+    noise: F32
+    blur: F32
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What `render_clips` hands on: a record per image, and its clips' labels by image."""
+
+    records: list[ImageRecord]
+    labels: dict[int, list[Labels]]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """All one process needs to make clips: what `process` needs, the face's surface, and the options."""
+
+    base: Worker
+    options: SynthOptions
+    limits: MotionLimits
+    surface: Surface
+
+
+def studio(out: str) -> Studio:
+    """This process's `Studio` for the run in `out`."""
+    return _studio(out, (Path(out) / store.RUN).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _studio(out: str, _: int) -> Studio:
+    base = process.worker(out)
+    options = SynthOptions.from_dict(base.run.identity["options"])
+    return Studio(base, options, limits(options), Surface.of(base.model.morphable))
+
+
+def limits(options: SynthOptions) -> MotionLimits:
+    """The motion the options allow; raises `DdfaError` for a range that is none."""
+    fast = options.speed
+    return MotionLimits(
+        options.yaw, options.pitch, options.roll, options.scale, options.shift, _SPEEDS.yaw_speed * fast,
+        _SPEEDS.pitch_speed * fast, _SPEEDS.roll_speed * fast, _SPEEDS.scale_speed * fast, _SPEEDS.shift_speed * fast,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- the stages
+
+
+def find_faces(out: str, shard: int) -> Found:
+    """The parameters of every still of a shard: those the user gave, or `process`'s own."""
+    run = plan.read_run(Path(out))
+    if run.identity["options"]["params_digest"] is None:
+        return process.find_faces(out, shard)
+    records, parts = [], []
+    for row in plan.read_shard(Path(out), shard):
+        faces = _given(row, process.worker(out).model.bundle.manifest.layout.size)
+        if not len(faces):
+            message = "The parameters given have no face of this image."
+            records.append(process.error_record(row, ImageError("no_params", message)))
+        else:
+            records.append(ImageRecord(row.image_id, row.item.key, "ok", n_faces=len(faces)))
+            parts.append(faces)
+    return Found(records, Faces.concatenate(parts, process.worker(out).model.bundle.manifest.layout.size))
+
+
+def _given(row: PlanRow, n_params: int) -> Faces:
+    index = np.array(row.face_index or [], np.int32)
+    n = len(index)
+    nil = np.zeros(n, np.float32)
+    return Faces(
+        image_id=np.full(n, row.image_id, np.int64), index=index, box=np.zeros((n, 4), np.float32), score=nil,
+        roi=np.array(row.rois or [], np.float64).reshape(n, 4),
+        params=np.array(row.params or [], np.float32).reshape(n, n_params), sharpness=nil, roi_outside=nil,
+    )  # fmt: skip
+
+
+def render_clips(out: str, shard: int, found: Found) -> Rendered:
+    """Draw and write the clips of every still of a shard. One still's failure is its own row."""
+    s, folder = studio(out), Path(out)
+    rows = {row.image_id: row for row in plan.read_shard(folder, shard)}
+    in_flight = store.InFlight(folder, shard)
+    records: list[ImageRecord] = []
+    labels: dict[int, list[Labels]] = {}
+    with video.open_clips(folder, shard, s.options.format) as writer:
+        for record in found.records:
+            row = rows[record.image_id]
+            if record.status != "ok":
+                records.append(record)
+                continue
+            in_flight.hold(row.image_id)
+            faces = np.flatnonzero(found.faces.image_id == row.image_id)
+            made, fault = _one_still(s, row, found.faces, faces, writer, in_flight.deaths(row.image_id))
+            if fault is not None:
+                records.append(replace(process.error_record(row, fault), width=record.width, height=record.height))
+            else:
+                records.append(replace(record, width=made.width, height=made.height, n_bytes=made.n_bytes))
+                labels[row.image_id] = made.labels
+    in_flight.close()
+    return Rendered(records, labels)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The clips of one still."""
+
+    labels: list[Labels]
+    width: int = 0
+    height: int = 0
+    n_bytes: int = 0
+
+
+def _one_still(
+    s: Studio, row: PlanRow, faces: Faces, which: Any, writer: video.ClipWriter, deaths: int
+) -> tuple[_Made, ImageError | None]:
+    """The per-item boundary: whatever goes wrong with one still becomes its row."""
+    try:
+        if deaths >= process.DEATHS:
+            raise process.crashed()
+        data = images.read_bytes(resolve_path(Path(s.base.run.root), row.item))
+        image = images.decode(data, s.options.max_pixels)
+        labels = []
+        for i in which:
+            labels += _clips_of_face(s, row, image, int(faces.index[i]), faces.params[i], faces.roi[i], writer)
+        return _Made(labels, image.shape[1], image.shape[0], len(data)), None
+    except ImageError as fault:
+        return _Made([]), fault
+    except DdfaError as fault:
+        return _Made([]), ImageError("failed", str(fault))
+    except Exception as fault:  # the one blanket except here: a still is never lost
+        return _Made([]), process.unexpected(fault)
+
+
+def _clips_of_face(
+    s: Studio, row: PlanRow, image: U8, face_index: int, params: F32, roi: F64, writer: video.ClipWriter
+) -> list[Labels]:
+    model, size = s.base.model.morphable, s.base.size
+    T = image_pose(motion.true_depth(model.layout.pose(params[None])), roi[None], size)[0]
+    shape = profile.face_shape(model, params)
+    still = profile.prepare(s.surface, image, T, shape)
+    made = []
+    for clip in range(s.options.clips_per_image):
+        rng = np.random.default_rng([s.options.seed, *_words(row.item.key), face_index, clip])
+        labels, pictures = clip_of(s, still, shape, params, roi, rng)
+        labels = replace(labels, clip=clip, face_index=face_index)
+        clip_id = (row.image_id * FACES_PER_IMAGE + face_index) * CLIPS_PER_FACE + clip
+        keys = writer.add(clip_id, pictures, _as_json(labels, row.item.key))
+        made.append(replace(labels, frame_keys=keys))
+    return made
+
+
+def clip_of(
+    s: Studio, still: profile.Still, shape: F32, params: F32, roi: F64, rng: np.random.Generator
+) -> tuple[Labels, list[U8]]:
+    """One clip of one face, drawn from `rng` alone: its labels, and its pictures (H, W, 3).
+
+    Frame 0 is the still, or its crop, untouched; only the frames after it are degraded.
+    """
+    options, layout, n = s.options, s.base.model.morphable.layout, s.options.frames
+    rotation, _ = pose.rotation_and_scale((still.pose * np.array([1.0, -1.0, 1.0])[:, None])[None])
+    angles = pose.angles(rotation)[0]
+    path = motion.random_motion(rng, s.limits, n, angles, float(roi[2] - roi[0]))
+    sigma, exposure = rng.uniform(*options.noise), rng.uniform(*options.blur)
+    whole = options.size == ORIGINAL
+    view = Viewport.of_image(still.image) if whole else Viewport.of_roi(roi, options.size)
+    pictures = profile.frames(s.surface, still, path, [view] * n)
+    first = still.image if whole else crop.crop(still.image, roi, options.size)
+    poses = motion.compose(view.affine, profile.poses(still, path))
+    landmarks = motion.apply(poses, shape[s.base.model.morphable.landmarks])
+    square = np.tile([0.0, 0.0, options.size, options.size], (n, 1))
+    rois = crop.roi_from_landmarks(landmarks) if whole else square
+    labelled = motion.with_pose(layout, params, motion.crop_pose(poses, rois, s.base.size))
+    blur = degrade.motion_vectors(landmarks, exposure)
+    noise = np.full(n, sigma, np.float32)
+    noise[0] = 0
+    pictures = [first, *(degrade.degrade(p, sigma, b, rng) for p, b in zip(pictures[1:], blur[1:], strict=True))]
+    height, width = still.image.shape[:2]
+    labels = Labels(
+        clip=0, face_index=0, frame_keys=[], shapes=[(p.shape[1], p.shape[0]) for p in pictures],
+        source_rois=np.tile([0.0, 0.0, width, height] if whole else np.round(roi), (n, 1)), rois=rois, params=labelled,
+        geometry=process.geometry(s.base, labelled, rois), motion=path, noise=noise, blur=blur,
+        note=motion.note(angles),
+    )  # fmt: skip
+    return labels, pictures
+
+
+def _words(key: str) -> list[int]:
+    """A still's own random numbers: they follow its key, not its place among the inputs."""
+    return np.frombuffer(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:16], "<u4").tolist()
+
+
+def _as_json(labels: Labels, key: str) -> list[dict[str, Any]]:
+    """The labels a WebDataset sample carries beside its picture."""
+    g = labels.geometry
+    return [
+        {
+            "key": key, "face_index": labels.face_index, "clip": labels.clip, "frame": i,
+            "roi": labels.rois[i].tolist(), "params": labels.params[i].tolist(),
+            "landmarks68": g.landmarks[i].tolist(), "landmarks68_visible": g.visible[i].tolist(),
+            "yaw": float(g.angles[i, 0]), "pitch": float(g.angles[i, 1]), "roll": float(g.angles[i, 2]),
+        }
+        for i in range(len(labels.params))
+    ]  # fmt: skip
+
+
+def write(out: str, shard: int, rendered: Rendered) -> store.Receipt:
+    """Write a shard's label tables, then its receipt."""
+    s, folder = studio(out), Path(out)
+    stem = store.shard_name(shard)
+    frames = frames_table(s, rendered)
+    for kind, table in ((FRAMES, frames), (store.IMAGES, process.images_table(rendered.records))):
+        store.write_table(folder / kind / f"{stem}.parquet", table)
+    clips = video.clips_path(folder, shard, s.options.format).relative_to(folder)
+    written = [f"{FRAMES}/{stem}.parquet", f"{store.IMAGES}/{stem}.parquet", str(clips)]
+    receipt = store.Receipt(
+        shard=shard,
+        rows={store.IMAGES: len(rendered.records), FRAMES: len(frames), video.CLIPS: len(frames) // s.options.frames},
+        no_face=sum(record.status == "no_face" for record in rendered.records),
+        errors=dict(Counter(r.error_kind for r in rendered.records if r.error_kind is not None)),
+        files={name: store.size_of(folder / name) for name in written},
+    )
+    store.write_receipt(folder, receipt)
+    store.InFlight.forget(folder, shard)
+    return receipt
+
+
+FRAMES = store.FRAMES
+#: The stages of a shard, by the names Dask's dashboard shows.
+STAGES: graph.Stages = {"find-faces": find_faces, "render-clips": render_clips, "write": write}
+
+
+def frames_table(s: Studio, rendered: Rendered) -> pa.Table:
+    """The rows of `frames/`."""
+    keys = {record.image_id: record.key for record in rendered.records}
+    parts = [_clip_rows(s, keys[image], image, labels) for image, clips in rendered.labels.items() for labels in clips]
+    model = s.base.run.model
+    schema = tables.frames_schema(s.base.model.bundle.manifest.layout.size, {
+        f"ddfa_batch.{key}": str(model[key]) for key in ("name", "digest", "licence", "topology")
+    })  # fmt: skip
+    return pa.concat_tables([schema.empty_table(), *(process.table_of(columns, schema) for columns in parts)])
+
+
+def _clip_rows(s: Studio, key: str, image_id: int, c: Labels) -> dict[str, Any]:
+    g, n, m = c.geometry, len(c.params), c.motion
+    face_id = image_id * FACES_PER_IMAGE + c.face_index
+    constant = {
+        "clip_id": face_id * CLIPS_PER_FACE + c.clip, "face_id": face_id, "image_id": image_id, "key": key,
+        "face_index": c.face_index, "seed": s.options.seed, "note": c.note,
+    }  # fmt: skip
+    return {
+        **{name: [value] * n for name, value in constant.items()},
+        "frame": np.arange(n, dtype=np.int32), "frame_key": c.frame_keys,
+        "width": [w for w, _ in c.shapes], "height": [h for _, h in c.shapes],
+        "source_roi": c.source_rois, "roi": c.rois, "params": c.params,
+        **process.geometry_columns(g),
+        "motion_yaw": m.yaw, "motion_pitch": m.pitch, "motion_roll": m.roll, "motion_scale": m.scale,
+        "motion_shift_x": m.shift[:, 0], "motion_shift_y": m.shift[:, 1],
+        "noise_sigma": c.noise, "blur_x": c.blur[:, 0], "blur_y": c.blur[:, 1],
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- the run
+
+
+def synthesize(
+    wanted: Wanted,
+    execution: Execution,
+    overwrite: bool = False,
+    progress: Callable[[Run, Totals], None] = lambda run, totals: None,
+) -> tuple[Run, Totals]:
+    """Make all clips of a run that are not made yet; as `process.process` in everything else."""
+    if isinstance(wanted.options, SynthOptions):
+        limits(wanted.options)
+    return process.carry_out(wanted, execution, overwrite, progress, STAGES)
