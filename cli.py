@@ -211,6 +211,25 @@ def add_detector(folder: Path, /, name: str, family: str, onnx_file: Path, detec
 # ---------------------------------------------------------------------------------------------- process
 
 
+def _run_options(command: F) -> F:
+    """The options every command has that makes a run: where, how much at once, how much is said."""
+    options = [
+        click.option("--workers", type=click.IntRange(1), help="Local processes.  [default: one per core]"),
+        click.option("--scheduler", default="auto", show_default=True, metavar="WHERE",
+                     help="in-process, local, tcp://HOST:PORT or a scheduler file; auto: in-process for few images."),
+        click.option("--shard-size", type=click.IntRange(1, 1_000_000),
+                     help="Images per shard, the unit of work and of resuming.  [default: by the number of images]"),
+        click.option("--overwrite", is_flag=True, help="Remove the run in OUT first."),
+        click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
+        click.option("--strict", is_flag=True, help=f"Exit with {EXIT_STRICT} if any image ended as an error row."),
+        click.option("--quiet", is_flag=True, help="Print errors only."),
+        click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is, and what was left out."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @click.argument("source", metavar="IMAGES", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
@@ -254,24 +273,7 @@ def add_detector(folder: Path, /, name: str, family: str, onnx_file: Path, detec
     help="Larger pictures become an error row, before they take memory.",
 )
 @click.option("--path-column", help="Column of a manifest that holds the paths.")
-@click.option("--workers", type=click.IntRange(1), help="Processes of the local cluster.  [default: one per core]")
-@click.option(
-    "--scheduler",
-    default="auto",
-    show_default=True,
-    metavar="WHERE",
-    help="in-process, local, tcp://HOST:PORT or a scheduler file; auto: in-process for few images.",
-)
-@click.option(
-    "--shard-size",
-    type=click.IntRange(1, 1_000_000),
-    help="Images per shard, the unit of work and of resuming.  [default: by the number of images]",
-)
-@click.option("--overwrite", is_flag=True, help="Remove the run in OUT first.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
-@click.option("--strict", is_flag=True, help=f"Exit with {EXIT_STRICT} if any image ended as an error row.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
-@click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is, and what was left out.")
+@_run_options
 @click.pass_obj
 def process(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
     """Find the faces of IMAGES and write parameters, landmarks and meshes to the folder OUT.
@@ -286,14 +288,19 @@ def process(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
       ddfa-batch process list.csv out/ --vertices none --max-faces 1
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
     """
-    from ddfa_batch.pipeline import plan
     from ddfa_batch.pipeline.process import process as run_process
+
+    _carry_out(_wanted(folder, source, out, options), run_process, options)
+
+
+def _carry_out(wanted: Wanted, command: Callable[..., tuple[Run, Totals]], options: dict[str, Any]) -> Run | None:
+    """Announce, do and summarise a run; None for a dry one."""
+    from ddfa_batch.pipeline import plan
 
     if options["quiet"] and options["verbose"]:
         raise click.UsageError("--quiet and --verbose exclude each other.")
     if options["scheduler"] == "in-process" and (options["workers"] or 1) > 1:
         raise click.UsageError("--scheduler in-process has one worker; leave out --workers.")
-    wanted = _wanted(folder, source, out, options)
     say = (lambda _: None) if options["quiet"] else click.echo
     _log_to_stderr(verbose=options["verbose"])
     if options["dry_run"]:
@@ -302,10 +309,10 @@ def process(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
         for note in notes:
             say(note)
         say("Nothing was written (--dry-run).")
-        return
+        return None
     bar = ProgressBar(wanted, quiet=options["quiet"])
     execution = config.Execution(options["scheduler"], options["workers"])
-    run, totals = run_process(wanted, execution, options["overwrite"], bar)
+    run, totals = command(wanted, execution, options["overwrite"], bar)
     bar.close()
     if options["verbose"]:
         for note in run.notes:
@@ -313,6 +320,7 @@ def process(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
     say(_summary(run, totals, bar.seconds, bar.done_now))
     if options["strict"] and totals.n_errors:
         sys.exit(EXIT_STRICT)
+    return run
 
 
 def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
@@ -359,25 +367,36 @@ def _model(folder: Path, name: str | None) -> Bundle:
 
 
 def _announcement(wanted: Wanted, n_inputs: int, shard_size: int) -> str:
+    options = wanted.options
+    how = [f"model {wanted.bundle.manifest.name}"]
+    if isinstance(options, config.ProcessOptions):
+        how += [f"detector {options.detector}", _count(options.refine, "refinement")]
+    else:
+        how += ["parameters given" if options.params_digest else f"detector {options.detector}",
+                f"{_count(options.clips_per_image, 'clip')} of {_count(options.frames, 'frame')} a face"]  # fmt: skip
+    shards = -(-n_inputs // shard_size)
+    lines = [
+        f"{_count(n_inputs, 'image')} in {wanted.source.path}; {', '.join(how)}; "
+        f"{_count(shards, 'shard')} of up to {shard_size:,}."
+    ]
+    if isinstance(options, config.ProcessOptions) and options.vertices != "none":
+        lines += _size_of_meshes(wanted, n_inputs)
+    return "\n".join(lines)
+
+
+def _size_of_meshes(wanted: Wanted, n_inputs: int) -> list[str]:
     from ddfa_batch.tasks.models import load_morphable
     from ddfa_batch.tasks.store import BYTES_PER_VERTEX
 
-    manifest, options = wanted.bundle.manifest, wanted.options
-    shards = -(-n_inputs // shard_size)
+    size = load_morphable(wanted.bundle).n_vertices * BYTES_PER_VERTEX
+    free = shutil.disk_usage(_existing(wanted.out)).free
     lines = [
-        f"{_count(n_inputs, 'image')} in {wanted.source.path}; model {manifest.name}, detector {options.detector}, "
-        f"{_count(options.refine, 'refinement')}; {_count(shards, 'shard')} of up to {shard_size:,}."
+        f"Dense meshes: {_bytes(size)} a face, {_bytes(size * n_inputs)} for one face per image "
+        f"({_bytes(free)} free); --vertices none leaves them out."
     ]
-    if options.vertices != "none":
-        size = load_morphable(wanted.bundle).n_vertices * BYTES_PER_VERTEX
-        free = shutil.disk_usage(_existing(wanted.out)).free
-        lines.append(
-            f"Dense meshes: {_bytes(size)} a face, {_bytes(size * n_inputs)} for one face per image "
-            f"({_bytes(free)} free); --vertices none leaves them out."
-        )
-        if size * n_inputs > free:
-            lines.append("Warning: that is more than the disk has free.")
-    return "\n".join(lines)
+    if size * n_inputs > free:
+        lines.append("Warning: that is more than the disk has free.")
+    return lines
 
 
 def _existing(path: Path) -> Path:
@@ -386,7 +405,7 @@ def _existing(path: Path) -> Path:
 
 def _summary(run: Run, totals: Totals, seconds: float, done_now: int) -> str:
     lines = [
-        f"{_count(totals.images, 'image')}: {_count(totals.faces, 'face')}, "
+        f"{_count(totals.images, 'image')}: {_products(run, totals)}, "
         f"{totals.no_face:,} without a face, {_count(totals.n_errors, 'error')}"
         + (f" ({', '.join(f'{n:,} {kind}' for kind, n in totals.errors)})" if totals.errors else "")
     ]
@@ -400,11 +419,22 @@ def _summary(run: Run, totals: Totals, seconds: float, done_now: int) -> str:
         lines.append(f"  {kind}: {ERROR_KINDS.get(kind, '')}")
     if totals.errors:
         lines.append(f"  Each is a row with its reason: status = 'error' in {run.out / 'images'}/*.parquet")
-    meshes = run.out / "vertices.h5"
-    where = f", meshes in {meshes}" if meshes.exists() else ""
-    lines.append(f"Faces in {run.out / 'faces'}/*.parquet, one row per image in {run.out / 'images'}/*.parquet{where}.")
-    lines.append(f'In Python: ddfa_batch.open("{run.out}").faces().to_pandas()')
+    if run.kind == "process":
+        meshes = run.out / "vertices.h5"
+        where = f", meshes in {meshes}" if meshes.exists() else ""
+        lines.append(f"Faces in {run.out / 'faces'}/*.parquet, images in {run.out / 'images'}/*.parquet{where}.")
+        lines.append(f'In Python: ddfa_batch.open("{run.out}").faces().to_pandas()')
+    else:
+        lines.append(f"Clips in {run.out / 'clips'}, labels of every frame in {run.out / 'frames'}/*.parquet.")
+        lines.append(f'In Python: ddfa_batch.open("{run.out}").frames().to_pandas()')
     return "\n".join(lines)
+
+
+def _products(run: Run, totals: Totals) -> str:
+    """What a run made: faces, or clips and frames."""
+    if run.kind == "process":
+        return _count(totals.faces, "face")
+    return f"{_count(totals.count('clips'), 'clip')}, {_count(totals.count('frames'), 'frame')}"
 
 
 @cli.command()
@@ -428,7 +458,7 @@ def status(out: Path) -> None:
                f"{totals.no_face:,} without, {totals.n_errors:,} errors")  # fmt: skip
     for kind, count in totals.errors:
         click.echo(f"           {count:,} {kind}: {ERROR_KINDS.get(kind, '')}")
-    click.echo(f"faces:   {totals.faces:,}")
+    click.echo(f"made:    {_products(run, totals)}")
     for note in run.notes:
         click.echo(f"note:    {note}")
     if left:
@@ -438,6 +468,196 @@ def status(out: Path) -> None:
             click.echo(f"wrong:   {fault}", err=True)
         raise DdfaError(f"{_count(len(found), 'thing')} in {out} do not add up; --overwrite starts again.")
     click.echo("Every finished shard adds up: one row per input, one row per face.")
+
+
+# ------------------------------------------------------------------------------------------ synth-videos
+
+
+def _range(flag: str, name: str, low: float, high: float, words: str) -> Callable[[F], F]:
+    """An option that takes two numbers."""
+    return click.option(flag, name, nargs=2, type=float, default=(low, high), show_default=True, metavar="LOW HIGH",
+                        help=words)  # fmt: skip
+
+
+@cli.command("synth-videos")
+@click.argument("source", metavar="IMAGES", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--params",
+    type=click.Path(path_type=Path),
+    help="Parameters of the faces: the folder of a process run, or a Parquet table (key, params, roi). Without, the "
+    "faces are found first.",
+)
+@click.option(
+    "--model",
+    envvar="DDFA_BATCH_MODEL",
+    help="Name or folder of a model.  [env: DDFA_BATCH_MODEL; default: the only one installed]",
+)
+@click.option("--detector", help="One of the model's detectors, where no --params are given.")
+@click.option(
+    "--frames", type=click.IntRange(1, 1000), default=10, show_default=True, help="Frames per clip, the still included."
+)
+@click.option(
+    "--clips-per-image",
+    type=click.IntRange(1, config.CLIPS_PER_FACE - 1),
+    default=1,
+    show_default=True,
+    help="Clips of every face, each with its own motion.",
+)
+@click.option(
+    "--max-faces",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Faces per image that move, each in clips of its own, best first; 0 for all.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same bytes, however many workers.",
+)
+@_range("--yaw-range", "yaw", -30, 30, "Degrees added to the still's yaw.")
+@_range("--pitch-range", "pitch", -15, 15, "Degrees added to its pitch.")
+@_range("--roll", "roll", -10, 10, "Degrees of rotation in the picture.")
+@_range("--scale", "scale", 0.92, 1.08, "Factor of size.")
+@_range("--shift", "shift", -0.05, 0.05, "Share of the face's roi.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How fast: 1 is at most 6° of yaw, 4° of pitch, 3° of roll a frame; a range that cannot be "
+    "reached in the frames there are is shortened.",
+)
+@_range("--noise", "noise", 0, 4, "Standard deviation of noise in grey levels, one per clip.")
+@_range("--blur", "blur", 0, 0.8, "Motion blur: share of a frame's time the shutter is open, one per clip.")
+@click.option(
+    "--size",
+    default="original",
+    show_default=True,
+    help="original: all of the picture; or the side in pixels of square crops of the face, such as 120.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(config.CLIP_FORMATS),
+    default="frames",
+    show_default=True,
+    help="PNG files, mp4 (lossy), WebDataset tars, or PNGs in Parquet.",
+)
+@click.option(
+    "--preview",
+    type=click.IntRange(0, 50),
+    default=0,
+    help="Draw this many clips to OUT/preview.png and OUT/preview.gif.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1, config.MAX_MAX_PIXELS),
+    default=config.DEFAULT_MAX_PIXELS,
+    show_default=True,
+    help="Larger pictures become an error row.",
+)
+@click.option("--path-column", help="Column of a manifest that holds the paths.")
+@_run_options
+@click.pass_obj
+def synth_videos(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
+    """Turn still photographs into short videos with exact labels, for training and testing.
+
+    Each clip begins with the still; the head then moves along a smooth random path, in the picture and out of it (face
+    profiling), and the frames get noise and motion blur. OUT/frames has one row per frame with the same columns as a
+    process run, and every motion value. The method is section 2.4 of the 3DDFA_V2 paper.
+
+    \b
+    Examples:
+      ddfa-batch synth-videos ./images clips/ --preview 8
+      ddfa-batch synth-videos ./images clips/ --params out/ --size 120 --format webdataset
+      ddfa-batch synth-videos ./images clips/ --frames 2 --yaw-range -90 90 --speed 100
+    """
+    from ddfa_batch.pipeline.preview import draw_preview
+    from ddfa_batch.pipeline.synthesize import synthesize
+
+    run = _carry_out(_wanted_clips(folder, source, out, options), synthesize, options)
+    if run is not None and options["preview"]:
+        for path in draw_preview(run, options["preview"]):
+            if not options["quiet"]:
+                click.echo(f"Look at {path}")
+
+
+def _wanted_clips(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
+    from ddfa_batch.pipeline.plan import Wanted
+    from ddfa_batch.pipeline.synthesize import limits
+    from ddfa_batch.tasks.inputs import read_faces, resolve_source
+
+    bundle = _model(folder, options["model"])
+    if options["params"] and options["detector"]:
+        raise click.UsageError("--params replaces the detector; leave out --detector.")
+    given, detector, min_score = None, config.GIVEN_BOXES, 0.0
+    if options["params"]:
+        given = read_faces(options["params"], bundle.manifest.layout.size, bundle.digest, options["max_faces"])
+    else:
+        detector, spec = bundle.detector(options["detector"])
+        min_score = spec.min_score
+    for name, most in (("noise", 255.0), ("blur", 10.0)):
+        low, high = options[name]
+        if not 0 <= low <= high <= most:
+            raise click.UsageError(f"--{name} must rise and lie within 0..{most:g}, but is {low:g}..{high:g}.")
+    ranges = ("yaw", "pitch", "roll", "scale", "shift", "noise", "blur")
+    same = ("frames", "clips_per_image", "seed", "speed", "max_faces", "max_pixels", "path_column")
+    resolved = config.SynthOptions(
+        **{name: options[name] for name in (*ranges, *same)},
+        size=_side(options["size"]),
+        format=options["form"],
+        detector=detector,
+        min_score=min_score,
+        params_digest=given.digest if given else None,
+    )
+    limits(resolved)
+    return Wanted(resolve_source(source, options["path_column"]), out, resolved, bundle, given, options["shard_size"])
+
+
+def _side(size: str) -> int:
+    if size == "original":
+        return config.ORIGINAL
+    if not size.isdigit() or not 16 <= int(size) <= 1024:
+        raise click.UsageError(f"--size is original or a number of pixels from 16 to 1024, but is '{size}'.")
+    return int(size)
+
+
+# ----------------------------------------------------------------------------------------------- labels
+
+
+@cli.group()
+def labels() -> None:
+    """Turn the labels of other data sets into tables this project reads."""
+
+
+@labels.command("import")
+@click.argument("dataset", type=click.Choice(["300w-lp"]))
+@click.argument("source", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.argument("table", metavar="OUT.parquet", type=click.Path(path_type=Path))
+@click.option("--model", envvar="DDFA_BATCH_MODEL", help="The model whose parameters are wanted.")
+@click.pass_obj
+def import_labels(folder: Path, /, dataset: str, source: Path, table: Path, model: str | None) -> None:
+    """Convert Pose_Para, Shape_Para and Exp_Para of 300W-LP or AFLW2000-3D to parameters.
+
+    FOLDER is searched for .mat files with a picture of the same name beside them; each becomes a row of OUT.parquet
+    with the picture's key, the parameters, the roi and the landmarks, as in the faces table of a run. A file that
+    cannot be read is named and counted, and the others are converted.
+
+    \b
+    Examples:
+      ddfa-batch labels import 300w-lp ./300W_LP labels.parquet
+      ddfa-batch synth-videos ./300W_LP clips/ --params labels.parquet
+    """
+    from ddfa_batch.pipeline.labels import import_300w_lp
+
+    rows, faults = import_300w_lp(source, table, _model(folder, model))
+    for fault in faults[:10]:
+        click.echo(f"left out: {fault}", err=True)
+    click.echo(f"{_count(rows, 'face')} in {table}, {_count(len(faults), 'file')} left out.")
 
 
 # ------------------------------------------------------------------------------------------------ words
@@ -497,7 +717,7 @@ class ProgressBar:
         end = f"{_duration(left)} left" if totals.images < run.n_inputs else f"in {_duration(self.seconds)}"
         errors = f", {_count(totals.n_errors, 'error')}" if totals.n_errors else ""
         return (
-            f"{bar}{share:4.0%}  {totals.images:,}/{run.n_inputs:,} images, {totals.faces:,} faces{errors}, "
+            f"{bar}{share:4.0%}  {totals.images:,}/{run.n_inputs:,} images, {_products(run, totals)}{errors}, "
             f"{rate:,.0f} images/s, {end}"
         )
 

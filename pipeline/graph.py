@@ -33,9 +33,6 @@ _log = logging.getLogger(__name__)
 #: with (out, shard, what the one before gave); the last gives the shard's `Receipt`.
 Stages = dict[str, Callable[..., Any]]
 
-#: Fewer inputs than this are done in this process: starting a local cluster takes some seconds, which a
-#: few hundred images do not win back (benchmarks/throughput.py --startup).
-IN_PROCESS_BELOW = 200
 #: Shards in flight for every worker thread: one at work, one waiting, and a little to hide the round trip.
 _WINDOW_PER_THREAD = 2
 #: Times a shard is handed out again after Dask gave up on it because its workers kept dying.
@@ -48,11 +45,14 @@ _MALLOC_BYTES = str(256 << 20)
 _MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
-def run_shards(out: str, shards: list[int], n_inputs: int, execution: Execution, stages: Stages) -> Iterator[Receipt]:
-    """Do the given shards of the run in `out`; yield their receipts as they come."""
+def run_shards(out: str, shards: list[int], few: bool, execution: Execution, stages: Stages) -> Iterator[Receipt]:
+    """Do the given shards of the run in `out`; yield their receipts as they come.
+
+    `few`: there is less to do than starting a local cluster is worth.
+    """
     if not shards:
         return
-    if _in_process(execution, n_inputs):
+    if _in_process(execution, few):
         yield from _here(out, shards, stages)
         return
     with _client(execution) as client:
@@ -61,9 +61,9 @@ def run_shards(out: str, shards: list[int], n_inputs: int, execution: Execution,
         yield from _windowed(client, out, shards, stages)
 
 
-def _in_process(execution: Execution, n_inputs: int) -> bool:
+def _in_process(execution: Execution, few: bool) -> bool:
     if execution.scheduler == "auto":
-        return n_inputs < IN_PROCESS_BELOW and execution.workers in (None, 1)
+        return few and execution.workers in (None, 1)
     return execution.scheduler == "in-process"
 
 

@@ -260,6 +260,9 @@ def write(out: str, shard: int, reconstructed: tuple[Found, Geometry]) -> store.
     return receipt
 
 
+#: Fewer inputs than this are done in this process: starting a local cluster takes some seconds, which they
+#: do not win back.
+FEW = {"process": 200, "synth-videos": 20}
 #: The stages of a shard, by the names Dask's dashboard shows.
 STAGES: graph.Stages = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write}
 
@@ -359,7 +362,7 @@ def carry_out(
     totals = plan.total(run)
     progress(run, totals)
     todo = plan.remaining(run)
-    for receipt in graph.run_shards(str(run.out.resolve()), todo, run.n_inputs, execution, stages):
+    for receipt in graph.run_shards(str(run.out.resolve()), todo, run.n_inputs < FEW[run.kind], execution, stages):
         totals = totals.plus(receipt)
         progress(run, totals)
     if missing := plan.remaining(run):

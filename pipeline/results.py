@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline import plan
 from ddfa_batch.schemas import tables
-from ddfa_batch.schemas.arrays import F32, I32, I64
-from ddfa_batch.schemas.config import FACES_PER_IMAGE
+from ddfa_batch.schemas.arrays import F32, I32, I64, U8
+from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks import store
 from ddfa_batch.tasks.models import load_bundle, loaded_model
 from ddfa_batch.tasks.reconstruct import PointBasis, points
+from ddfa_batch.tasks.video import read_clip
 
 
 class Results:
@@ -50,6 +51,16 @@ class Results:
         schema = tables.faces_schema(self._n_params(), {})
         return self._table(store.FACES, schema, columns, filter)
 
+    def frames(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
+        """One row per frame of `synth-videos`; see docs/synth-videos.md for the columns."""
+        schema = tables.frames_schema(load_bundle(self._model_folder()).manifest.layout.size, {})
+        return self._table(store.FRAMES, schema, columns, filter)
+
+    def clip(self, clip_id: int) -> list[U8]:
+        """The pictures (H, W, 3) BGR of one clip of `synth-videos`, in order."""
+        shard = clip_id // CLIPS_PER_FACE // FACES_PER_IMAGE // self.run.shard_size
+        return read_clip(self.path, shard, self.run.identity["options"]["format"], clip_id)
+
     def _table(self, kind: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Table:
         files = [str(self.path / f) for r in self._receipts for f in r.files if f.startswith(f"{kind}/")]
         if not files:
@@ -61,7 +72,7 @@ class Results:
             raise RunFolderError(f"{self.path} is damaged ({fault}); see 'ddfa-batch status'.") from None
 
     def _n_params(self) -> int:
-        for receipt in self._receipts:
+        for receipt in self._receipts if self.run.kind == "process" else []:
             schema = pq.read_schema(self.path / store.FACES / f"{store.shard_name(receipt.shard)}.parquet")
             return int(schema.field("params").type.list_size)
         return load_bundle(self._model_folder()).manifest.layout.size

@@ -58,7 +58,7 @@ def test_other_options_are_refused_by_name(done: tuple[Path, str, str], photos: 
 def test_status_adds_up(done: tuple[Path, str, str]) -> None:
     answer = run("status", done[0])
     assert answer.returncode == 0
-    assert "images:  12 of 12\n         10 with faces, 2 without, 0 errors\nfaces:   19" in answer.stdout
+    assert "images:  12 of 12\n         10 with faces, 2 without, 0 errors\nmade:    19 faces" in answer.stdout
     assert "Every finished shard adds up" in answer.stdout
 
 
