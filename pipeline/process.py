@@ -108,19 +108,18 @@ def _worker(out: str, _: int) -> Worker:
 def find_faces(out: str, shard: int) -> Found:
     """Decode, detect, crop and regress every image of a shard. One image's failure is its own row."""
     w = worker(out)
-    in_flight = store.InFlight(Path(out), shard)
     records: list[ImageRecord] = []
     parts: list[Faces] = []
-    for row in plan.read_shard(Path(out), shard):
-        in_flight.hold(row.image_id)
-        if in_flight.deaths(row.image_id) >= DEATHS:
-            record, faces = error_record(row, crashed()), None
-        else:
-            record, faces = _one_image(w, row)
-        records.append(record)
-        if faces is not None:
-            parts.append(faces)
-    in_flight.close()
+    with store.InFlight(Path(out), shard) as in_flight:
+        for row in plan.read_shard(Path(out), shard):
+            in_flight.hold(row.image_id)
+            if in_flight.deaths(row.image_id) >= DEATHS:
+                record, faces = error_record(row, crashed()), None
+            else:
+                record, faces = _one_image(w, row)
+            records.append(record)
+            if faces is not None:
+                parts.append(faces)
     return Found(records, Faces.concatenate(parts, w.model.bundle.manifest.layout.size))
 
 

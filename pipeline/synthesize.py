@@ -33,6 +33,8 @@ from ddfa_batch.tasks.reconstruct import image_pose
 from ddfa_batch.tasks.render import Viewport
 from ddfa_batch.tasks.surface import Surface
 
+#: A face whose landmarks span less than this many pixels either way is none.
+_SMALLEST = 4.0
 #: Most degrees, shares of scale and shares of the roi's side a frame may add, at `speed` 1.
 _SPEEDS = MotionLimits()
 
@@ -129,10 +131,9 @@ def render_clips(out: str, shard: int, found: Found) -> Rendered:
     """Draw and write the clips of every still of a shard. One still's failure is its own row."""
     s, folder = studio(out), Path(out)
     rows = {row.image_id: row for row in plan.read_shard(folder, shard)}
-    in_flight = store.InFlight(folder, shard)
     records: list[ImageRecord] = []
     labels: dict[int, list[Labels]] = {}
-    with video.open_clips(folder, shard, s.options.format) as writer:
+    with store.InFlight(folder, shard) as in_flight, video.open_clips(folder, shard, s.options.format) as writer:
         for record in found.records:
             row = rows[record.image_id]
             if record.status != "ok":
@@ -146,7 +147,6 @@ def render_clips(out: str, shard: int, found: Found) -> Rendered:
             else:
                 records.append(replace(record, width=made.width, height=made.height, n_bytes=made.n_bytes))
                 labels[row.image_id] = made.labels
-    in_flight.close()
     return Rendered(records, labels)
 
 
@@ -187,6 +187,7 @@ def _clips_of_face(
     model, size = s.base.model.morphable, s.base.size
     T = image_pose(motion.true_depth(model.layout.pose(params[None])), roi[None], size)[0]
     shape = profile.face_shape(model, params)
+    _refuse_no_face(motion.apply(T, shape[model.landmarks]), image)
     still = profile.prepare(s.surface, image, T, shape)
     made = []
     for clip in range(s.options.clips_per_image):
@@ -197,6 +198,14 @@ def _clips_of_face(
         keys = writer.add(clip_id, pictures, _as_json(labels, row.item.key))
         made.append(replace(labels, frame_keys=keys))
     return made
+
+
+def _refuse_no_face(landmarks: F64, image: U8) -> None:
+    """Raise `ImageError` where the landmarks (68, 3) are those of no face in the image."""
+    low, high = landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)
+    inside = (high > 0).all() and (low < [image.shape[1], image.shape[0]]).all()
+    if not np.isfinite(landmarks).all() or not inside or (high - low).min() < _SMALLEST:
+        raise ImageError("no_params", "The parameters given put no face into this image.")
 
 
 def clip_of(

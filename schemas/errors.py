@@ -53,7 +53,7 @@ ERROR_KINDS: dict[str, str] = {
     "truncated": "the file ends before the picture does",
     "too_large": "the picture has more pixels, or the file more bytes, than the limits allow",
     "undecodable": "the format is known but the decoder gave up",
-    "no_params": "the parameters given have no face of this image",
+    "no_params": "the parameters given have no face of this image, or put none into it",
     "crashed": "the worker process died twice while it held this image",
     "failed": "an unexpected error while this image was processed; the message names it",
 }

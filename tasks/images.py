@@ -77,6 +77,12 @@ def decode(data: bytes, max_pixels: int) -> U8:
     return np.asarray(image)
 
 
+def dimensions(data: bytes) -> tuple[int, int]:
+    """Width and height of an encoded picture as its header has them, before EXIF orientation."""
+    _, width, height = _header(data)
+    return width, height
+
+
 def _header(data: bytes) -> tuple[str, int, int]:
     """Format, width and height as the file's header gives them."""
     try:

@@ -306,7 +306,7 @@ def _faces_table(file: Path, n_params: int, model_digest: str) -> pa.Table:
 
 
 def _matrix(column: pa.ChunkedArray) -> Any:
-    flat = pc.list_flatten(column).to_numpy()
+    flat = pc.cast(pc.list_flatten(column), pa.float64()).to_numpy()
     return flat.reshape(len(column), -1) if len(column) else np.zeros((0, 4))
 
 

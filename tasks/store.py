@@ -195,15 +195,21 @@ class InFlight:
     """
 
     def __init__(self, out: Path, shard: int) -> None:
-        self._path = out / SHARDS / f".{shard_name(shard)}.inflight"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a+b", buffering=0)
-        self._file.seek(0)
-        before = self._file.read()
+        path = out / SHARDS / f".{shard_name(shard)}.inflight"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        before = os.read(self._descriptor, os.fstat(self._descriptor).st_size)
         records = [r[0] for r in struct.iter_unpack("<q", before[: len(before) // 8 * 8])]
         self._deaths = {image: records.count(image) for image in set(records) if image >= 0}
-        self._descriptor = os.open(self._path, os.O_WRONLY)
         self._offset = len(records) * 8
+
+    def __enter__(self) -> InFlight:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no image in hand: an exception, even Ctrl-C, is no death of the process."""
+        self.hold(-1)
+        os.close(self._descriptor)
 
     def deaths(self, image_id: int) -> int:
         """How many attempts died while they held this image."""
@@ -212,12 +218,6 @@ class InFlight:
     def hold(self, image_id: int) -> None:
         """Note the image now in hand; −1 for none."""
         os.pwrite(self._descriptor, struct.pack("<q", image_id), self._offset)
-
-    def close(self) -> None:
-        """Let go of the file; it stays until `forget`."""
-        self.hold(-1)
-        os.close(self._descriptor)
-        self._file.close()
 
     @staticmethod
     def forget(out: Path, shard: int) -> None:
