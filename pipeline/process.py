@@ -20,7 +20,7 @@ import pyarrow as pa
 from ddfa_batch.pipeline import graph, plan
 from ddfa_batch.pipeline.plan import PlanRow, Run, Totals, Wanted
 from ddfa_batch.schemas import tables
-from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Floats
+from ddfa_batch.schemas.arrays import F32, F64, I64, U8
 from ddfa_batch.schemas.config import FACES_PER_IMAGE, GIVEN_BOXES, Execution, ProcessOptions, SynthOptions
 from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
@@ -304,7 +304,7 @@ def faces_table(w: Worker, found: Found, g: Geometry, vertices: str | None) -> p
     return table_of(columns, schema)
 
 
-def geometry_columns(g: Geometry) -> dict[str, Floats]:
+def geometry_columns(g: Geometry) -> dict[str, Any]:
     """What the faces and the frames table share of a face's geometry."""
     n = len(g.scale)
     return {

@@ -80,7 +80,8 @@ class SynthOptions:
     @staticmethod
     def from_dict(options: dict[str, Any]) -> SynthOptions:
         """The options `as_dict` wrote."""
-        return SynthOptions(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+        return SynthOptions(**values)
 
     def regression(self) -> ProcessOptions:
         """How `process` finds the faces of a still whose parameters are not given."""

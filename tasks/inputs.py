@@ -195,7 +195,10 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 class Given(Protocol):
     """What the user brings for each input, by its key; it goes into the plan, so workers need nothing else."""
 
-    digest: str
+    @property
+    def digest(self) -> str:
+        """Tells one file of the user's from another."""
+        ...
 
     def keys(self) -> Collection[str]:
         """The inputs there is something for."""

@@ -191,10 +191,10 @@ def _decoded(data: bytes) -> U8:
 
 def _read_mp4(path: Path) -> list[U8]:
     capture = cv2.VideoCapture(str(path))
-    pictures = []
+    pictures: list[U8] = []
     while True:
         more, picture = capture.read()
         if not more:
             capture.release()
             return pictures
-        pictures.append(picture)
+        pictures.append(np.asarray(picture, np.uint8))
