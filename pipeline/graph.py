@@ -146,6 +146,7 @@ def _client(execution: Execution) -> Iterator[Any]:
         workers = execution.workers or usable_cores()
         settings = {
             "distributed.nanny.pre-spawn-environ": _worker_environment(),
+            "distributed.admin.tick.interval": "1s",
             "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
         }
         with (

@@ -10,8 +10,8 @@ from ddfa_batch.schemas.arrays import F32, I32, I64, Bools, check_shape
 from ddfa_batch.schemas.morphable import MorphableModel
 
 #: Cells along the longest side of the mean face, in each of which one occluding vertex is kept: fine
-#: enough for a nose, coarse enough for some 1,500 of them.
-_CELLS = 30
+#: enough for a nose, coarse enough for some 1,000 of them.
+_CELLS = 24
 #: An occluder hides a landmark if it lies within this many cells of it across the picture …
 _REACH = 0.75
 #: … and this many cells nearer to the viewer than both the landmark and the landmark's tangent plane, which

@@ -111,6 +111,14 @@ def test_error_rows_end_a_run_with_0_or_3_if_strict(
         (("process", "in", "out", "--scheduler", "in-process", "--workers", "2"), 2, "has one worker"),
         (("process", "in", "out", "--quiet", "--verbose"), 2, "exclude each other"),
         (("status", "in"), 1, "holds no run"),
+        (("synth-videos", "in", "out", "--frames", "0"), 2, "0 is not in the range 1<=x<=1000"),
+        (("synth-videos", "in", "out", "--yaw-range", "-100", "0"), 1, "The range of yaw must rise and lie within"),
+        (("synth-videos", "in", "out", "--yaw-range", "20", "10"), 1, "The range of yaw must rise and lie within"),
+        (("synth-videos", "in", "out", "--noise", "3", "1"), 2, "--noise must rise and lie within 0..255"),
+        (("synth-videos", "in", "out", "--size", "huge"), 2, "--size is original or a number of pixels"),
+        (("synth-videos", "in", "out", "--params", "in"), 1, "in holds no parameters"),
+        (("synth-videos", "in", "out", "--params", "in", "--detector", "yunet"), 2, "--params replaces the detector"),
+        (("labels", "import", "300w-lp", "in", "o.parquet"), 1, "are those of the Basel Face Model"),
         (("models", "show", "none"), 1, "No model called 'none'"),
         (("models", "import", "3ddfa-v2", "in"), 1, "is it a checkout of 3DDFA_V2?"),
         (("models", "import", "4ddfa", "in"), 2, "'4ddfa' is not '3ddfa-v2'"),
@@ -170,15 +178,24 @@ def test_an_imported_model_processes_pictures(tmp_path: Path) -> None:
 
 COMMANDS = [
     (), ("process",), ("status",), ("models",), ("models", "import"), ("models", "list"), ("models", "show"),
-    ("models", "verify"), ("models", "add-detector"),
+    ("models", "verify"), ("models", "add-detector"), ("synth-videos",), ("labels",), ("labels", "import"),
 ]  # fmt: skip
+
+
+def test_synth_videos_from_stills_to_a_preview(models: Path, tmp_path: Path) -> None:
+    photos = small_model.pictures(tmp_path / "in", [1, 0])
+    answer = run("synth-videos", photos, tmp_path / "out", "--frames", 3, "--preview", 1, models=models)
+    assert answer.returncode == 0, answer.stderr
+    assert "2 images: 1 clip, 3 frames, 1 without a face, 0 errors" in answer.stdout
+    assert f"Look at {tmp_path / 'out/preview.png'}" in answer.stdout
+    assert "made:    1 clip, 3 frames" in run("status", tmp_path / "out").stdout
 
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_help_teaches_with_an_example(words: tuple[str, ...]) -> None:
     answer = run(*words, "--help")
     assert answer.returncode == 0
-    if words not in ((), ("models",)):
+    if words not in ((), ("models",), ("labels",)):
         assert "Example" in answer.stdout
         assert f"ddfa-batch {' '.join(words)}" in answer.stdout
 

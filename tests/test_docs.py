@@ -74,6 +74,9 @@ def test_every_column_and_error_kind_is_documented() -> None:
     for schema in (tables.IMAGES, tables.faces_schema(62, {})):
         for name in schema.names:
             assert re.search(rf"\b{name}\b", output), name
+    synth = TEXT[ROOT / "docs/synth-videos.md"]
+    for name in tables.frames_schema(62, {}).names:
+        assert re.search(rf"\b{name}\b", synth), name
     for kind in ERROR_KINDS:
         assert f"`{kind}`" in output
 
