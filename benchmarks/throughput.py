@@ -1,6 +1,6 @@
 """How much of the bare kernels' speed `process` keeps, end to end, on two cores.
 
-    python benchmarks/throughput.py FOLDER [--model NAME-OR-FOLDER] [--images 4000] [--rounds 3]
+    python benchmarks/throughput.py FOLDER [--model NAME-OR-FOLDER] [--images 12000] [--rounds 3]
 
 In every round, side by side: two plain processes run nothing but the kernels (JPEG decode, detector forward,
 regressor forward, the dense matrix product, raw write) on the images of FOLDER, then `ddfa-batch process` does the
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model")
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--refine", type=int, default=1)
     arguments = parser.parse_args()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +32,8 @@ from ddfa_batch.tasks.store import Receipt
 _log = logging.getLogger(__name__)
 
 #: The stages of a shard by the name Dask's dashboard shows. The first is called with (out, shard), the others
-#: with (out, shard, what the one before gave); the last gives the shard's `Receipt`.
+#: with (out, shard, what the one before gave); the last gives the shard's `Receipt`. One called "commit" only waits
+#: for the disk.
 Stages = dict[str, Callable[..., Any]]
 
 #: Shards in flight for every worker thread: one at work, one waiting, and a little to hide the round trip.
@@ -73,8 +76,22 @@ def shard_graph(out: str, shard: int, stages: Stages) -> Any:
     task: Any = None
     for name, stage in stages.items():
         before = () if task is None else (task,)
-        task = delayed(stage, pure=False)(out, shard, *before, dask_key_name=f"{name}-{token}")
+        run = functools.partial(_run_aside, stage) if name == "commit" else stage
+        task = delayed(run, pure=False)(out, shard, *before, dask_key_name=f"{name}-{token}")
     return task
+
+
+def _run_aside(stage: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a stage that waits for the disk, leaving a Dask worker's thread to the next task first."""
+    if "distributed" in sys.modules:
+        from distributed import get_worker, secede
+
+        try:
+            get_worker()
+        except ValueError:  # in-process, beside an imported distributed
+            return stage(*arguments)
+        secede()
+    return stage(*arguments)
 
 
 def _here(out: str, shards: list[int], stages: Stages) -> Iterator[Receipt]:

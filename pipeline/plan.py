@@ -151,25 +151,40 @@ def default_shard_size(kind: str, n_inputs: int) -> int:
 
 
 def remove_run(out: Path) -> None:
-    """Remove a run's own files from `out`; raises `RunFolderError` if what is there is no run."""
-    if not out.exists():
-        return
+    """Remove a run's own files from `out`; raises `RunFolderError` if what is there is no run.
+
+    Within its folders only what is named as a run names it goes: photographs in a folder called `images` stay.
+    """
     _refuse_strangers(out)
-    for name in store.OWN_NAMES:
-        path = out / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    if (out / store.RUN).exists():
+        read_run_json(out)
+    for name in store.OWN_FILES:
+        (out / name).unlink(missing_ok=True)
+    for name in store.OWN_FOLDERS:
+        folder = out / name
+        if not folder.is_dir() or folder.is_symlink():
+            continue
+        for entry in list(folder.iterdir()):
+            if store.OWN_ENTRY.fullmatch(entry.name):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def sweep(run: Run) -> None:
+    """Remove what attempts that were killed left half-written in a run that is complete."""
+    for name in store.OWN_FOLDERS:
+        for entry in (run.out / name).glob(".[0-9]*"):
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 def _refuse_strangers(out: Path) -> None:
-    """Raise unless `out` is absent, empty, or holds nothing but what a run makes."""
+    """Raise unless `out` is absent, empty, a run, or holds only what planning leaves when it is interrupted."""
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"{out} is a file; choose a folder for the output.")
     if not out.is_dir() or (out / store.RUN).exists():
         return
-    strangers = sorted(e.name for e in out.iterdir() if e.name not in store.OWN_NAMES and not e.name.endswith(".tmp"))
+    strangers = sorted(e.name for e in out.iterdir() if e.name not in store.PLANNED and not e.name.endswith(".tmp"))
     if strangers:
         raise RunFolderError(
             f"{out} is not empty and holds no run (it has {strangers[0]}); choose another output folder."
@@ -287,14 +302,21 @@ def _write_plan(wanted: Wanted, shard_size: int, expected: int) -> None:
         raise InputError(f"{wanted.source.path} changed while it was listed; run the same command again.")
 
 
-def read_run(out: Path) -> Run:
-    """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged."""
+def read_run_json(out: Path) -> dict[str, Any]:
+    """The content of run.json; raises `RunFolderError` if there is none, or it is not one of this project's."""
     path = out / store.RUN
     if not path.exists():
         raise RunFolderError(f"{out} holds no run: there is no {store.RUN}.")
     content = store.read_json(path)
     if content.pop("format", None) != "ddfa-batch run":
         raise RunFolderError(f"{path} is not a ddfa-batch run.")
+    return content
+
+
+def read_run(out: Path) -> Run:
+    """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged."""
+    content = read_run_json(out)
+    path = out / store.RUN
     if (found := content.pop("format_version", None)) != RUN_FORMAT_VERSION:
         raise RunFolderError(
             f"{path} has format version {found!r}; this ddfa-batch reads version {RUN_FORMAT_VERSION}."

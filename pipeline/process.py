@@ -6,6 +6,8 @@ time; `reconstruct` and `write` see small arrays only. A stage needs nothing but
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -110,7 +112,7 @@ def find_faces(out: str, shard: int) -> Found:
     w = worker(out)
     records: list[ImageRecord] = []
     parts: list[Faces] = []
-    with store.InFlight(Path(out), shard) as in_flight:
+    with store.InFlight(Path(out), shard) as in_flight, _no_garbage_collection():
         for row in plan.read_shard(Path(out), shard):
             in_flight.hold(row.image_id)
             if in_flight.deaths(row.image_id) >= DEATHS:
@@ -121,6 +123,18 @@ def find_faces(out: str, shard: int) -> Found:
             if faces is not None:
                 parts.append(faces)
     return Found(records, Faces.concatenate(parts, w.model.bundle.manifest.layout.size))
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Spare the loop over images Python's search for reference cycles: it makes none, and scans a million objects."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _one_image(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
@@ -230,30 +244,52 @@ def geometry(w: Worker, params: F32, rois: F64) -> Geometry:
     )
 
 
-def write(out: str, shard: int, reconstructed: tuple[Found, Geometry]) -> store.Receipt:
-    """Write a shard's tables and meshes, then its receipt, which is all that goes back to the client."""
+@dataclass(frozen=True)
+class Written:
+    """A shard's files under their staged names, by the names they will have, and its counts."""
+
+    staged: dict[str, str]
+    rows: dict[str, int]
+    no_face: int
+    errors: dict[str, int]
+
+
+def write(out: str, shard: int, reconstructed: tuple[Found, Geometry]) -> Written:
+    """Write a shard's tables and meshes, all under staged names."""
     w, folder = worker(out), Path(out)
     found, meaning = reconstructed
     stem = store.shard_name(shard)
-    vertices: str | None = None
-    if w.options.vertices != "none" and len(found.faces):
-        vertices = f"{store.VERTICES}/{stem}.h5"
-        store.write_vertices(
-            folder / vertices, _face_ids(found.faces), _dense(w, found.faces), w.dense.n_points,
-            w.model.morphable.topology,
-        )  # fmt: skip
-    files = {f"{store.FACES}/{stem}.parquet": faces_table(w, found, meaning, vertices),
-             f"{store.IMAGES}/{stem}.parquet": images_table(found.records)}  # fmt: skip
-    for name, table in files.items():
-        store.write_table(folder / name, table)
-    written = [*files, *([vertices] if vertices else [])]
-    receipt = store.Receipt(
-        shard=shard,
+    names = {kind: f"{kind}/{stem}.parquet" for kind in (store.FACES, store.IMAGES)}
+    vertices = f"{store.VERTICES}/{stem}.h5" if w.options.vertices != "none" and len(found.faces) else None
+    staged = {name: store.staged(folder / name) for name in (*names.values(), *([vertices] if vertices else []))}
+    try:
+        if vertices:
+            topology, dense = w.model.morphable.topology, _dense(w, found.faces)
+            store.put_vertices(staged[vertices], _face_ids(found.faces), dense, w.dense.n_points, topology)
+        store.put_table(staged[names[store.FACES]], faces_table(w, found, meaning, vertices))
+        store.put_table(staged[names[store.IMAGES]], images_table(found.records))
+    except BaseException:
+        for work in staged.values():
+            work.unlink(missing_ok=True)
+        raise
+    return Written(
+        {name: str(work) for name, work in staged.items()},
         rows={store.IMAGES: len(found.records), store.FACES: len(found.faces)},
         no_face=sum(record.status == "no_face" for record in found.records),
         errors=dict(Counter(r.error_kind for r in found.records if r.error_kind is not None)),
-        files={name: (folder / name).stat().st_size for name in written},
     )
+
+
+def commit(out: str, shard: int, written: Written) -> store.Receipt:
+    """Flush a shard's files to disk, give them their names, and write its receipt, which is all the client sees.
+
+    Nothing here computes: it waits for the disk, while the worker is at the next shard already.
+    """
+    folder = Path(out)
+    for name, work in written.staged.items():
+        store.publish(Path(work), folder / name)
+    sizes = {name: store.size_of(folder / name) for name in written.staged}
+    receipt = store.Receipt(shard, written.rows, written.no_face, written.errors, sizes)
     store.write_receipt(folder, receipt)
     store.InFlight.forget(folder, shard)
     return receipt
@@ -263,7 +299,7 @@ def write(out: str, shard: int, reconstructed: tuple[Found, Geometry]) -> store.
 #: do not win back.
 FEW = {"process": 200, "synth-videos": 20}
 #: The stages of a shard, by the names Dask's dashboard shows.
-STAGES: graph.Stages = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write}
+STAGES: graph.Stages = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write, "commit": commit}
 
 
 def _face_ids(faces: Faces) -> I64:
@@ -366,6 +402,7 @@ def carry_out(
         progress(run, totals)
     if missing := plan.remaining(run):
         raise DdfaError(f"{len(missing)} shards of {run.out} have no receipt; run the same command again.")
+    plan.sweep(run)
     return run, totals
 
 

@@ -27,8 +27,6 @@ _FACEBOXES_HEADS: tuple[tuple[int, tuple[tuple[int, tuple[float, ...]], ...]], .
 #: Upstream keeps this many candidates before, and faces after, non-maximum suppression.
 _TOP_K, _KEEP_K = 5000, 750
 _NMS_IOU = 0.3
-#: Upstream forgets weaker candidates before suppression, which decides nothing above this score.
-_FACEBOXES_FLOOR = 0.05
 _YUNET_STRIDES = (8, 16, 32)
 
 
@@ -122,7 +120,9 @@ class FaceBoxes:
         for plane, channel, mean in zip(self._planes[0], cv2.split(small), _FACEBOXES_MEAN, strict=True):
             cv2.subtract(channel, mean, plane, dtype=cv2.CV_32F)
         offsets, all_scores = self._session.run(["boxes", "scores"], {"input": self._planes})
-        chosen = np.flatnonzero(all_scores[0] > _FACEBOXES_FLOOR)
+        # Upstream suppresses all candidates above 0.05 and drops the weak ones after; a weaker box never
+        # suppresses a stronger one, so dropping them before gives the same faces.
+        chosen = np.flatnonzero(all_scores[0] > self._min_score)
         priors, offset = faceboxes_priors(height, width)[chosen], offsets[0, chosen]
         centre = priors[:, :2] + offset[:, :2] * np.float32(_VARIANCE[0]) * priors[:, 2:]
         half = priors[:, 2:] * np.exp(offset[:, 2:] * np.float32(_VARIANCE[1])) / 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import struct
 import uuid
 from collections.abc import Iterator, Sequence
@@ -24,10 +25,12 @@ from ddfa_batch.schemas.morphable import MorphableModel
 RUN, PLAN, SHARDS = "run.json", "plan.parquet", "shards"
 IMAGES, FACES, VERTICES, FRAMES = "images", "faces", "vertices", "frames"
 TOPOLOGY, ALL_VERTICES = "topology.h5", "vertices.h5"
-#: Everything a run makes. Nothing else is ever removed by --overwrite.
-OWN_NAMES = (
-    RUN, PLAN, SHARDS, IMAGES, FACES, VERTICES, TOPOLOGY, ALL_VERTICES, FRAMES, "clips", "preview.png", "preview.gif",
-)  # fmt: skip
+#: What a run makes, and all that --overwrite removes: these files, and in these folders what a shard is named.
+OWN_FILES = (RUN, PLAN, TOPOLOGY, ALL_VERTICES, "preview.png", "preview.gif")
+OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips")
+OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar))?|\.\d{6,}\..*")
+#: What planning writes before run.json.
+PLANNED = (PLAN, TOPOLOGY)
 #: A virtual dataset over more files than this opens slowly (HDFGroup/hdf5 issues 5187 and 5295).
 MAX_VIRTUAL_SOURCES = 256
 #: A face's dense mesh in the file: float32, x y z.
@@ -62,19 +65,29 @@ def shard_name(shard: int) -> str:
     return f"{shard:06d}"
 
 
+def staged(path: Path) -> Path:
+    """A name beside `path` to write under until `publish` gives the file its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def publish(work: Path, path: Path) -> None:
+    """Flush the staged file `work` to disk and rename it to `path`."""
+    descriptor = os.open(work, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    work.replace(path)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it, else remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    """Give a staged path for `path`; on success publish it, else remove it."""
+    work = staged(path)
     try:
         yield work
-        descriptor = os.open(work, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        work.replace(path)
+        publish(work, path)
     finally:
         work.unlink(missing_ok=True)
 
@@ -96,15 +109,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def put_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet table: zstd, dictionaries for text only, byte-stream-split for floats."""
     floats = [_leaf(f.name, f.type) for f in table.schema if pa.types.is_floating(_item(f.type))]
     text = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    pq.write_table(
+        table, path, compression="zstd", compression_level=3, use_dictionary=text, use_byte_stream_split=floats
+    )  # fmt: skip
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet table, whole or not at all."""
     with whole_file(path) as work:
-        pq.write_table(
-            table, work, compression="zstd", compression_level=3, use_dictionary=text,
-            use_byte_stream_split=floats,
-        )  # fmt: skip
+        put_table(work, table)
 
 
 def _item(kind: pa.DataType) -> pa.DataType:
@@ -115,9 +132,9 @@ def _leaf(name: str, kind: pa.DataType) -> str:
     return name if _item(kind) is kind else f"{name}.list.element"
 
 
-def write_vertices(path: Path, face_ids: I64, blocks: Iterator[F32], n_vertices: int, topology: str) -> None:
+def put_vertices(path: Path, face_ids: I64, blocks: Iterator[F32], n_vertices: int, topology: str) -> None:
     """Write dense meshes, (n, V, 3) float32 one face per chunk, block by block, with their face ids."""
-    with whole_file(path) as work, h5py.File(work, "w", libver=("earliest", "v110")) as file:
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         n = len(face_ids)
         dataset = file.create_dataset(
             "vertices", (n, n_vertices, 3), np.float32, chunks=(1, n_vertices, 3), track_times=False

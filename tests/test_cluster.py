@@ -133,6 +133,7 @@ def test_a_run_killed_half_way_and_started_again_ends_the_same(
     assert 4 <= done < N_IMAGES // 3
     subprocess.run(command, check=True)
     same_tables(tmp_path / "out", expected)
+    assert not list((tmp_path / "out").rglob(".*"))  # nothing half-written is left behind
 
 
 def test_the_stages_have_names_a_dashboard_shows() -> None:
@@ -141,7 +142,7 @@ def test_the_stages_have_names_a_dashboard_shows() -> None:
     from ddfa_batch.pipeline import process as steps
 
     keys = graph.shard_graph("/nowhere", 7, steps.STAGES).dask.keys()
-    assert {key_split(key) for key in keys} == {"find-faces", "reconstruct", "write"}
+    assert {key_split(key) for key in keys} == {"find-faces", "reconstruct", "write", "commit"}
 
 
 def test_only_a_window_of_shards_is_in_flight() -> None:

@@ -161,16 +161,16 @@ def test_an_interrupted_run_resumes_to_the_same_tables(
     out: Path, photos: Path, bundle: Bundle, tmp_path: Path, n_done: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
-    write_table = store.write_table
+    put_table = store.put_table
 
     def dies(path: Path, table: object) -> None:
         nonlocal calls
         calls += 1
         if calls == 2 * n_done + 2:
             raise KeyboardInterrupt
-        write_table(path, table)
+        put_table(path, table)
 
-    monkeypatch.setattr(store, "write_table", dies)
+    monkeypatch.setattr(store, "put_table", dies)
     with pytest.raises(KeyboardInterrupt):
         process(wanted(photos, tmp_path / "out", bundle), HERE)
     monkeypatch.undo()
@@ -227,6 +227,22 @@ def test_a_folder_with_other_files_is_never_touched(photos: Path, bundle: Bundle
         with pytest.raises(RunFolderError, match=r"holds no run \(it has thesis\.tex\)"):
             process(wanted(photos, tmp_path, bundle), HERE, overwrite=overwrite)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_photographs_in_a_folder_called_images_are_never_removed(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
+    """`process ./data/images ./data --overwrite` is one slip away."""
+    inside = Path(shutil.copytree(photos, tmp_path / "data/images"))
+    before = sorted(inside.iterdir())
+    with pytest.raises(RunFolderError, match="it has images"):
+        process(wanted(inside, tmp_path / "data", bundle), HERE, overwrite=True)
+    (tmp_path / "data/run.json").write_text('{"somebody": "else"}')
+    with pytest.raises(RunFolderError, match="is not a ddfa-batch run"):
+        process(wanted(inside, tmp_path / "data", bundle), HERE, overwrite=True)
+    assert sorted(inside.iterdir()) == before
+    process(wanted(photos, tmp_path / "run", bundle), HERE)
+    mine = Path(shutil.copy(photos / "000.png", tmp_path / "run/images/my.png"))
+    process(wanted(photos, tmp_path / "run", bundle, refine=0), HERE, overwrite=True)
+    assert mine.exists()
 
 
 def test_overwrite_removes_the_run_and_nothing_else(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
