@@ -24,8 +24,9 @@ _BLOCK = 128
 _START_YAWS = (-70.0, -25.0, 25.0, 70.0)
 #: Gauss–Newton steps of the pose alone, from each start, and their longest rotation, radians.
 _POSE_STEPS, _LONGEST_TURN = 6, 0.6
-#: Side in pixels of the smallest thing that passes for a face: all points in one spot are none.
-_SMALLEST = 4.0
+#: Ratio of the labelled points' lesser to their greater standard deviation below which they lie on a line or in one
+#: spot and determine no pose; a face in profile has some 0.4.
+_FLATTEST = 0.05
 #: Added to the pose's normal equations (a usual diagonal: 10⁴), so that points on a line, or in one spot, have a step.
 _DAMPING = 1e-3
 #: AFLW's 21 points as means of iBUG points; its two ears (13 and 17) have no counterpart.
@@ -168,14 +169,14 @@ def fit(
 
     The third coordinate, where given, grows towards the viewer; without it T's depth offset is 0, as in the paper
     (t₃d = [t₂d; 0], section 2.1). weights (N, L) ≥ 0 say how far each label is to be trusted; `basis` says what
-    the L labels are (by default the 68). Raises `ShapeError` for a wrong number of points; rows with too few
-    labelled points come back as NaN.
+    the L labels are (by default the 68). Raises `ShapeError` for a wrong number of points; rows whose
+    labelled points are too few, or lie on a line, come back as NaN.
     """
     config = config or FitConfig()
     points = FitBasis.landmarks68(model) if basis is None else basis
     x, w = _checked(landmarks, weights, points, model, prior)
     n_points = np.count_nonzero(w, axis=1)
-    usable = n_points >= max(config.min_points, 4)
+    usable = (n_points >= max(config.min_points, 4)) & _spread(x, w)
     out = _empty(x.shape[0], model, n_points)
     rows = np.flatnonzero(usable)
     whitened = _whiten(points, prior)
@@ -224,6 +225,14 @@ def _checked(
     x[w == 0] = 0
     x[..., 1] *= -1
     return x, w
+
+
+def _spread(x: F64, w: F64) -> Bools:
+    """Whether (n,) the labelled points of x (n, L, ≥2) span an area."""
+    total = np.maximum(w.sum(axis=1), 1e-12)[:, None]
+    centred = x[..., :2] - (np.einsum("nl,nld->nd", w, x[..., :2]) / total)[:, None]
+    least, most = np.linalg.eigvalsh(np.einsum("nl,nld,nle->nde", w, centred, centred) / total[..., None]).T
+    return np.asarray((most > 0) & (least > _FLATTEST**2 * most))
 
 
 def _whiten(points: FitBasis, prior: Prior) -> FitBasis:
@@ -277,7 +286,7 @@ def _fit_block(
     _write(out, rows, pose, alpha, full, state, x.shape[2], config)
     out.residual_px[rows], out.residual[rows] = residual, residual / size
     out.noise[rows] = sigma / labels.size
-    out.converged[rows] = (moved <= config.tolerance) & (residual <= config.misfit * size) & (size >= _SMALLEST)
+    out.converged[rows] = (moved <= config.tolerance) & (residual <= config.misfit * size)
 
 
 def _write(
