@@ -34,7 +34,7 @@ class Candidate(networks.Graph):
     ) -> str:
         self.side = -(-self.side // stride)
         self.macs += self.side**2 * c_out * c_in // groups * kernel**2
-        weight = RNG.normal(size=(c_out, c_in // groups, kernel, kernel)).astype(np.float32) / np.sqrt(c_in * kernel)
+        weight = (RNG.normal(size=(c_out, c_in // groups, kernel, kernel)) / np.sqrt(c_in * kernel)).astype(np.float32)
         x = self.conv(x, weight, np.zeros(c_out, np.float32), stride, groups)
         return self.add(act, x) if act else x
 
