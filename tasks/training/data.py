@@ -110,8 +110,10 @@ class Stills:
     def take(self, rows: I64 | Bools) -> Stills:
         """The stills of `rows`."""
         chosen = np.arange(len(self))[rows]
-        parts = (self.images, self.poses, self.coefficients, self.rois, self.landmarks, self.weights)
-        return Stills([self.names[i] for i in chosen], *(part[chosen] for part in parts))
+        return Stills(
+            [self.names[i] for i in chosen], self.images[chosen], self.poses[chosen], self.coefficients[chosen],
+            self.rois[chosen], self.landmarks[chosen], self.weights[chosen],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def _motion(roi: F64, sampling: Sampling, a: Augmentation, rng: np.random.Genera
         wander = rng.normal(size=(n - 1, 4))
         steps = (direction + 0.3 * wander) * [a.step_rotation, a.step_scale, a.step_shift, a.step_shift]
         states = np.concatenate([states, states + np.cumsum(steps, axis=0)])
-    return np.stack([similarity(roi, *state, sampling.size) for state in states])
+    return np.stack([similarity(roi, turn, scale, right, down, sampling.size) for turn, scale, right, down in states])
 
 
 def similarity(roi: Floats, rotation: float, log_scale: float, right: float, down: float, size: int) -> F64:

@@ -117,6 +117,16 @@ def vertex_errors(space: FaceSpace, z: Tensor, target: Tensor) -> Tensor:
     return ((lifted(z) - lifted(target)) @ space.root.T).square().sum(dim=(1, 2))
 
 
+def spread(space: FaceSpace) -> float:
+    """Expected VDC in px² of the mean face, for targets that vary as the whitening says, to first order.
+
+    VDC divided by it is about 1 before anything is learnt, as fWPDC is: one learning rate and one optimiser's state
+    then suit both.
+    """
+    mean_face = torch.zeros_like(space.mean)[None]
+    return float(_influence(space, mean_face).square().sum() / space.n_vertices)
+
+
 def vdc(space: FaceSpace, z: Tensor, target: Tensor) -> Tensor:
     """Vertex Distance Cost (eq. 4): L = ‖V₃d(p) − V₃d(p^g)‖², as the mean over the vertices, px²."""
     return vertex_errors(space, z, target).mean()
@@ -148,15 +158,19 @@ def fwpdc_weights(space: FaceSpace, z: Tensor, target: Tensor) -> Tensor:
     are not exactly a similarity, such as another network's. Norms come from second moments of the vertices.
     """
     with torch.no_grad():
-        ones = _ones_first(target)
-        row_norms = torch.einsum("bk,ckl,bl->bc", ones, space.rows, ones).clamp_min(0).sqrt()
-        M = space.pose(target)[:, :, :3]
-        metric = (M.transpose(1, 2) @ M).reshape(-1, 9)
-        column_norms = (metric @ space.columns.T).clamp_min(0).sqrt()
-        shift = torch.full_like(row_norms[:, :1], float(space.n_vertices) ** 0.5)
-        of_pose = torch.cat([row_norms, shift], dim=1).repeat(1, 3) * space.std[:N_POSE]
-        factors = torch.cat([of_pose, column_norms], dim=1)
-        return _normalised((z - target).abs() * factors)
+        return _normalised((z - target).abs() * _influence(space, target))
+
+
+def _influence(space: FaceSpace, target: Tensor) -> Tensor:
+    """‖∂V₃d/∂z_i‖ at the target, (B, P): how far all vertices move, in the root of their squares' sum, px."""
+    ones = _ones_first(target)
+    row_norms = torch.einsum("bk,ckl,bl->bc", ones, space.rows, ones).clamp_min(0).sqrt()
+    M = space.pose(target)[:, :, :3]
+    metric = (M.transpose(1, 2) @ M).reshape(-1, 9)
+    column_norms = (metric @ space.columns.T).clamp_min(0).sqrt()
+    shift = torch.full_like(row_norms[:, :1], float(space.n_vertices) ** 0.5)
+    of_pose = torch.cat([row_norms, shift], dim=1).repeat(1, 3) * space.std[:N_POSE]
+    return torch.cat([of_pose, column_norms], dim=1)
 
 
 def _normalised(weights: Tensor) -> Tensor:
