@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +243,11 @@ def test_labels_of_aflw2000_are_met_within_one_and_a_half_percent(official: Bund
     assert found.converged.mean() > 0.99
     # z of the labels grows towards the viewer, as ours: turned round, they are no face.
     assert fit.fit(labels * [1, 1, -1], model, prior).residual.mean() > 0.05
+
+
+def test_nothing_but_training_needs_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import ddfa_batch.cli, ddfa_batch.pipeline.process, ddfa_batch.tasks.fit, ddfa_batch.tasks.metrics"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -10,7 +10,7 @@ are therefore exact over the whole mesh, and cost the same for any number of ver
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from ddfa_batch.schemas.parameters import N_POSE
 
 #: Keeps a ratio of losses finite where the denominator vanishes.
 _TINY = 1e-12
+#: Random faces from which the losses' units are taken.
+_UNIT_SAMPLES = 512
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class FaceSpace:
     mean, std (P,): the whitening. shape (1 + K, N, 3): mean shape and basis in whitened coefficients, so that
     S = [1, z_α] · shape. root (3K + 4, 3K + 4): F with FᵀF = Σ_v b_v b_vᵀ / N, b_v = [shape[k, v, c], 1] (k
     before c). rows (3, 1 + K, 1 + K): Σ_v of products of shape[:, v, c]. columns (K, 9): Σ_v a_v a_vᵀ of each
-    basis vector. landmarks (1 + K, 68, 3): shape at the landmarks. size: side of the crop, pixels.
+    basis vector. landmarks (1 + K, 68, 3): shape at the landmarks. size: side of the crop, pixels. vdc_unit and
+    fwpdc_unit: what the losses are for the mean face, when targets vary as the whitening says; divided by them, both
+    are about 1 before anything is learnt, and one learning rate and optimiser state suit both.
     """
 
     mean: Tensor
@@ -42,6 +46,8 @@ class FaceSpace:
     columns: Tensor
     landmarks: Tensor
     size: int
+    vdc_unit: float = 1.0
+    fwpdc_unit: float = 1.0
 
     @staticmethod
     def of(
@@ -70,8 +76,12 @@ class FaceSpace:
         def tensor(array: Floats) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
 
-        return FaceSpace(tensor(mu), tensor(sigma), tensor(shape), tensor(root), tensor(rows), tensor(columns),
-                         tensor(shape[:, model.landmarks]), size)  # fmt: skip
+        space = FaceSpace(tensor(mu), tensor(sigma), tensor(shape), tensor(root), tensor(rows), tensor(columns),
+                          tensor(shape[:, model.landmarks]), size)  # fmt: skip
+        targets = tensor(np.random.default_rng(0).normal(size=(_UNIT_SAMPLES, p)))
+        nothing = torch.zeros_like(targets)
+        return replace(space, vdc_unit=float(vdc(space, nothing, targets)),
+                       fwpdc_unit=float(fwpdc(space, nothing, targets)))  # fmt: skip
 
     @property
     def n_vertices(self) -> int:
@@ -115,16 +125,6 @@ def vertex_errors(space: FaceSpace, z: Tensor, target: Tensor) -> Tensor:
         return torch.cat([products.flatten(2), T[:, :, 3:]], dim=2)
 
     return ((lifted(z) - lifted(target)) @ space.root.T).square().sum(dim=(1, 2))
-
-
-def spread(space: FaceSpace) -> float:
-    """Expected VDC in px² of the mean face, for targets that vary as the whitening says, to first order.
-
-    VDC divided by it is about 1 before anything is learnt, as fWPDC is: one learning rate and one optimiser's state
-    then suit both.
-    """
-    mean_face = torch.zeros_like(space.mean)[None]
-    return float(_influence(space, mean_face).square().sum() / space.n_vertices)
 
 
 def vdc(space: FaceSpace, z: Tensor, target: Tensor) -> Tensor:

@@ -155,11 +155,11 @@ def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: Regresso
     z, answer = net(as_input(batch, space.mean.device))
     target = targets(space, batch)
     if branch == "vdc":
-        main = losses.vdc(space, z, target) / losses.spread(space)
+        main = losses.vdc(space, z, target) / space.vdc_unit
     elif branch == "fwpdc":
-        main = losses.fwpdc(space, z, target)
+        main = losses.fwpdc(space, z, target) / space.fwpdc_unit
     else:
-        main = losses.vanilla_joint(space, z, target, config.beta)
+        main = losses.vanilla_joint(space, z, target, config.beta) / space.fwpdc_unit
     if config.landmarks == "none":
         return main
     labels = torch.from_numpy(batch.landmarks).to(space.mean)
