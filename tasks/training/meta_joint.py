@@ -126,7 +126,8 @@ def start(architecture: Architecture, config: TrainConfig, mean: Tensor, std: Te
     """A new training; weights are drawn from the config's seed. mean and std (P,) are the whitening."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = build(architecture).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to: Any = build(architecture).to  # torch's stubs know memory_format for tensors alone
+        net: Regressor = to(device=device, memory_format=torch.channels_last)
     return Training(architecture, config, tuple(mean.double().tolist()), tuple(std.double().tolist()), net,
                     _optimiser(net, config))  # fmt: skip
 
