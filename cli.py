@@ -626,6 +626,33 @@ def _side(size: str) -> int:
     return int(size)
 
 
+# -------------------------------------------------------------------------------------------------- fit
+
+
+@cli.command()
+@click.argument("landmarks", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--model", envvar="DDFA_BATCH_MODEL", help="The model to fit: its name or folder.")
+@click.pass_obj
+def fit(folder: Path, /, landmarks: Path, out: Path, model: str | None) -> None:
+    """Fit a model to labelled landmarks: 68 points in 2-D or 3-D, or AFLW's 21, to parameters.
+
+    LANDMARKS is a Parquet or CSV table (key, pts68 or pts21, optionally weights), a folder of iBUG .pts files, or one
+    of AFLW2000-3D's or 300W-LP's .mat files. OUT gets the tables of a run, so that whatever reads a run reads labels
+    too, and fits.parquet with the residual of every face. Faces that did not converge are counted, not written.
+
+    \b
+    Example:  ddfa-batch fit labels.parquet labels/
+    """
+    from ddfa_batch.pipeline.fit import fit_landmarks
+
+    outcome = fit_landmarks(landmarks, out, _model(folder, model))
+    click.echo(
+        f"{_count(outcome.n_faces, 'face')}: {outcome.n_converged:,} converged, mean residual {outcome.residual:.2%} of "
+        f"the face's size. Faces in {out / 'faces'}/*.parquet, every fit in {out / 'fits.parquet'}."
+    )
+
+
 # ----------------------------------------------------------------------------------------------- labels
 
 

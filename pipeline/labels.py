@@ -16,9 +16,9 @@ from ddfa_batch.schemas.arrays import F32, F64
 from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.schemas.faces import Geometry
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks import crop, images, motion, pose, quality, store
+from ddfa_batch.tasks import crop, images, pose, quality, store
 from ddfa_batch.tasks.models import Bundle, load_morphable
-from ddfa_batch.tasks.reconstruct import PointBasis, image_pose, points
+from ddfa_batch.tasks.reconstruct import PointBasis, crop_pose, image_pose, points
 
 #: Columns of a labels table: those of `faces` that labels can fill.
 COLUMNS = ("key", "face_index", "roi", "params", "yaw", "pitch", "roll", "landmarks68", "face_size", "param_distance")
@@ -108,9 +108,9 @@ def _table(rows: list[tuple[str, F64, F32]], bundle: Bundle, model: MorphableMod
     whole = np.tile([0.0, 0, size, size], (n, 1))
     params = np.zeros((n, manifest.layout.size), np.float32)
     params[:, 12:] = np.stack([row[2] for row in rows])
-    params[:, :12] = motion.crop_pose(T, whole, size).reshape(n, 12)
+    params[:, :12] = crop_pose(T, whole, size).reshape(n, 12)
     rois = crop.roi_from_landmarks(points(basis, params, whole, size))
-    params[:, :12] = motion.crop_pose(T, rois, size).reshape(n, 12)
+    params[:, :12] = crop_pose(T, rois, size).reshape(n, 12)
     landmarks = points(basis, params, rois, size)
     upright = image_pose(model.layout.pose(params), rois, size) * np.array([1.0, -1.0, 1.0])[:, None]
     rotation, scale = pose.rotation_and_scale(upright)

@@ -78,9 +78,9 @@ def worker(out: str) -> Worker:
 
 def run_options(run: Run) -> ProcessOptions:
     """How a run finds and regresses faces."""
-    if run.kind == "process":
-        return ProcessOptions(**run.identity["options"])
-    return SynthOptions.from_dict(run.identity["options"]).regression()
+    if run.kind == "synth-videos":
+        return SynthOptions.from_dict(run.identity["options"]).regression()
+    return ProcessOptions(**run.identity["options"])
 
 
 @lru_cache(maxsize=2)

@@ -72,7 +72,7 @@ class Results:
             raise RunFolderError(f"{self.path} is damaged ({fault}); see 'ddfa-batch status'.") from None
 
     def _n_params(self) -> int:
-        for receipt in self._receipts if self.run.kind == "process" else []:
+        for receipt in self._receipts if self.run.kind != "synth-videos" else []:
             schema = pq.read_schema(self.path / store.FACES / f"{store.shard_name(receipt.shard)}.parquet")
             return int(schema.field("params").type.list_size)
         return load_bundle(self._model_folder()).manifest.layout.size

@@ -29,7 +29,7 @@ from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
 from ddfa_batch.tasks import crop, degrade, images, motion, pose, profile, store, video
 from ddfa_batch.tasks.inputs import resolve_path
 from ddfa_batch.tasks.motion import Motion, MotionLimits
-from ddfa_batch.tasks.reconstruct import image_pose
+from ddfa_batch.tasks.reconstruct import crop_pose, image_pose
 from ddfa_batch.tasks.render import Viewport
 from ddfa_batch.tasks.surface import Surface
 
@@ -228,7 +228,7 @@ def clip_of(
     landmarks = motion.apply(poses, shape[s.base.model.morphable.landmarks])
     square = np.tile([0.0, 0.0, options.size, options.size], (n, 1))
     rois = crop.roi_from_landmarks(landmarks) if whole else square
-    labelled = motion.with_pose(layout, params, motion.crop_pose(poses, rois, s.base.size))
+    labelled = motion.with_pose(layout, params, crop_pose(poses, rois, s.base.size))
     blur = degrade.motion_vectors(landmarks, exposure)
     noise = np.full(n, sigma, np.float32)
     noise[0] = 0

@@ -31,6 +31,10 @@ class ShapeError(DdfaError, ValueError):
     """An array does not have the shape its user relies on."""
 
 
+class TrainingError(DdfaError):
+    """A training cannot go on: it diverged, or its checkpoint belongs to another one."""
+
+
 class ImageError(DdfaError):
     """One image cannot be used. It becomes a row of the images table, never the end of a run."""
 

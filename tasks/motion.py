@@ -233,25 +233,6 @@ def apply(affine: Floats, points: Floats) -> F64:
     return np.asarray(points @ np.swapaxes(affine[..., :3], -1, -2) + affine[..., None, :, 3], np.float64)
 
 
-def crop_pose(pose: Floats, rois: Floats, size: int) -> F64:
-    """T (N, 3, 4) in image pixels as the crop of rois (N, 4) sees it (size × size, y up).
-
-    The inverse of `reconstruct.image_pose`.
-    """
-    check_shape("pose", pose, None, 3, 4)
-    check_shape("rois", rois, pose.shape[0], 4)
-    T = np.array(pose, np.float64)
-    roi = np.asarray(rois, np.float64)
-    sides = (roi[:, 2:] - roi[:, :2]) / size
-    T[:, :2, 3] -= roi[:, :2]
-    T[:, 0] /= sides[:, :1]
-    T[:, 1] /= sides[:, 1:]
-    T[:, 2] /= sides.mean(axis=1, keepdims=True)
-    T[:, :, 3] -= np.array([-1.0, size, -1.0])
-    T[:, 1] *= -1
-    return T
-
-
 def with_pose(layout: ParameterLayout, params: Floats, pose: Floats) -> F32:
     """Parameters (n, P) of one face, its shape and expression from params (P,), its pose T from (n, 3, 4)."""
     check_shape("params", params, layout.size)

@@ -62,6 +62,25 @@ def image_pose(pose: Floats, rois: Floats, size: int) -> F64:
     return T
 
 
+def crop_pose(pose: Floats, rois: Floats, size: int) -> F64:
+    """T (N, 3, 4) in image pixels as the crop of rois (N, 4) sees it (size × size, y up).
+
+    The inverse of `image_pose`.
+    """
+    check_shape("pose", pose, None, 3, 4)
+    check_shape("rois", rois, pose.shape[0], 4)
+    T = np.array(pose, np.float64)
+    roi = np.asarray(rois, np.float64)
+    sides = (roi[:, 2:] - roi[:, :2]) / size
+    T[:, :2, 3] -= roi[:, :2]
+    T[:, 0] /= sides[:, :1]
+    T[:, 1] /= sides[:, 1:]
+    T[:, 2] /= sides.mean(axis=1, keepdims=True)
+    T[:, :, 3] -= np.array([-1.0, size, -1.0])
+    T[:, 1] *= -1
+    return T
+
+
 def points(basis: PointBasis, params: Floats, rois: Floats, size: int) -> F32:
     """Vertices of `basis` in image pixels, (N, n, 3), for params (N, P) of crops of rois (N, 4).
 

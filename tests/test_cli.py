@@ -178,7 +178,7 @@ def test_an_imported_model_processes_pictures(tmp_path: Path) -> None:
 
 COMMANDS = [
     (), ("process",), ("status",), ("models",), ("models", "import"), ("models", "list"), ("models", "show"),
-    ("models", "verify"), ("models", "add-detector"), ("synth-videos",), ("labels",), ("labels", "import"),
+    ("models", "verify"), ("models", "add-detector"), ("synth-videos",), ("labels",), ("labels", "import"), ("fit",),
 ]  # fmt: skip
 
 

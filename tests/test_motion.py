@@ -10,7 +10,7 @@ from ddfa_batch.schemas.arrays import F64
 from ddfa_batch.schemas.errors import DdfaError
 from ddfa_batch.tasks import motion, pose
 from ddfa_batch.tasks.motion import Motion, MotionLimits
-from ddfa_batch.tasks.reconstruct import PointBasis, image_pose, points
+from ddfa_batch.tasks.reconstruct import PointBasis, crop_pose, image_pose, points
 
 MODEL = sh.head()
 LAYOUT = MODEL.layout
@@ -40,8 +40,8 @@ def test_moving_parameters_moves_vertices(yaw: float, pitch: float, roll: float,
     affine = motion.compose(motion.in_plane(m, centre_of(T)), motion.out_of_plane(T, m, centre_of(T)))
     n = len(m)
     rois = np.repeat(ROI, n, axis=0)
-    p0 = motion.with_pose(LAYOUT, sh.params(np.full(6, 0.7, np.float32)), motion.crop_pose(T[None], ROI, 120))[0]
-    moved = motion.with_pose(LAYOUT, p0, motion.crop_pose(motion.compose(affine, T), rois, 120))
+    p0 = motion.with_pose(LAYOUT, sh.params(np.full(6, 0.7, np.float32)), crop_pose(T[None], ROI, 120))[0]
+    moved = motion.with_pose(LAYOUT, p0, crop_pose(motion.compose(affine, T), rois, 120))
     basis = PointBasis.of(MODEL, MODEL.landmarks)
     still = points(basis, p0[None], ROI, 120)[0]
     np.testing.assert_allclose(points(basis, moved, rois, 120), motion.apply(affine, still), atol=2e-3)
@@ -97,7 +97,7 @@ def test_mirrored_motion_mirrors_vertices(yaw: float, pitch: float, roll: float,
 def test_crop_pose_undoes_image_pose() -> None:
     T = np.random.default_rng(0).normal(size=(3, 3, 4))
     rois = np.array([[0, 0, 120, 120], [-30, 12, 200, 242], [5.5, 7.25, 95.5, 97.25]])
-    np.testing.assert_allclose(motion.crop_pose(image_pose(T, rois, 120), rois, 120), T, atol=1e-12)
+    np.testing.assert_allclose(crop_pose(image_pose(T, rois, 120), rois, 120), T, atol=1e-12)
 
 
 def test_true_depth_leaves_the_picture_alone() -> None:

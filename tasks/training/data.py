@@ -1,0 +1,346 @@
+"""Training data in memory: labelled stills, and mini-batches of augmented short sequences made from them.
+
+A mini-batch is a pure function of the stills, the options and a list of numbers (its seed), so that a training that
+was killed sees the same batches when it goes on. All geometry of a frame (mirror, rotation, scale, shift) is one
+similarity, applied to pixels, pose and landmarks alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Bools, Floats, check_shape
+from ddfa_batch.schemas.errors import ShapeError
+from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
+from ddfa_batch.schemas.parameters import N_POSE
+from ddfa_batch.tasks.fit import FitConfig, Prior, fit
+from ddfa_batch.tasks.reconstruct import crop_pose, image_pose
+
+#: Where each of the 68 points stands in a mirrored face.
+FLIP68 = np.array([
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36,
+    41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+])  # fmt: skip
+#: How the n frames of a still differ: smoothly, as the paper's short videos, or at random (Table 4, "rnd").
+MOTIONS = ("smooth", "random")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly frames are changed; standard deviations unless said otherwise.
+
+    mirror: probability. rotation, degrees; scale, of its logarithm; shift, share of the roi's side. gain, of the
+    logarithm of each channel; offset, grey levels. blur and occluder: probability of each; blur_sigma: largest, pixels
+    of the crop; occluder_side: largest share of the crop's side. noise: largest standard deviation, grey levels.
+    step_*: the same between adjacent frames of a still (eq. 8: Δθ, Δs, Δt).
+    """
+
+    mirror: float = 0.5
+    rotation: float = 20.0
+    scale: float = 0.08
+    shift: float = 0.05
+    gain: float = 0.12
+    offset: float = 12.0
+    blur: float = 0.2
+    blur_sigma: float = 1.5
+    occluder: float = 0.2
+    occluder_side: float = 0.5
+    noise: float = 6.0
+    step_rotation: float = 2.0
+    step_scale: float = 0.01
+    step_shift: float = 0.01
+
+    @staticmethod
+    def none() -> Augmentation:
+        """No change at all: the crop as `process` cuts it."""
+        return Augmentation(*[0.0] * len(Augmentation.__annotations__))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a mini-batch is: so many stills, adjacent frames of each that move as `motion` says, the crop's side."""
+
+    stills: int = 32
+    frames: int = 4
+    motion: str = "smooth"
+    size: int = 120
+
+    def __post_init__(self) -> None:
+        if self.motion not in MOTIONS:
+            raise ShapeError(f"There is no motion '{self.motion}'; there are {' and '.join(MOTIONS)}.")
+        if min(self.stills, self.frames, self.size) < 1:
+            raise ShapeError("A mini-batch needs at least one still, one frame and one pixel.")
+
+
+@dataclass(frozen=True)
+class Stills:
+    """N labelled pictures of one size, and their mirror images' labels (second axis: as it is, mirrored).
+
+    names (N,); images (N, H, W, 3) BGR; poses (N, 2, 3, 4), T in image pixels, y down; coefficients (N, 2, K);
+    rois (N, 2, 4); landmarks (N, 2, 68, 2) in image pixels, NaN where not labelled; weights (N, 2, 68). The mirror
+    image has labels of its own since the models' bases are not symmetric: α of the mirrored face is another α.
+    """
+
+    names: Sequence[str]
+    images: U8
+    poses: F64
+    coefficients: F64
+    rois: F64
+    landmarks: F64
+    weights: F64
+
+    def __post_init__(self) -> None:
+        n = len(self.names)
+        check_shape("images", self.images, n, None, None, 3)
+        check_shape("poses", self.poses, n, 2, 3, 4)
+        check_shape("coefficients", self.coefficients, n, 2, None)
+        check_shape("rois", self.rois, n, 2, 4)
+        check_shape("landmarks", self.landmarks, n, 2, N_LANDMARKS, 2)
+        check_shape("weights", self.weights, n, 2, N_LANDMARKS)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, rows: I64 | Bools) -> Stills:
+        """The stills of `rows`."""
+        chosen = np.arange(len(self))[rows]
+        return Stills(
+            [self.names[i] for i in chosen], self.images[chosen], self.poses[chosen], self.coefficients[chosen],
+            self.rois[chosen], self.landmarks[chosen], self.weights[chosen],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One mini-batch, the frames of a still side by side.
+
+    images (B, size, size, 3) BGR; params (B, P) in the crop's frame; landmarks (B, 68, 2) in pixels of the crop, y
+    down, 0 where the weight (B, 68) is 0.
+    """
+
+    images: U8
+    params: F32
+    landmarks: F32
+    weights: F32
+
+
+# --------------------------------------------------------------------------------------------- stills
+
+
+def label_stills(
+    names: Sequence[str],
+    images: U8,
+    landmarks: Floats,
+    model: MorphableModel,
+    prior: Prior,
+    *,
+    weights: Floats | None = None,
+    config: FitConfig | None = None,
+) -> Stills:
+    """Stills from images (N, H, W, 3) and their landmarks (N, 68, ≥2), NaN where missing, by `fit`.
+
+    Pictures and mirror images are fitted alike; a picture of which either fit does not converge is left out.
+    """
+    config = config or FitConfig()
+    check_shape("images", images, len(names), None, None, 3)
+    check_shape("landmarks", landmarks, len(names), N_LANDMARKS, None)
+    given = np.ones(landmarks.shape[:2]) if weights is None else np.asarray(weights, np.float64)
+    points = np.asarray(landmarks, np.float64)
+    both = np.stack([points, mirrored(points, images.shape[2])], axis=1)
+    trust = np.stack([given, given[:, FLIP68]], axis=1)
+    sides = [fit(both[:, side], model, prior, weights=trust[:, side], config=config) for side in (0, 1)]
+    kept = sides[0].converged & sides[1].converged
+    params = np.stack([side.params[kept] for side in sides], axis=1)
+    rois = np.stack([side.rois[kept] for side in sides], axis=1)
+    poses = [image_pose(params[:, s, :N_POSE].reshape(-1, 3, 4), rois[:, s], config.size) for s in (0, 1)]
+    missing = ~np.isfinite(both).all(axis=3)
+    return Stills(
+        [name for name, keep in zip(names, kept, strict=True) if keep], images[kept], np.stack(poses, axis=1),
+        params[:, :, N_POSE:].astype(np.float64), rois, both[kept][..., :2], np.where(missing, 0.0, trust)[kept],
+    )  # fmt: skip
+
+
+def mirrored(landmarks: Floats, width: int) -> F64:
+    """Landmarks (N, 68, ≥2) in pixels of the mirror image of a picture `width` pixels wide, in the order of the 68."""
+    flipped = np.array(landmarks, np.float64)[:, FLIP68]
+    flipped[..., 0] = width - 1 - flipped[..., 0]
+    return flipped
+
+
+def is_validation(names: Iterable[str], share: float) -> Bools:
+    """Which names belong to the validation part: about `share` of them, by their sha256, the same for ever."""
+    heads = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
+    return np.array([head < share * 2**64 for head in heads], np.bool_)
+
+
+def whitening(params: Floats) -> tuple[F64, F64]:
+    """μ and σ (P,) of parameters (N, P) (section 2.1); σ is 1 where they do not vary, as T's depth offset."""
+    std = np.asarray(params, np.float64).std(axis=0)
+    mean = np.asarray(params, np.float64).mean(axis=0)
+    return mean, np.where(std > 1e-9 * np.maximum(np.abs(mean), 1e-9), std, 1.0)
+
+
+# --------------------------------------------------------------------------------------------- batches
+
+
+def draw(n_stills: int, batches: int, size: int, seed: Sequence[int]) -> tuple[I64, I64]:
+    """Rows of `batches` meta-train batches (batches, size), and of a meta-test batch (size,) disjoint from them all.
+
+    Where there are fewer stills than that, meta-train batches take turns through what the meta-test batch left.
+    """
+    if n_stills < 2:
+        raise ShapeError(f"Training needs at least two stills, but there are {n_stills}.")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(n_stills)
+    held = min(size, n_stills // 2)
+    test, rest = np.resize(order[:held], size), order[held:]
+    rounds = [rest] + [rng.permutation(rest) for _ in range(-(-batches * size // len(rest)) - 1)]
+    return np.concatenate(rounds)[: batches * size].reshape(batches, size), test
+
+
+def make_batch(stills: Stills, rows: I64, sampling: Sampling, augmentation: Augmentation, seed: Sequence[int]) -> Batch:
+    """The frames of `rows` (M,), M × frames of them, drawn from the generator of `seed`."""
+    rng = np.random.default_rng(seed)
+    n, size = len(rows) * sampling.frames, sampling.size
+    images = np.empty((n, size, size, 3), np.uint8)
+    maps, sides = np.empty((n, 2, 3)), np.empty(n, np.int64)
+    for m, row in enumerate(rows):
+        side = int(rng.random() < augmentation.mirror)
+        frames = slice(m * sampling.frames, (m + 1) * sampling.frames)
+        maps[frames], sides[frames] = _motion(stills.rois[row, side], sampling, augmentation, rng), side
+        look = _Look.draw(augmentation, size, rng)
+        source = stills.images[row][:, ::-1] if side else stills.images[row]
+        for i in range(frames.start, frames.stop):
+            images[i] = look(_warp(np.ascontiguousarray(source), maps[i], size), rng)
+    row_of = np.repeat(rows, sampling.frames)
+    params = _params(stills.poses[row_of, sides], stills.coefficients[row_of, sides], maps, size)
+    weights = stills.weights[row_of, sides]
+    points = _map_points(stills.landmarks[row_of, sides], maps)
+    points[weights == 0] = 0
+    return Batch(images, params, points.astype(np.float32), weights.astype(np.float32))
+
+
+def _motion(roi: F64, sampling: Sampling, a: Augmentation, rng: np.random.Generator) -> F64:
+    """Maps (frames, 2, 3) from image pixels to the crop's: the first frame at random, the others from it.
+
+    Smooth: a frame differs from the one before by eq. 8's perturbation, whose direction persists. Random: every
+    frame is drawn for itself.
+    """
+    n = sampling.frames
+    draws = rng.normal(size=(n if sampling.motion == "random" else 1, 4))
+    states = draws * [a.rotation, a.scale, a.shift, a.shift]
+    if sampling.motion == "smooth" and n > 1:
+        direction = rng.normal(size=4)
+        wander = rng.normal(size=(n - 1, 4))
+        steps = (direction + 0.3 * wander) * [a.step_rotation, a.step_scale, a.step_shift, a.step_shift]
+        states = np.concatenate([states, states + np.cumsum(steps, axis=0)])
+    return np.stack([similarity(roi, turn, scale, right, down, sampling.size) for turn, scale, right, down in states])
+
+
+def similarity(roi: Floats, rotation: float, log_scale: float, right: float, down: float, size: int) -> F64:
+    """Map (2, 3) from image pixels to those of a crop of `size`, of roi (4,) turned, scaled and shifted.
+
+    rotation in degrees, counter-clockwise as seen; log_scale > 0 enlarges the face; right and down move it, in
+    shares of the crop's side. Without changes it is what `reconstruct.image_pose` undoes.
+    """
+    s = size / float(roi[2] - roi[0]) * np.exp(log_scale)
+    angle = np.radians(rotation)
+    turn = s * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    centre = np.array([roi[0] + roi[2], roi[1] + roi[3]]) / 2
+    target = size * (0.5 + np.array([right, down]))
+    return np.concatenate([turn, (target - turn @ centre)[:, None]], axis=1)
+
+
+def _warp(image: U8, map_: F64, size: int) -> U8:
+    """The crop (size, size, 3) of an image; black outside, bilinear, pixel centres as in `crop.crop`."""
+    centred = map_.copy()
+    centred[:, 2] += (np.sqrt(np.abs(np.linalg.det(map_[:, :2]))) - 1) / 2
+    return np.asarray(cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR))
+
+
+def _map_points(points: F64, maps: F64) -> F64:
+    """Points (n, L, 2) under maps (n, 2, 3)."""
+    return np.asarray(points @ maps[:, :, :2].transpose(0, 2, 1) + maps[:, None, :, 2])
+
+
+def _params(poses: F64, coefficients: F64, maps: F64, size: int) -> F32:
+    """Parameters (n, P) in the frame of the crops that maps (n, 2, 3) make; T's depth offset is 0 (section 2.1)."""
+    T = np.array(poses)
+    T[:, :2] = maps[:, :, :2] @ poses[:, :2]
+    T[:, :2, 3] += maps[:, :, 2]
+    T[:, 2] *= np.sqrt(np.abs(np.linalg.det(maps[:, :, :2])))[:, None]
+    T = crop_pose(T, np.tile([0.0, 0.0, size, size], (len(T), 1)), size)
+    T[:, 2, 3] = 0
+    return np.concatenate([T.reshape(len(T), N_POSE), coefficients], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What happens to the pixels of a still's frames: light, blur, an occluder; the noise is each frame's own."""
+
+    table: U8
+    blur: float
+    spot: tuple[int, int, int, int, bool] | None
+    colour: tuple[float, ...]
+    noise: float
+
+    @staticmethod
+    def draw(a: Augmentation, size: int, rng: np.random.Generator) -> _Look:
+        """Draw everything, always in the same order and number."""
+        levels = np.arange(256)[:, None] * np.exp(rng.normal(size=3) * a.gain) + rng.normal() * a.offset
+        blurred, occluded, noise = rng.random(3)
+        sigma = rng.uniform(0.3, 1.0) * a.blur_sigma
+        x, y, w, h = rng.random(4)
+        sides = [max(2, int(side * a.occluder_side * size)) for side in (w, h)]
+        spot = (int(x * size), int(y * size), *sides, bool(rng.random() < 0.5))
+        colour = tuple(float(c) for c in rng.uniform(0, 255, 3))
+        return _Look(
+            np.clip(np.rint(levels), 0, 255).astype(np.uint8)[None], sigma if blurred < a.blur else 0.0,
+            (spot[0], spot[1], sides[0], sides[1], bool(spot[4])) if occluded < a.occluder else None,
+            colour, noise * a.noise,
+        )  # fmt: skip
+
+    def __call__(self, image: U8, rng: np.random.Generator) -> U8:
+        """`image` (size, size, 3) as it looks; the argument is not changed."""
+        image = np.asarray(cv2.LUT(image, self.table))
+        if self.spot is not None:
+            x, y, w, h, round_ = self.spot
+            if round_:
+                cv2.ellipse(image, (x, y), (w // 2, h // 2), 0, 0, 360, self.colour, -1)
+            else:
+                cv2.rectangle(image, (x - w // 2, y - h // 2), (x + w // 2, y + h // 2), self.colour, -1)
+        if self.blur > 0:
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), self.blur))
+        if self.noise > 0:
+            grain = rng.standard_normal(image.shape, np.float32) * np.float32(self.noise)
+            image = np.asarray(cv2.add(image, grain, dtype=cv2.CV_8U))
+        return image
+
+
+# --------------------------------------------------------------------------------------------- loading
+
+
+def prefetched(make: Callable[[int], Batch], numbers: Iterable[int], ahead: int = 4) -> Iterator[Batch]:
+    """`make(number)` for each number, in order, made in a thread of its own up to `ahead` batches in advance.
+
+    Warping and blurring leave Python's lock, so a training on the other core goes on meanwhile. An error in the
+    thread is raised here, at its batch.
+    """
+    waiting: list[Future[Batch]] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        try:
+            for number in numbers:
+                waiting.append(pool.submit(make, number))
+                if len(waiting) > ahead:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

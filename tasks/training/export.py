@@ -1,0 +1,99 @@
+"""A trained net as a model bundle, which `process --model` takes at once.
+
+The graph answers whitened parameters, as upstream's; μ and σ stand in the bundle's `model.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from ddfa_batch.schemas.arrays import F32
+from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.schemas.errors import ShapeError, TrainingError
+from ddfa_batch.schemas.morphable import MorphableModel
+from ddfa_batch.tasks import networks
+from ddfa_batch.tasks.models import Bundle, write_bundle
+from ddfa_batch.tasks.training.meta_joint import INPUT_MEAN, INPUT_STD, Training
+from ddfa_batch.tasks.training.nets import Regressor, weights_in_use
+
+#: Largest difference, in σ, between torch's answer and the graph's that is put down to rounding.
+TOLERANCE = 1e-4
+#: Crops of noise both are asked about.
+_PROBES = 4
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a bundle says of itself: name, version, licence of weights and face model, where it comes from."""
+
+    name: str
+    version: str
+    licence: str
+    provenance: str
+
+
+@dataclass(frozen=True)
+class Detectors:
+    """The detectors a bundle is given: how each is described, its ONNX file's bytes by name, and the default."""
+
+    specs: dict[str, DetectorSpec]
+    files: dict[str, bytes]
+    default: str | None
+
+    @staticmethod
+    def none() -> Detectors:
+        """No detector: `process --boxes`, or `models add-detector` later."""
+        return Detectors({}, {}, None)
+
+    @staticmethod
+    def of_bundle(bundle: Bundle) -> Detectors:
+        """Those of another bundle."""
+        manifest = bundle.manifest
+        files = {spec.file: (bundle.folder / spec.file).read_bytes() for spec in manifest.detectors.values()}
+        return Detectors(dict(manifest.detectors), files, manifest.default_detector)
+
+
+def to_onnx(net: Regressor, size: int) -> bytes:
+    """The net in use as ONNX: `input` (batch, 3, size, size) → `params` (batch, P), whitened; the head left out.
+
+    Raises `TrainingError` where the graph's answer is further than `TOLERANCE` from the net's.
+    """
+    graph = networks.mobilenet(weights_in_use(net), size)
+    gap = largest_gap(net, graph, size)
+    if not gap <= TOLERANCE:
+        raise TrainingError(f"The exported network differs from the trained one by {gap:.2g} (allowed: {TOLERANCE}).")
+    return graph
+
+
+def largest_gap(net: Regressor, graph: bytes, size: int) -> float:
+    """Largest difference of the whitened parameters between torch and the graph, on crops of noise."""
+    probes: F32 = np.random.default_rng(0).uniform(-1, 1, (_PROBES, 3, size, size)).astype(np.float32)
+    (found,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"input": probes})
+    device = next(net.parameters()).device
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        expected = net(torch.from_numpy(probes).to(device))[0].cpu().numpy()
+    net.train(was_training)
+    return float(np.abs(found - expected).max())
+
+
+def to_bundle(training: Training, model: MorphableModel, origin: Origin, detectors: Detectors, target: Path) -> Bundle:
+    """Write the trained net, its whitening, the face model and detectors as a bundle to the folder `target`."""
+    if training.architecture.n_params != model.layout.size:
+        raise ShapeError(
+            f"The net answers {training.architecture.n_params} parameters, the face model has {model.layout.size}."
+        )
+    size = training.config.sampling.size
+    manifest = BundleManifest(
+        name=origin.name, version=origin.version, licence=origin.licence, provenance=origin.provenance,
+        n_shape=model.layout.n_shape, n_expression=model.layout.n_expression, input_size=size,
+        input_mean=INPUT_MEAN, input_std=INPUT_STD, param_mean=training.mean, param_std=training.std,
+        topology=model.topology, default_detector=detectors.default, detectors=detectors.specs,
+    )  # fmt: skip
+    return write_bundle(target, manifest, {REGRESSOR: to_onnx(training.net, size), **detectors.files}, model)

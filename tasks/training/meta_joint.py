@@ -1,0 +1,373 @@
+"""Algorithm 1: look ahead with fWPDC and with VDC from one state, go on from whichever ends nearer the truth.
+
+An iteration is k mini-batches of meta-train and one, disjoint, of meta-test. Both branches start from the same
+weights, running statistics and optimiser state, see the same k batches, and are judged with running statistics on
+the same meta-test batch. The winner's weights *and* optimiser state are the next iteration's start; the loser's
+leave no trace. The ablations take the same batches with one branch only, so all methods see the same data in the
+same number of steps; the meta-joint method does twice the work for it.
+
+Batches are a function of the seed and the iteration's number, the learning rate one of the step: a checkpoint that
+holds the iteration's number holds the data's position.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddfa_batch.schemas.arrays import I64
+from ddfa_batch.schemas.errors import TrainingError
+from ddfa_batch.tasks.store import whole_file
+from ddfa_batch.tasks.training import losses
+from ddfa_batch.tasks.training.data import Augmentation, Batch, Sampling, Stills, draw, make_batch, prefetched
+from ddfa_batch.tasks.training.losses import FaceSpace
+from ddfa_batch.tasks.training.nets import Architecture, Regressor, build
+
+#: The paper's variants (Table 3), and what the branches of an iteration minimise in each.
+METHODS = ("vdc", "fwpdc", "vdc-from-fwpdc", "vanilla-joint", "meta-joint")
+#: What is done with the 2-D landmarks (section 2.3, Table 3): nothing, a constraint, a head of their own.
+LANDMARK_TERMS = ("none", "lmk", "lrr")
+#: Of a checkpoint; one of another layout is refused.
+_FORMAT, _VERSION = "ddfa-batch training", 1
+#: Network input (BGR − 127.5) / 128, as upstream.
+INPUT_MEAN, INPUT_STD = 127.5, 128.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a training computes.
+
+    method of `METHODS`; landmarks of `LANDMARK_TERMS`; look_ahead: k, steps of an iteration (the paper's best: 100);
+    beta of vanilla-joint (the paper's best: 0.5); switch: share of the iterations after which vdc-from-fwpdc changes
+    over. learning_rate: AdamW's, after `warmup` steps, falling to 0 as a cosine; clip: longest gradient. diverged: a
+    meta-test vertex error so many times the best yet ends the training.
+    """
+
+    method: str = "meta-joint"
+    landmarks: str = "lrr"
+    look_ahead: int = 100
+    iterations: int = 100
+    beta: float = 0.5
+    switch: float = 0.5
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup: int = 100
+    clip: float = 5.0
+    diverged: float = 20.0
+    seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("method", self.method, METHODS), ("landmarks", self.landmarks, LANDMARK_TERMS)):
+            if value not in known:
+                raise TrainingError(f"There is no {name} '{value}'; there are {', '.join(known)}.")
+        if self.look_ahead < 1 or self.iterations < 1:
+            raise TrainingError("A training needs at least one iteration of at least one step.")
+
+    def branches(self, iteration: int) -> tuple[str, ...]:
+        """What the branches of an iteration minimise."""
+        if self.method == "meta-joint":
+            return ("fwpdc", "vdc")
+        if self.method == "vdc-from-fwpdc":
+            return ("fwpdc",) if iteration < self.switch * self.iterations else ("vdc",)
+        return (self.method,)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: a linear warm-up, then half a cosine down to 0."""
+        total = self.look_ahead * self.iterations
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
+
+
+@dataclass(frozen=True)
+class Record:
+    """One iteration: the branch selected, and per branch its mean loss and its vertex error on meta-test, px (RMS).
+
+    A branch that became infinite or undefined has error inf.
+    """
+
+    iteration: int
+    selected: str
+    losses: dict[str, float]
+    errors: dict[str, float]
+    rate: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training under way: net and optimiser change in place, everything else by `advance` returning a new one."""
+
+    architecture: Architecture
+    config: TrainConfig
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    net: Regressor
+    optimiser: torch.optim.Optimizer
+    history: tuple[Record, ...] = ()
+
+    @property
+    def iteration(self) -> int:
+        """How many iterations are done."""
+        return len(self.history)
+
+
+def start(architecture: Architecture, config: TrainConfig, mean: Tensor, std: Tensor, device: str = "cpu") -> Training:
+    """A new training; weights are drawn from the config's seed. mean and std (P,) are the whitening."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        to: Any = build(architecture).to  # torch's stubs know memory_format for tensors alone
+        net: Regressor = to(device=device, memory_format=torch.channels_last)
+    return Training(architecture, config, tuple(mean.double().tolist()), tuple(std.double().tolist()), net,
+                    _optimiser(net, config))  # fmt: skip
+
+
+def _optimiser(net: Regressor, config: TrainConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+# ----------------------------------------------------------------------------------------- one iteration
+
+
+def as_input(batch: Batch, device: torch.device) -> Tensor:
+    """Crops as the network takes them, (B, 3, size, size)."""
+    x = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2)
+    return (x.float() - INPUT_MEAN) / INPUT_STD
+
+
+def targets(space: FaceSpace, batch: Batch) -> Tensor:
+    """Whitened parameters (B, P) of a batch."""
+    params = torch.from_numpy(batch.params).to(space.mean)
+    return (params - space.mean) / space.std
+
+
+def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: Regressor, batch: Batch) -> Tensor:
+    """The branch's loss plus its landmark term, scaled to the same size (Algorithm 1, line 8)."""
+    z, answer = net(as_input(batch, space.mean.device))
+    target = targets(space, batch)
+    if branch == "vdc":
+        main = losses.vdc(space, z, target) / space.vdc_unit
+    elif branch == "fwpdc":
+        main = losses.fwpdc(space, z, target) / space.fwpdc_unit
+    else:
+        main = losses.vanilla_joint(space, z, target, config.beta) / space.fwpdc_unit
+    if config.landmarks == "none":
+        return main
+    labels = torch.from_numpy(batch.landmarks).to(space.mean)
+    weights = torch.from_numpy(batch.weights).to(space.mean)
+    if config.landmarks == "lmk":
+        extra = losses.landmark_constraint(space, z, labels, weights)
+    else:
+        extra = losses.landmark_regression(answer, labels, weights, space.size)
+    return main + losses.balanced(main, extra)
+
+
+def vertex_error(space: FaceSpace, net: Regressor, batch: Batch) -> float:
+    """Root of the mean squared distance of all vertices of a batch, px, with running statistics."""
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        z, _ = net(as_input(batch, space.mean.device))
+        error = float(losses.vdc(space, z, targets(space, batch)).sqrt())
+    net.train(was_training)
+    return error if math.isfinite(error) else math.inf
+
+
+@dataclass
+class _Branch:
+    """One look-ahead: its own net and optimiser, and the losses of its steps."""
+
+    name: str
+    net: Regressor
+    optimiser: torch.optim.Optimizer
+    losses: list[float] = field(default_factory=list)
+
+    def step(self, space: FaceSpace, config: TrainConfig, batch: Batch, rate: float) -> None:
+        """One update. Once a loss is not finite the branch stands still."""
+        if self.losses and not math.isfinite(self.losses[-1]):
+            return
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = total_loss(space, config, self.name, self.net, batch)
+        self.losses.append(float(loss.detach()))
+        if not math.isfinite(self.losses[-1]):
+            return
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
+        if bool(torch.isfinite(norm)):
+            self.optimiser.step()
+        else:
+            self.losses[-1] = math.inf
+
+
+def _fork(training: Training, names: tuple[str, ...]) -> list[_Branch]:
+    """A branch for each name; each but the last with copies of the net and of the optimiser's state."""
+    branches = []
+    for name in names[:-1]:
+        net = copy.deepcopy(training.net)
+        optimiser = _optimiser(net, training.config)
+        optimiser.load_state_dict(copy.deepcopy(training.optimiser.state_dict()))
+        branches.append(_Branch(name, net, optimiser))
+    return [*branches, _Branch(names[-1], training.net, training.optimiser)]
+
+
+def advance(training: Training, space: FaceSpace, batches: Iterator[Batch]) -> Training:
+    """One iteration (Algorithm 1, lines 2 to 10); takes k meta-train batches and one of meta-test from `batches`.
+
+    Raises `TrainingError` where every branch has left the finite numbers, or the vertex error has exploded.
+    """
+    config, iteration = training.config, training.iteration
+    branches = _fork(training, config.branches(iteration))
+    first = iteration * config.look_ahead
+    for branch in branches:
+        branch.net.train()
+    for j in range(config.look_ahead):
+        batch = next(batches)
+        for branch in branches:
+            branch.step(space, config, batch, config.rate(first + j))
+    test = next(batches)
+    errors = {b.name: vertex_error(space, b.net, test) if math.isfinite(b.losses[-1]) else math.inf for b in branches}
+    best = min(branches, key=lambda b: errors[b.name])
+    _check(training, errors[best.name])
+    record = Record(iteration, best.name, {b.name: float(np.mean(b.losses)) for b in branches}, errors,
+                    config.rate(first))  # fmt: skip
+    return Training(training.architecture, config, training.mean, training.std, best.net, best.optimiser,
+                    (*training.history, record))  # fmt: skip
+
+
+def _check(training: Training, error: float) -> None:
+    so_far = [record.errors[record.selected] for record in training.history]
+    limit = training.config.diverged * min(so_far, default=math.inf)
+    if not math.isfinite(error) or error > limit:
+        was = f"{min(so_far):.3g} px at its best" if so_far else "finite at no time"
+        raise TrainingError(
+            f"The training diverged in iteration {training.iteration}: its vertex error is {error:.3g} px, was {was}. "
+            "Go on from the last checkpoint with a smaller learning rate, or look for wrong labels."
+        )
+
+
+# ------------------------------------------------------------------------------------------- many of them
+
+
+def batches_from(stills: Stills, config: TrainConfig, iteration: int) -> Iterator[Batch]:
+    """All batches from an iteration on, made ahead in a thread: k of meta-train, one of meta-test, and so on."""
+    per = config.look_ahead + 1
+
+    @lru_cache(maxsize=2)
+    def drawn(i: int) -> tuple[I64, I64]:
+        return draw(len(stills), config.look_ahead, config.sampling.stills, [config.seed, i])
+
+    def make(number: int) -> Batch:
+        i, j = divmod(number, per)
+        train, test = drawn(i)
+        rows = train[j] if j < config.look_ahead else test
+        return make_batch(stills, rows, config.sampling, config.augmentation, [config.seed, i, j])
+
+    return prefetched(make, range(iteration * per, config.iterations * per))
+
+
+def run(
+    training: Training,
+    stills: Stills,
+    space: FaceSpace,
+    checkpoint: Path | None = None,
+    report: Callable[[Record], None] | None = None,
+    every: int = 1,
+) -> Training:
+    """Train to the config's last iteration, saving a checkpoint after every so many; `report` hears of each."""
+    batches = batches_from(stills, training.config, training.iteration)
+    while training.iteration < training.config.iterations:
+        training = advance(training, space, batches)
+        done = training.iteration == training.config.iterations
+        if checkpoint is not None and (done or training.iteration % every == 0):
+            save(training, checkpoint)
+        if report is not None:
+            report(training.history[-1])
+    return training
+
+
+# ------------------------------------------------------------------------------------------- checkpoints
+
+
+def save(training: Training, path: Path) -> None:
+    """Write all of a training to `path`, visible only when whole."""
+    content = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "architecture": asdict(training.architecture),
+        "config": asdict(training.config),
+        "mean": list(training.mean),
+        "std": list(training.std),
+        "net": training.net.state_dict(),
+        "optimiser": training.optimiser.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "history": [asdict(record) for record in training.history],
+    }
+    with whole_file(path) as work:
+        torch.save(content, work)
+
+
+def load(path: Path, device: str = "cpu") -> Training:
+    """Read a training back, and set torch's generator to where it was. Nothing in the file is executed.
+
+    Raises `TrainingError` for a file that is no checkpoint, is truncated, or has another layout.
+    """
+    try:
+        content = torch.load(io.BytesIO(path.read_bytes()), map_location=device, weights_only=True)
+    except OSError as fault:
+        raise TrainingError(f"{path} cannot be read ({fault.strerror}).") from None
+    except Exception as fault:  # torch raises a different kind for every way a file can be wrong
+        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise TrainingError(f"{path} is not a whole checkpoint ({reason[:200]}).") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise TrainingError(f"{path} is not a checkpoint of a ddfa-batch training.")
+    if content.get("version") != _VERSION:
+        raise TrainingError(
+            f"{path} is a checkpoint of version {content.get('version')!r}; this ddfa-batch reads {_VERSION}."
+        )
+    try:
+        return _restored(content, device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as fault:
+        raise TrainingError(f"{path} is a checkpoint of another layout ({str(fault)[:200]}).") from None
+
+
+def _restored(content: dict[str, Any], device: str) -> Training:
+    config = content["config"]
+    parts = {"sampling": Sampling(**config["sampling"]), "augmentation": Augmentation(**config["augmentation"])}
+    training = start(
+        Architecture(**content["architecture"]), TrainConfig(**{**config, **parts}),
+        torch.tensor(content["mean"], dtype=torch.float64), torch.tensor(content["std"], dtype=torch.float64), device,
+    )  # fmt: skip
+    training.net.load_state_dict(content["net"])
+    training.optimiser.load_state_dict(content["optimiser"])
+    torch.set_rng_state(content["torch_rng"].cpu())
+    history = tuple(Record(**record) for record in content["history"])
+    return Training(training.architecture, training.config, training.mean, training.std, training.net,
+                    training.optimiser, history)  # fmt: skip
+
+
+def check_same(training: Training, architecture: Architecture, config: TrainConfig) -> None:
+    """Raise `TrainingError` naming the options in which a checkpoint differs from what is asked for now."""
+    pairs: list[tuple[Architecture | TrainConfig, Architecture | TrainConfig]] = [
+        (training.architecture, architecture),
+        (training.config, config),
+    ]
+    differing = [
+        f"{f.name} ({getattr(old, f.name)!r}, now {getattr(new, f.name)!r})"
+        for old, new in pairs
+        for f in fields(old)
+        if getattr(old, f.name) != getattr(new, f.name)
+    ]
+    if differing:
+        raise TrainingError(f"The checkpoint is of a training with other options: {', '.join(differing)}.")
