@@ -648,8 +648,8 @@ def fit(folder: Path, /, landmarks: Path, out: Path, model: str | None) -> None:
 
     outcome = fit_landmarks(landmarks, out, _model(folder, model))
     click.echo(
-        f"{_count(outcome.n_faces, 'face')}: {outcome.n_converged:,} converged, mean residual {outcome.residual:.2%} of "
-        f"the face's size. Faces in {out / 'faces'}/*.parquet, every fit in {out / 'fits.parquet'}."
+        f"{_count(outcome.n_faces, 'face')}: {outcome.n_converged:,} converged, mean residual {outcome.residual:.2%} "
+        f"of the face's size. Faces in {out / 'faces'}/*.parquet, every fit in {out / 'fits.parquet'}."
     )
 
 

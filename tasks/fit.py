@@ -17,6 +17,7 @@ from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.crop import roi_from_landmarks
+from ddfa_batch.tasks.reconstruct import crop_pose
 
 #: Faces solved together: their normal equations stay in the cache.
 _BLOCK = 128
