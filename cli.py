@@ -223,7 +223,7 @@ def _run_options(command: F) -> F:
         click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
         click.option("--strict", is_flag=True, help=f"Exit with {EXIT_STRICT} if any image ended as an error row."),
         click.option("--quiet", is_flag=True, help="Print errors only."),
-        click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is, and what was left out."),
+        click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -314,9 +314,6 @@ def _carry_out(wanted: Wanted, command: Callable[..., tuple[Run, Totals]], optio
     execution = config.Execution(options["scheduler"], options["workers"])
     run, totals = command(wanted, execution, options["overwrite"], bar)
     bar.close()
-    if options["verbose"]:
-        for note in run.notes:
-            say(note)
     say(_summary(run, totals, bar.seconds, bar.done_now))
     if options["strict"] and totals.n_errors:
         sys.exit(EXIT_STRICT)
@@ -432,9 +429,9 @@ def _summary(run: Run, totals: Totals, seconds: float, done_now: int) -> str:
 
 def _products(run: Run, totals: Totals) -> str:
     """What a run made: faces, or clips and frames."""
-    if run.kind == "process":
-        return _count(totals.faces, "face")
-    return f"{_count(totals.count('clips'), 'clip')}, {_count(totals.count('frames'), 'frame')}"
+    if run.kind == "synth-videos":
+        return f"{_count(totals.count('clips'), 'clip')}, {_count(totals.count('frames'), 'frame')}"
+    return _count(totals.faces, "face")
 
 
 @cli.command()
@@ -716,7 +713,7 @@ class ProgressBar:
         if self._before is None:
             self._before, self._start, self._shown = totals.images, now, now
             if not self._quiet:
-                click.echo(_announcement(self._wanted, run.n_inputs, run.shard_size))
+                click.echo("\n".join([_announcement(self._wanted, run.n_inputs, run.shard_size), *run.notes]))
                 if totals.images:
                     click.echo(f"Resuming: {totals.images:,} images are done already.")
             return

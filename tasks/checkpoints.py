@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ Array = npt.NDArray[Any]
 
 #: Larger pickles are refused before they are read; the largest file of a release has 25 MB.
 MAX_BYTES = 1 << 30
+
+#: Objects a pickle may number; a checkpoint has some thousands.
+_MAX_OBJECTS = 1_000_000
 
 _DTYPE = re.compile(r"[<>|=]?[fiub][1248]|\?")
 _TORCH_STORAGES = {
@@ -191,6 +195,7 @@ def _read_stream(path: Path) -> Any:
         storages: dict[str, _Storage] = {}
 
         def load() -> Any:
+            _refuse_excess(file)
             unpickler = _ArraysOnly(file)
             unpickler.storages = storages
             return unpickler.load()
@@ -217,12 +222,27 @@ def _read_zip(path: Path) -> Any:
         name = next((n for n in sizes if n.endswith("/data.pkl") or n == "data.pkl"), None)
         if name is None:
             raise BundleError("it is a zip file without data.pkl, not a torch checkpoint")
-        unpickler = _ArraysOnly(io.BytesIO(archive.read(name)))
+        content = io.BytesIO(archive.read(name))
+        _refuse_excess(content)
+        unpickler = _ArraysOnly(content)
         unpickler.storages = {}
         found = unpickler.load()
         for key, storage in unpickler.storages.items():
             storage.data = _numbers(archive.read(name.removesuffix("data.pkl") + f"data/{key}"), storage)
         return found
+
+
+def _refuse_excess(file: BinaryIO) -> None:
+    """Walk through the pickle that begins here without executing it, and come back to its beginning.
+
+    A pickle may number its objects as it likes, and Python makes room for the largest number: five bytes could ask
+    for 64 GB. Lengths beyond the end of the file are found here too, before anything is allocated for them.
+    """
+    start = file.tell()
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > _MAX_OBJECTS:
+            raise UnsafeFileError(f"it numbers an object {argument}, which would take memory without end")
+    file.seek(start)
 
 
 def _numbers(raw: bytes, storage: _Storage) -> Array:

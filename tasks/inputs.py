@@ -231,7 +231,7 @@ class GivenBoxes:
 
     def absence(self, n: int) -> str:
         """Inputs without boxes are rows without faces."""
-        return f"{n:,} inputs have no boxes and will be rows without faces."
+        return f"{n:,} of the inputs have no boxes: rows without faces."
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class GivenFaces:
 
     def absence(self, n: int) -> str:
         """Inputs without parameters are error rows."""
-        return f"{n:,} inputs have no parameters and will be error rows."
+        return f"{n:,} of the inputs have no parameters: error rows."
 
 
 def read_faces(path: Path, n_params: int, model_digest: str, max_faces: int) -> GivenFaces:

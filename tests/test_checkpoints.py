@@ -118,6 +118,20 @@ def test_a_flipped_byte_gives_arrays_or_a_named_error(
         assert all(isinstance(a, np.ndarray) and a.dtype != object for a in found.values())
 
 
+@pytest.mark.parametrize("wrapped", ["bare", "in a torch zip"])
+def test_five_bytes_cannot_ask_for_all_memory(tmp_path: Path, wrapped: str) -> None:
+    """LONG_BINPUT 4,294,967,295: Python would make a table of that many entries."""
+    raw, path = b"\x80\x02K\x01r\xff\xff\xff\xff.", tmp_path / "greedy.pkl"
+    if wrapped != "bare":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", raw)
+        raw = buffer.getvalue()
+    path.write_bytes(raw)
+    with pytest.raises(UnsafeFileError, match="numbers an object 4294967295"):
+        read_arrays(path)
+
+
 def test_a_tensor_cannot_reach_beyond_its_storage(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     raw = upstream_files.legacy_checkpoint({"a": np.arange(4, dtype=np.float32)})

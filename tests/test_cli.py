@@ -91,9 +91,11 @@ def test_error_rows_end_a_run_with_0_or_3_if_strict(
 ) -> None:
     folder = small_model.pictures(tmp_path / "in", [1])
     (folder / "broken.jpg").write_text("nothing")
+    (folder / "notes.txt").write_text("no image")
     answer = run("process", folder, tmp_path / "out", *strict, models=models)
     assert answer.returncode == code
     assert "1 error (1 not_an_image)" in answer.stdout
+    assert "1 file is no image by name and left out (1 .txt)." in answer.stdout
     assert "not_an_image: the bytes are not those of a supported image format" in answer.stdout
 
 

@@ -313,7 +313,7 @@ def test_given_boxes_replace_the_detector(photos: Path, bundle: Bundle, tmp_path
     request = wanted(photos, tmp_path / "out", bundle, detector="boxes", min_score=0.0, boxes_digest=boxes.digest)
     run, totals = process(replace(request, given=boxes), HERE)
     assert totals.faces == 3
-    assert run.notes == ["10 inputs have no boxes and will be rows without faces."]
+    assert run.notes == ["10 of the inputs have no boxes: rows without faces."]
     faces = open_run(tmp_path / "out").faces().to_pandas()
     assert faces.key.tolist() == ["000.png", "002.png", "002.png"]
     assert faces.score.tolist() == pytest.approx([0.5, 0.9, 0.4])

@@ -225,7 +225,7 @@ def test_parameters_of_a_run_give_the_same_clips(
     process(wanted(stills, tmp_path / "p", bundle), HERE)
     run, totals = synthesize(given(stills, tmp_path / "a", bundle, tmp_path / "p"), HERE)
     assert dict(totals.errors) == {"no_params": 1}
-    assert run.notes == ["1 inputs have no parameters and will be error rows."]
+    assert run.notes == ["1 of the inputs have no parameters: error rows."]
     same_clips(results, open_run(tmp_path / "a"))
 
 
