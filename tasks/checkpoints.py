@@ -240,7 +240,7 @@ def _refuse_excess(file: BinaryIO) -> None:
     """
     start = file.tell()
     for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > _MAX_OBJECTS:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > _MAX_OBJECTS:
             raise UnsafeFileError(f"it numbers an object {argument}, which would take memory without end")
     file.seek(start)
 
