@@ -10,15 +10,14 @@ import numpy as np
 import pyarrow as pa
 import scipy.io
 
-from ddfa_batch.pipeline.process import geometry_columns, table_of
+from ddfa_batch.pipeline.process import table_of
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64
 from ddfa_batch.schemas.errors import DdfaError, InputError
-from ddfa_batch.schemas.faces import Geometry
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks import crop, images, pose, quality, store
 from ddfa_batch.tasks.models import Bundle, load_morphable
-from ddfa_batch.tasks.reconstruct import PointBasis, crop_pose, image_pose, points
+from ddfa_batch.tasks.reconstruct import PointBasis, crop_pose, points
 
 #: Columns of a labels table: those of `faces` that labels can fill.
 COLUMNS = ("key", "face_index", "roi", "params", "yaw", "pitch", "roll", "landmarks68", "face_size", "param_distance")
@@ -112,17 +111,13 @@ def _table(rows: list[tuple[str, F64, F32]], bundle: Bundle, model: MorphableMod
     rois = crop.roi_from_landmarks(points(basis, params, whole, size))
     params[:, :12] = crop_pose(T, rois, size).reshape(n, 12)
     landmarks = points(basis, params, rois, size)
-    upright = image_pose(model.layout.pose(params), rois, size) * np.array([1.0, -1.0, 1.0])[:, None]
-    rotation, scale = pose.rotation_and_scale(upright)
+    rotation, _ = pose.rotation_and_scale(pose.upright(T))
+    angles = pose.angles(rotation).astype(np.float32)
     mean, std = np.array(manifest.param_mean), np.array(manifest.param_std)
-    g = Geometry(
-        rotation.astype(np.float32), pose.angles(rotation).astype(np.float32), scale.astype(np.float32),
-        T[:, :, 3].astype(np.float32), landmarks, np.ones((n, 68), np.bool_),
-        quality.param_distance(params, mean, std),
-    )  # fmt: skip
     columns: dict[str, Any] = {
         "key": [row[0] for row in rows], "face_index": np.zeros(n, np.int32), "roi": rois, "params": params,
-        **geometry_columns(g), "param_distance": g.param_distance,
+        "yaw": angles[:, 0], "pitch": angles[:, 1], "roll": angles[:, 2], "landmarks68": landmarks.reshape(n, -1),
+        "face_size": quality.face_size(landmarks), "param_distance": quality.param_distance(params, mean, std),
     }  # fmt: skip
     metadata = {"ddfa_batch.digest": bundle.digest, "ddfa_batch.name": manifest.name,
                 "ddfa_batch.licence": manifest.licence, "ddfa_batch.topology": manifest.topology}  # fmt: skip

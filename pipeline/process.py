@@ -226,7 +226,7 @@ def geometry(w: Worker, params: F32, rois: F64) -> Geometry:
     """What parameters (N, P) in crops of rois (N, 4) mean in the image; equations (1) to (5)."""
     manifest = w.model.bundle.manifest
     in_image = image_pose(w.model.morphable.layout.pose(params), rois, w.size)
-    rotation, scale = pose.rotation_and_scale(in_image * np.array([1.0, -1.0, 1.0])[:, None])
+    rotation, scale = pose.rotation_and_scale(pose.upright(in_image))
     landmarks = points(w.landmarks, params, rois, w.size)
     seen = np.ones((len(params), N_LANDMARKS), np.bool_)
     for start in range(0, len(params), BLOCK):

@@ -216,7 +216,7 @@ def clip_of(
     Frame 0 is the still, or its crop, untouched; only the frames after it are degraded.
     """
     options, layout, n = s.options, s.base.model.morphable.layout, s.options.frames
-    rotation, _ = pose.rotation_and_scale((still.pose * np.array([1.0, -1.0, 1.0])[:, None])[None])
+    rotation, _ = pose.rotation_and_scale(pose.upright(still.pose[None]))
     angles = pose.angles(rotation)[0]
     path = motion.random_motion(rng, s.limits, n, angles, float(roi[2] - roi[0]))
     sigma, exposure = rng.uniform(*options.noise), rng.uniform(*options.blur)

@@ -22,6 +22,11 @@ def rotation_and_scale(pose: Floats) -> tuple[F64, F64]:
     return np.concatenate([top, third[:, None]], axis=1), s.mean(axis=1)
 
 
+def upright(pose: Floats) -> F64:
+    """T (N, 3, 4) in image pixels, whose y points down, with y up as `rotation_and_scale` and `angles` want it."""
+    return np.asarray(pose, np.float64) * np.array([1.0, -1.0, 1.0])[:, None]
+
+
 def angles(rotation: Floats) -> F64:
     """Yaw, pitch, roll (N, 3) in degrees of R (N, 3, 3) = R_z(roll) · R_y(−yaw) · R_x(pitch).
 

@@ -20,11 +20,15 @@ BLOCK = 16
 class PointBasis:
     """Some vertices of a morphable model, laid out for one matrix product: [1, α] @ matrix = S.
 
-    matrix (1 + K, n·3): the mean, then the basis rows, each as x, y, z of one vertex after the other.
+    matrix (1 + K, n·3): the mean, then the basis rows, each as x, y, z of one vertex after the other, in
+    multiples of `unit` model units. It is a power of two, so nothing is rounded, that brings vertices to about 1:
+    cv2.transform takes a matrix for diagonal whose other entries are all below 1.2e-7, as those of a frontal head in
+    micrometres are.
     """
 
     matrix: F32
     layout: ParameterLayout
+    unit: float
 
     @property
     def n_points(self) -> int:
@@ -38,7 +42,9 @@ class PointBasis:
         if vertices is not None:
             mean, basis = mean[vertices], basis[:, vertices]
         rows = np.concatenate([mean[None], basis])
-        return PointBasis(np.ascontiguousarray(rows.reshape(rows.shape[0], -1), np.float32), model.layout)
+        unit = float(2.0 ** np.ceil(np.log2(max(float(np.abs(model.mean).max()), 1e-30))))
+        matrix = np.ascontiguousarray(rows.reshape(rows.shape[0], -1) / np.float32(unit), np.float32)
+        return PointBasis(matrix, model.layout, unit)
 
 
 def image_pose(pose: Floats, rois: Floats, size: int) -> F64:
@@ -87,7 +93,9 @@ def points(basis: PointBasis, params: Floats, rois: Floats, size: int) -> F32:
     Blocks of `BLOCK` faces share one matrix product; a last, shorter block is filled up with zeros.
     """
     n_faces = params.shape[0]
-    T = image_pose(basis.layout.pose(params), rois, size).astype(np.float32)
+    in_image = image_pose(basis.layout.pose(params), rois, size)
+    in_image[:, :, :3] *= basis.unit
+    T = in_image.astype(np.float32)
     coefficients = basis.layout.coefficients(params)
     out = np.empty((n_faces, basis.n_points, 3), np.float32)
     weights = np.zeros((BLOCK, basis.matrix.shape[0]), np.float32)
