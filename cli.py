@@ -5,6 +5,7 @@ The only file that knows click, exit codes, environment variables and the user's
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shutil
 import sys
@@ -21,7 +22,9 @@ from ddfa_batch.schemas.errors import ERROR_KINDS, BundleError, DdfaError
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, Totals, Wanted
+    from ddfa_batch.pipeline.train import Progress
     from ddfa_batch.tasks.models import Bundle
+    from ddfa_batch.tasks.training.meta_joint import Record
 
 EXIT_FAULT, EXIT_STRICT, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -628,26 +631,114 @@ def _side(size: str) -> int:
 
 @cli.command()
 @click.argument("landmarks", type=click.Path(path_type=Path))
+@click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--model", envvar="DDFA_BATCH_MODEL", help="The model to fit: its name or folder.")
 @click.pass_obj
-def fit(folder: Path, /, landmarks: Path, out: Path, model: str | None) -> None:
+def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model: str | None) -> None:
     """Fit a model to labelled landmarks: 68 points in 2-D or 3-D, or AFLW's 21, to parameters.
 
     LANDMARKS is a Parquet or CSV table (key, pts68 or pts21, optionally weights), a folder of iBUG .pts files, or one
-    of AFLW2000-3D's or 300W-LP's .mat files. OUT gets the tables of a run, so that whatever reads a run reads labels
-    too, and fits.parquet with the residual of every face. Faces that did not converge are counted, not written.
+    of AFLW2000-3D's or 300W-LP's .mat files. IMAGES, if given, is the folder their pictures lie in: needed to train on
+    the fit. OUT gets the tables of a run, so that whatever reads a run reads labels too, and fits.parquet with the
+    residual of every face. Faces that did not converge are counted, not written.
 
     \b
-    Example:  ddfa-batch fit labels.parquet labels/
+    Examples:
+      ddfa-batch fit labels.parquet labels/
+      ddfa-batch fit 300w/ 300w/ labels/
     """
     from ddfa_batch.pipeline.fit import fit_landmarks
 
-    outcome = fit_landmarks(landmarks, out, _model(folder, model))
+    outcome = fit_landmarks(landmarks, out, _model(folder, model), images)
     click.echo(
         f"{_count(outcome.n_faces, 'face')}: {outcome.n_converged:,} converged, mean residual {outcome.residual:.2%} "
         f"of the face's size. Faces in {out / 'faces'}/*.parquet, every fit in {out / 'fits.parquet'}."
     )
+
+
+# ------------------------------------------------------------------------------------------------ train
+
+
+@cli.command()
+@click.argument("labels", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--images", type=click.Path(path_type=Path), help="Where the pictures of LABELS lie, if they were moved.")
+@click.option("--clips", type=click.Path(path_type=Path),
+              help="A synth-videos run of the same pictures: mini-batches then hold adjacent frames of turning heads.")
+@click.option("--model", envvar="DDFA_BATCH_MODEL",
+              help="The model LABELS was made with; its face model and detectors go into the new one.")
+@click.option("--backbone", type=click.Choice(["mobilenet", "rep_mobilenet"]), default="mobilenet", show_default=True,
+              help="The paper's, or one that trains with branches which fold into it.")
+@click.option("--width", type=click.FloatRange(0.0625, 4), default=0.5, show_default=True, help="Width multiplier.")
+@click.option("--method", type=click.Choice(["meta-joint", "fwpdc", "vdc", "vdc-from-fwpdc", "vanilla-joint"]),
+              default="meta-joint", show_default=True, help="How parameters are learnt (the paper's Table 3).")
+@click.option("--landmarks", type=click.Choice(["lrr", "lmk", "none"]), default="lrr", show_default=True,
+              help="The 68 points: a head of their own, a constraint, or not used.")
+@click.option("--beta", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of vanilla-joint.")
+@click.option("--look-ahead", type=click.IntRange(1), default=100, show_default=True, help="k, steps of an iteration.")
+@click.option("--iterations", type=click.IntRange(1), default=200, show_default=True, help="Of k steps each.")
+@click.option("--stills", type=click.IntRange(1), default=32, show_default=True, help="Pictures in a mini-batch.")
+@click.option("--frames", type=click.IntRange(1), default=2, show_default=True, help="Frames of each of them.")
+@click.option("--motion", type=click.Choice(["smooth", "random"]), default="smooth", show_default=True,
+              help="Adjacent frames, or (Table 4's rnd.) frames drawn at random.")
+@click.option("--turned", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+              help="Share of the pictures whose frames are taken from --clips.")
+@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True)
+@click.option("--stage", "stages", type=(click.FloatRange(0, 1, min_open=True), click.IntRange(32, 1024)), multiple=True,
+              metavar="SHARE PIXELS", help="Up to this share of the iterations, images of so many pixels: the work falls "
+              "with their square. May be given several times.")
+@click.option("--validation", type=click.FloatRange(0, 0.9), default=0.1, show_default=True,
+              help="Share of the pictures held out, by a hash of their names, to choose the best checkpoint.")
+@click.option("--start", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Begin with the weights of this checkpoint of another training.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
+@click.option("--threads", type=click.IntRange(1), help="torch's threads.  [default: one per core]")
+@click.option("--every", type=click.IntRange(1), default=5, show_default=True, help="Iterations between checkpoints.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.pass_obj
+def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
+    """Train a regressor with the paper's method, and write it as a model that `process --model` accepts.
+
+    LABELS is a run of `fit`, `process` or `synth-videos`. OUT gets checkpoints, history.json and model/; the same command
+    goes on after an interruption. Needs torch: pip install 'ddfa-batch[train]'.
+
+    \b
+    Examples:
+      ddfa-batch fit labels.parquet images/ labels/
+      ddfa-batch synth-videos images/ clips/ --params labels/ --frames 6 --noise 0 0 --blur 0 0
+      ddfa-batch train labels/ trained/ --clips clips/ --stage 0.4 40 --stage 0.9 60
+      ddfa-batch process ./photographs out/ --model trained/model
+    """
+    from ddfa_batch.pipeline.graph import usable_cores
+
+    if importlib.util.find_spec("torch") is None:
+        raise click.ClickException("Training needs torch, which is not installed: pip install 'ddfa-batch[train]'.")
+    from ddfa_batch.pipeline.train import Wanted as Training
+    from ddfa_batch.pipeline.train import train as run
+    from ddfa_batch.tasks.training.data import Sampling
+    from ddfa_batch.tasks.training.meta_joint import TrainConfig
+    from ddfa_batch.tasks.training.nets import Architecture
+
+    bundle = _model(folder, options["model"])
+    same = ("method", "landmarks", "beta", "look_ahead", "iterations", "learning_rate", "stages", "seed")
+    sampling = Sampling(options["stills"], options["frames"], options["motion"], options["turned"],
+                        bundle.manifest.input_size)  # fmt: skip
+    wanted = Training(
+        labels, out, bundle, Architecture(options["backbone"], options["width"], bundle.manifest.layout.size),
+        TrainConfig(**{name: options[name] for name in same}, sampling=sampling),
+        **{name: options[name] for name in ("images", "clips", "start", "validation", "device", "every")},
+        threads=options["threads"] or usable_cores(),
+    )  # fmt: skip
+    bar = TrainingBar(wanted.config.iterations, wanted.config.look_ahead * sampling.stills * sampling.frames,
+                      options["quiet"])  # fmt: skip
+    outcome = run(wanted, bar.begun, bar)
+    bar.close()
+    if not options["quiet"]:
+        error = "" if outcome.validation is None else f", {outcome.validation:.2f} % on the validation part"
+        click.echo(f"Model of iteration {outcome.iteration}{error} in {outcome.model}")
+        click.echo(f"Next:    ddfa-batch process ./images out/ --model {outcome.model}")
 
 
 # ----------------------------------------------------------------------------------------------- labels
@@ -744,6 +835,51 @@ class ProgressBar:
             f"{bar}{share:4.0%}  {totals.images:,}/{run.n_inputs:,} images, {_products(run, totals)}{errors}, "
             f"{rate:,.0f} images/s, {end}"
         )
+
+    def close(self) -> None:
+        """End the live line."""
+        if self._live and self._last:
+            click.echo("", err=True)
+
+
+class TrainingBar:
+    """A line per iteration: the branch selected, the vertex errors, the validation error, speed and time left."""
+
+    def __init__(self, iterations: int, samples: int, quiet: bool) -> None:
+        self._iterations, self._samples, self._quiet = iterations, samples, quiet
+        self._live, self._last = sys.stderr.isatty(), ""
+        self._validation = ""
+
+    def begun(self, progress: Progress) -> None:
+        """Say what is trained on."""
+        if self._quiet:
+            return
+        for note in progress.notes:
+            click.echo(note)
+        total = self._samples * self._iterations
+        click.echo(f"{_count(progress.n_training, 'clip')} to train on, {progress.n_validation:,} held out; {total:,} "
+                   f"samples on {progress.device}.")  # fmt: skip
+        if progress.resumed:
+            click.echo(f"Resuming after iteration {progress.resumed:,} of {self._iterations:,}.")
+
+    def __call__(self, record: Record) -> None:
+        """Show one iteration."""
+        if self._quiet:
+            return
+        if record.validation is not None:
+            self._validation = f", validation {record.validation:.2f} %"
+        done = record.iteration + 1
+        errors = ", ".join(f"{name} {error:.2f}" for name, error in record.errors.items())
+        line = (
+            f"{done:,}/{self._iterations:,}  {record.selected}  vertex error {errors} px{self._validation}, "
+            f"{record.pixels} px, {self._samples / max(record.seconds, 1e-3):,.0f} samples/s, "
+            f"{_duration(record.seconds * (self._iterations - done))} left"
+        )
+        if self._live:
+            click.echo("\r" + line.ljust(len(self._last)), nl=False, err=True)
+        else:
+            click.echo(line, err=True)
+        self._last = line
 
     def close(self) -> None:
         """End the live line."""

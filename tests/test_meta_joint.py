@@ -29,14 +29,13 @@ SIZE = 32
 CONFIG = TrainConfig(look_ahead=2, iterations=4, warmup=2, sampling=Sampling(2, 2, size=SIZE), learning_rate=1e-3)
 
 
-def mean_and_std() -> tuple[torch.Tensor, torch.Tensor]:
+def mean_and_std() -> tuple[np.ndarray, np.ndarray]:
     many = data.make_batch(STILLS, np.arange(6), Sampling(6, 20, size=SIZE), Augmentation(), [0])
-    mean, std = data.whitening(many.params)
-    return torch.as_tensor(mean), torch.as_tensor(std)
+    return data.whitening(many.params)
 
 
 MEAN, STD = mean_and_std()
-SPACE = FaceSpace.of(MODEL, MEAN.numpy(), STD.numpy(), SIZE)
+SPACE = FaceSpace.of(MODEL, MEAN, STD, SIZE)
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +129,7 @@ def test_a_killed_training_goes_on_to_the_bit(tmp_path: Path) -> None:
     torch.manual_seed(999)
     resumed = meta_joint.load(tmp_path / "training.pt")
     assert resumed.iteration == 2
-    resumed = meta_joint.run(resumed, STILLS, SPACE, tmp_path / "training.pt")
+    resumed = meta_joint.run(resumed, STILLS, SPACE, keep=lambda now, _: meta_joint.save(now, tmp_path / "training.pt"))
     assert resumed.history == whole.history
     assert same(weights(resumed), weights(whole))
     assert meta_joint.load(tmp_path / "training.pt").history == whole.history
@@ -250,10 +249,40 @@ def test_one_branch_that_breaks_is_not_selected(monkeypatch: pytest.MonkeyPatch)
 def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
     config = replace(CONFIG, look_ahead=10, iterations=10, warmup=5)
     rates = [config.rate(i) for i in range(100)]
-    assert max(rates) == pytest.approx(config.learning_rate, rel=0.02)
+    assert max(rates) == pytest.approx(config.learning_rate, rel=0.05)
     assert rates[0] < rates[4]
     assert all(a > b for a, b in pairwise(rates[5:]))
-    assert rates[-1] < 0.001 * config.learning_rate
+    assert rates[-1] <= 0.0101 * config.learning_rate
+
+
+def test_stages_say_how_small_the_images_are() -> None:
+    with pytest.raises(TrainingError, match="32 pixels"):
+        replace(CONFIG, stages=((0.4, 16),))
+    config = replace(CONFIG, iterations=10, stages=((0.4, 32), (0.8, 48)), sampling=Sampling(2, 2, size=64))
+    assert [config.pixels(i) for i in range(10)] == [32] * 4 + [48] * 4 + [64] * 2
+    first = next(meta_joint.batches_from(STILLS, config, 0))
+    assert first.images.shape[1:] == (32, 32, 3)
+
+
+def test_the_best_is_chosen_among_images_of_the_full_size() -> None:
+    config = replace(CONFIG, iterations=6, stages=((0.5, 32),), sampling=Sampling(2, 2, size=64))
+    errors = iter([1.0, 1.0, 1.0, 9.0, 7.0, 8.0])
+    told: list[bool] = []
+    space = FaceSpace.of(MODEL, MEAN, STD, 64)
+    done = meta_joint.run(meta_joint.start(NET, config, MEAN, STD), STILLS, space, judge=lambda _: next(errors),
+                          keep=lambda _, best: told.append(best))  # fmt: skip
+    assert told == [False, False, False, True, True, False]
+    assert [record.validation for record in done.history] == [1, 1, 1, 9, 7, 8]
+
+
+def test_a_training_can_start_from_another_ones_weights() -> None:
+    other = meta_joint.run(begin(), STILLS, SPACE)
+    anew = meta_joint.start_from(other, NET, replace(CONFIG, seed=5))
+    assert anew.iteration == 0
+    assert not anew.optimiser.state
+    assert same(weights(anew), weights(other))
+    with pytest.raises(TrainingError, match="backbone"):
+        meta_joint.start_from(other, replace(NET, width=0.125), CONFIG)
 
 
 def test_it_learns() -> None:

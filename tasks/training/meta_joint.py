@@ -15,8 +15,11 @@ from __future__ import annotations
 import copy
 import io
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,11 +28,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddfa_batch.schemas.arrays import I64
+from ddfa_batch.schemas.arrays import I64, Floats
 from ddfa_batch.schemas.errors import TrainingError
 from ddfa_batch.tasks.store import whole_file
 from ddfa_batch.tasks.training import losses
-from ddfa_batch.tasks.training.data import Augmentation, Batch, Sampling, Stills, draw, make_batch, prefetched
+from ddfa_batch.tasks.training.data import Augmentation, Batch, Clips, Sampling, draw, make_batch, prefetched
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.nets import Architecture, Regressor, build
 
@@ -38,7 +41,7 @@ METHODS = ("vdc", "fwpdc", "vdc-from-fwpdc", "vanilla-joint", "meta-joint")
 #: What is done with the 2-D landmarks (section 2.3, Table 3): nothing, a constraint, a head of their own.
 LANDMARK_TERMS = ("none", "lmk", "lrr")
 #: Of a checkpoint; one of another layout is refused.
-_FORMAT, _VERSION = "ddfa-batch training", 1
+_FORMAT, _VERSION = "ddfa-batch training", 2
 #: Network input (BGR − 127.5) / 128, as upstream.
 INPUT_MEAN, INPUT_STD = 127.5, 128.0
 
@@ -49,8 +52,10 @@ class TrainConfig:
 
     method of `METHODS`; landmarks of `LANDMARK_TERMS`; look_ahead: k, steps of an iteration (the paper's best: 100);
     beta of vanilla-joint (the paper's best: 0.5); switch: share of the iterations after which vdc-from-fwpdc changes
-    over. learning_rate: AdamW's, after `warmup` steps, falling to 0 as a cosine; clip: longest gradient. diverged: a
-    meta-test vertex error so many times the best yet ends the training.
+    over. learning_rate: AdamW's, after `warmup` steps, falling to 0 on a line; clip: longest gradient. diverged: a
+    meta-test vertex error so many times the best yet ends the training. stages: (share, pixels), rising:
+    up to that share of the iterations images are so small, and the work less by the square; labels stay those of the
+    full size.
     """
 
     method: str = "meta-joint"
@@ -64,6 +69,7 @@ class TrainConfig:
     warmup: int = 100
     clip: float = 5.0
     diverged: float = 20.0
+    stages: tuple[tuple[float, int], ...] = ()
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -72,6 +78,8 @@ class TrainConfig:
         for name, value, known in (("method", self.method, METHODS), ("landmarks", self.landmarks, LANDMARK_TERMS)):
             if value not in known:
                 raise TrainingError(f"There is no {name} '{value}'; there are {', '.join(known)}.")
+        if list(self.stages) != sorted(self.stages) or any(not 0 < s <= 1 or p < 32 for s, p in self.stages):
+            raise TrainingError(f"Stages must be rising shares of up to 1 with 32 pixels or more, not {self.stages}.")
         if self.look_ahead < 1 or self.iterations < 1:
             raise TrainingError("A training needs at least one iteration of at least one step.")
 
@@ -83,18 +91,26 @@ class TrainConfig:
             return ("fwpdc",) if iteration < self.switch * self.iterations else ("vdc",)
         return (self.method,)
 
+    def pixels(self, iteration: int) -> int:
+        """Side of the images of an iteration."""
+        for share, pixels in self.stages:
+            if iteration < share * self.iterations:
+                return pixels
+        return self.sampling.size
+
     def rate(self, step: int) -> float:
-        """Learning rate of a step: a linear warm-up, then half a cosine down to 0."""
+        """Learning rate of a step: a linear warm-up, then a line down to 0."""
         total = self.look_ahead * self.iterations
         warm = min(1.0, (step + 1) / max(self.warmup, 1))
-        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
+        return self.learning_rate * warm * max(1 - step / total, 0.0)
 
 
 @dataclass(frozen=True)
 class Record:
     """One iteration: the branch selected, and per branch its mean loss and its vertex error on meta-test, px (RMS).
 
-    A branch that became infinite or undefined has error inf.
+    A branch that became infinite or undefined has error inf. pixels: side of the images; seconds it took; validation:
+    mean-of-bins NME (%) of the selected branch on the validation part, where it was measured.
     """
 
     iteration: int
@@ -102,6 +118,9 @@ class Record:
     losses: dict[str, float]
     errors: dict[str, float]
     rate: float
+    pixels: int = 0
+    seconds: float = field(default=0.0, compare=False)
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,14 +141,21 @@ class Training:
         return len(self.history)
 
 
-def start(architecture: Architecture, config: TrainConfig, mean: Tensor, std: Tensor, device: str = "cpu") -> Training:
+def start(architecture: Architecture, config: TrainConfig, mean: Floats, std: Floats, device: str = "cpu") -> Training:
     """A new training; weights are drawn from the config's seed. mean and std (P,) are the whitening."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         to: Any = build(architecture).to  # torch's stubs know memory_format for tensors alone
         net: Regressor = to(device=device, memory_format=torch.channels_last)
-    return Training(architecture, config, tuple(mean.double().tolist()), tuple(std.double().tolist()), net,
-                    _optimiser(net, config))  # fmt: skip
+    numbers = (tuple(float(x) for x in np.asarray(values, np.float64)) for values in (mean, std))
+    return Training(architecture, config, *numbers, net, _optimiser(net, config))
+
+
+def start_from(other: Training, architecture: Architecture, config: TrainConfig) -> Training:
+    """A new training that begins with another's weights and whitening; its optimiser and history begin anew."""
+    if other.architecture != architecture:
+        raise TrainingError(f"The training to start from has the backbone {other.architecture}, not {architecture}.")
+    return Training(architecture, config, other.mean, other.std, other.net, _optimiser(other.net, config))
 
 
 def _optimiser(net: Regressor, config: TrainConfig) -> torch.optim.Optimizer:
@@ -227,23 +253,43 @@ def advance(training: Training, space: FaceSpace, batches: Iterator[Batch]) -> T
 
     Raises `TrainingError` where every branch has left the finite numbers, or the vertex error has exploded.
     """
-    config, iteration = training.config, training.iteration
+    config, iteration, begun = training.config, training.iteration, time.monotonic()
     branches = _fork(training, config.branches(iteration))
     first = iteration * config.look_ahead
     for branch in branches:
         branch.net.train()
-    for j in range(config.look_ahead):
-        batch = next(batches)
-        for branch in branches:
-            branch.step(space, config, batch, config.rate(first + j))
+    with _side_by_side(len(branches)) as pools:
+        steps = []
+        for j in range(config.look_ahead):
+            batch = next(batches)
+            steps += [pool.submit(branch.step, space, config, batch, config.rate(first + j))
+                      for pool, branch in zip(pools, branches, strict=True)]  # fmt: skip
+        for step in steps:
+            step.result()
     test = next(batches)
     errors = {b.name: vertex_error(space, b.net, test) if math.isfinite(b.losses[-1]) else math.inf for b in branches}
     best = min(branches, key=lambda b: errors[b.name])
     _check(training, errors[best.name])
     record = Record(iteration, best.name, {b.name: float(np.mean(b.losses)) for b in branches}, errors,
-                    config.rate(first))  # fmt: skip
+                    config.rate(first), config.pixels(iteration), time.monotonic() - begun)  # fmt: skip
     return Training(training.architecture, config, training.mean, training.std, best.net, best.optimiser,
                     (*training.history, record))  # fmt: skip
+
+
+@contextmanager
+def _side_by_side(n: int) -> Iterator[list[ThreadPoolExecutor]]:
+    """A thread of its own for each of n branches, which share torch's threads: two on one core each are faster than
+    one after the other on two, and a branch's numbers do not depend on the other.
+    """
+    threads = torch.get_num_threads()
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                ThreadPoolExecutor(1, "branch", initializer=torch.set_num_threads, initargs=(max(1, threads // n),))
+            )
+            for _ in range(n)
+        ]
+    torch.set_num_threads(threads)
 
 
 def _check(training: Training, error: float) -> None:
@@ -260,41 +306,59 @@ def _check(training: Training, error: float) -> None:
 # ------------------------------------------------------------------------------------------- many of them
 
 
-def batches_from(stills: Stills, config: TrainConfig, iteration: int) -> Iterator[Batch]:
+def batches_from(clips: Clips, config: TrainConfig, iteration: int) -> Iterator[Batch]:
     """All batches from an iteration on, made ahead in a thread: k of meta-train, one of meta-test, and so on."""
     per = config.look_ahead + 1
 
     @lru_cache(maxsize=2)
     def drawn(i: int) -> tuple[I64, I64]:
-        return draw(len(stills), config.look_ahead, config.sampling.stills, [config.seed, i])
+        return draw(clips.rarity, config.look_ahead, config.sampling.stills, [config.seed, i])
 
     def make(number: int) -> Batch:
         i, j = divmod(number, per)
         train, test = drawn(i)
         rows = train[j] if j < config.look_ahead else test
-        return make_batch(stills, rows, config.sampling, config.augmentation, [config.seed, i, j])
+        return make_batch(clips, rows, config.sampling, config.augmentation, [config.seed, i, j], config.pixels(i))
 
     return prefetched(make, range(iteration * per, config.iterations * per))
 
 
 def run(
     training: Training,
-    stills: Stills,
+    clips: Clips,
     space: FaceSpace,
-    checkpoint: Path | None = None,
-    report: Callable[[Record], None] | None = None,
+    report: Callable[[Record], None] = lambda record: None,
+    *,
+    judge: Callable[[Training], float | None] = lambda training: None,
+    keep: Callable[[Training, bool], None] = lambda training, best: None,
     every: int = 1,
 ) -> Training:
-    """Train to the config's last iteration, saving a checkpoint after every so many; `report` hears of each."""
-    batches = batches_from(stills, training.config, training.iteration)
+    """Train to the config's last iteration; `report` hears of each.
+
+    After every so many, and the last, `judge` measures the training on a validation part, then `keep` is to save it
+    and told whether it is the best so far of those that saw images of the full size.
+    """
+    batches = batches_from(clips, training.config, training.iteration)
     while training.iteration < training.config.iterations:
         training = advance(training, space, batches)
-        done = training.iteration == training.config.iterations
-        if checkpoint is not None and (done or training.iteration % every == 0):
-            save(training, checkpoint)
-        if report is not None:
-            report(training.history[-1])
+        due = training.iteration == training.config.iterations or training.iteration % every == 0
+        if due:
+            training = _judged(training, judge(training))
+            keep(training, _is_best(training))
+        report(training.history[-1])
     return training
+
+
+def _judged(training: Training, validation: float | None) -> Training:
+    return replace(training, history=(*training.history[:-1], replace(training.history[-1], validation=validation)))
+
+
+def _is_best(training: Training) -> bool:
+    """Whether the last iteration has the least validation error of those with images of the full size."""
+    full = [record for record in training.history if record.pixels == training.config.sampling.size]
+    judged = [record.validation for record in full if record.validation is not None]
+    last = training.history[-1]
+    return last.validation is not None and last in full and last.validation <= min(judged)
 
 
 # ------------------------------------------------------------------------------------------- checkpoints
@@ -344,10 +408,11 @@ def load(path: Path, device: str = "cpu") -> Training:
 
 def _restored(content: dict[str, Any], device: str) -> Training:
     config = content["config"]
-    parts = {"sampling": Sampling(**config["sampling"]), "augmentation": Augmentation(**config["augmentation"])}
+    parts = {"sampling": Sampling(**config["sampling"]), "augmentation": Augmentation(**config["augmentation"]),
+             "stages": tuple((float(share), int(pixels)) for share, pixels in config["stages"])}  # fmt: skip
     training = start(
         Architecture(**content["architecture"]), TrainConfig(**{**config, **parts}),
-        torch.tensor(content["mean"], dtype=torch.float64), torch.tensor(content["std"], dtype=torch.float64), device,
+        np.array(content["mean"]), np.array(content["std"]), device,
     )  # fmt: skip
     training.net.load_state_dict(content["net"])
     training.optimiser.load_state_dict(content["optimiser"])

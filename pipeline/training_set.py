@@ -1,0 +1,196 @@
+"""A run's faces and pictures as clips to train on: a fit, a process run, or the clips of synth-videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddfa_batch.pipeline.fit import FITS
+from ddfa_batch.pipeline.results import Results, open_run
+from ddfa_batch.schemas.arrays import F64, U8
+from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
+from ddfa_batch.schemas.errors import DdfaError, InputError
+from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.schemas.parameters import N_POSE
+from ddfa_batch.tasks import images, motion
+from ddfa_batch.tasks.fit import Prior
+from ddfa_batch.tasks.models import Bundle, load_morphable
+from ddfa_batch.tasks.reconstruct import image_pose
+from ddfa_batch.tasks.training.data import Clips, Labels, clips_of, similarity
+
+#: Side of what is kept of a picture, and of the face's roi in its middle, pixels: a crop that is shifted, turned or
+#: made smaller shows what is really there.
+CUT, ROI = 144, 120
+#: Threads that decode.
+_THREADS = 2
+_COLUMNS = ("key", "face_index", "face_id", "params", "roi")
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Clips, and what could not be used: a sentence for each kind of thing left out."""
+
+    clips: Clips
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Face:
+    """One face: its pictures, F of them, their params (F, P) and rois (F, 4), and labelled points (68, 2)."""
+
+    key: str
+    run: Results
+    clip_id: int | None
+    params: F64
+    rois: F64
+    points: F64
+    weights: F64
+
+    def pictures(self, root: Path) -> list[U8]:
+        """Decode them."""
+        if self.clip_id is not None:
+            return self.run.clip(self.clip_id)
+        return [images.decode(images.read_bytes(root / self.key), DEFAULT_MAX_PIXELS)]
+
+
+def read(labels: Path, root: Path | None, clips: Path | None, bundle: Bundle) -> TrainingSet:
+    """All faces of the run `labels`, with the frames that the synth-videos run `clips` made of them, if given.
+
+    `root`: the folder the run's keys are relative to, if its pictures no longer lie where the run found them. A face
+    whose picture cannot be read is left out and counted. Raises `InputError` where nothing is left, or where a run
+    was made with another model.
+    """
+    run = _opened(labels, bundle)
+    moving = run if run.run.kind == "synth-videos" else None if clips is None else _opened(clips, bundle)
+    if moving is not None and moving.run.kind != "synth-videos":
+        raise InputError(f"{clips} is no synth-videos run; --clips takes one.")
+    faces = list(_clip_faces(moving, _points_of(run)) if moving is not None else _still_faces(run))
+    if not faces:
+        raise InputError(f"{labels} holds no faces to train on.")
+    where = root if root is not None else Path(run.run.root)
+    frames = len(faces[0].params)
+    cut = np.empty((len(faces), frames, CUT, CUT, 3), np.uint8)
+    poses = np.empty((len(faces), frames, 3, 4))
+    size = bundle.manifest.input_size
+
+    def prepare(i: int) -> str | None:
+        try:
+            pictures = faces[i].pictures(where)
+            if len(pictures) != frames:
+                return f"a clip of {len(pictures)} frames, not {frames}"
+            poses[i] = _cut(faces[i], pictures, size, cut[i])
+        except DdfaError as fault:
+            return str(fault)
+        return None
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        faults = list(pool.map(prepare, range(len(faces))))
+    return _assembled(faces, cut, poses, faults, bundle, labels)
+
+
+def _opened(path: Path, bundle: Bundle) -> Results:
+    run = open_run(path, bundle.folder)
+    if run.run.model["digest"] != bundle.digest:
+        raise InputError(
+            f"{path} was made with the model {run.run.model['name']}, not with {bundle.manifest.name}; name that model "
+            "with --model, or make the labels with this one."
+        )
+    return run
+
+
+def _still_faces(run: Results) -> Iterator[_Face]:
+    points = _points_of(run)
+    table = run.faces(columns=list(_COLUMNS))
+    params, rois = _matrix(table["params"]), _matrix(table["roi"])
+    keys, index = table["key"].to_pylist(), table["face_index"].to_pylist()
+    for i, key in enumerate(keys):
+        xy, w = points.get((key, index[i]), _UNLABELLED)
+        yield _Face(key, run, None, params[i : i + 1], rois[i : i + 1], xy, w)
+
+
+def _clip_faces(run: Results, points: dict[tuple[str, int], tuple[F64, F64]]) -> Iterator[_Face]:
+    """A face for every clip, its frames in order; labelled points are those of its still."""
+    table = run.frames(columns=["clip_id", "frame", "key", "face_index", "params", "roi"])
+    table = table.sort_by([("clip_id", "ascending"), ("frame", "ascending")])
+    params, rois, clip_ids = _matrix(table["params"]), _matrix(table["roi"]), np.asarray(table["clip_id"])
+    keys, index = table["key"].to_pylist(), table["face_index"].to_pylist()
+    starts = np.flatnonzero(np.diff(clip_ids, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(clip_ids)], strict=True):
+        xy, w = points.get((keys[start], index[start]), _UNLABELLED)
+        yield _Face(keys[start], run, int(clip_ids[start]), params[start:stop], rois[start:stop], xy, w)
+
+
+_UNLABELLED = (np.full((N_LANDMARKS, 2), np.nan), np.ones(N_LANDMARKS))
+
+
+def _points_of(run: Results) -> dict[tuple[str, int], tuple[F64, F64]]:
+    """The points that a fit was given, by key and face index; nothing for other runs, whose points are the model's."""
+    path = run.path / FITS
+    if run.run.kind != "fit" or not path.is_file():
+        return {}
+    table = pq.read_table(path, columns=["key", "face_index", "labels", "weights"])
+    table = table.filter(pa.compute.is_valid(table["face_index"]))
+    given, weights = _matrix(table["labels"]), _matrix(table["weights"])
+    if given.shape[1] not in (2 * N_LANDMARKS, 3 * N_LANDMARKS):
+        return {}
+    xy = given.reshape(len(given), N_LANDMARKS, -1)[..., :2]
+    names = zip(table["key"].to_pylist(), table["face_index"].to_pylist(), strict=True)
+    return {name: (xy[i], weights[i]) for i, name in enumerate(names)}
+
+
+def _cut(face: _Face, pictures: Sequence[U8], size: int, out: U8) -> F64:
+    """Fill `out` (F, CUT, CUT, 3) from the pictures; the poses (F, 3, 4) in its pixels."""
+    poses = image_pose(face.params[:, :N_POSE].reshape(-1, 3, 4), face.rois, size)
+    map_ = similarity(face.rois[0], 0.0, 0.0, 0.0, 0.0, ROI)
+    map_[:, 2] += (CUT - ROI) / 2
+    scale = map_[0, 0]
+    centred = map_.copy()
+    centred[:, 2] += (scale - 1) / 2
+    for target, picture in zip(out, pictures, strict=True):
+        target[:] = cv2.warpAffine(picture, centred, (CUT, CUT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    solid = np.concatenate([np.column_stack([map_[:, :2], [0, 0], map_[:, 2]]), [[0, 0, scale, 0]]])
+    return motion.compose(solid, poses)
+
+
+def _assembled(
+    faces: list[_Face], cut: U8, poses: F64, faults: list[str | None], bundle: Bundle, labels: Path
+) -> TrainingSet:
+    fine = np.array([fault is None for fault in faults])
+    if not fine.any():
+        raise InputError(f"None of the {len(faces):,} faces of {labels} can be trained on: {faults[0]}")
+    model, manifest = load_morphable(bundle), bundle.manifest
+    used = [face for face, ok in zip(faces, fine, strict=True) if ok]
+    points = np.stack([face.points for face in used])
+    rois = np.stack([face.rois[0] for face in used])
+    scale = ROI / (rois[:, 2] - rois[:, 0])
+    points = (points - rois[:, None, :2]) * scale[:, None, None] + (CUT - ROI) / 2
+    alphas = np.stack([face.params[0, N_POSE:] for face in used]).astype(np.float64)
+    images_, poses = (cut, poses) if fine.all() else (cut[fine], poses[fine])
+    S = model.mean[model.landmarks] + np.einsum("nk,klc->nlc", alphas, model.basis[:, model.landmarks])
+    own = S @ poses[:, 0, :, :3].swapaxes(1, 2) + poses[:, 0, None, :, 3]
+    unlabelled = ~np.isfinite(points).any(axis=(1, 2))
+    points[unlabelled] = own[unlabelled, :, :2]
+    known = Labels(poses, alphas, points, np.stack([face.weights for face in used]))
+    prior = Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
+    made = clips_of([face.key for face in used], images_, known, model, prior)
+    notes = []
+    if not fine.all():
+        why = next(fault for fault in faults if fault is not None)
+        notes.append(f"{(~fine).sum():,} of {len(faces):,} faces are left out; the first: {why}")
+    if lost := len(used) - len(made):
+        notes.append(f"{lost:,} faces are left out, for their mirror images cannot be fitted.")
+    return TrainingSet(made, tuple(notes))
+
+
+def _matrix(column: pa.ChunkedArray) -> F64:
+    """A column of lists of one length as an array (N, n)."""
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.asarray(flat.reshape(len(array), -1))
