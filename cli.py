@@ -21,6 +21,7 @@ from ddfa_batch.schemas import config
 from ddfa_batch.schemas.errors import ERROR_KINDS, BundleError, DdfaError
 
 if TYPE_CHECKING:
+    from ddfa_batch.pipeline.evaluate import Evaluation
     from ddfa_batch.pipeline.plan import Run, Totals, Wanted
     from ddfa_batch.pipeline.train import Progress
     from ddfa_batch.tasks.models import Bundle
@@ -664,34 +665,79 @@ def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model:
 @click.argument("labels", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--images", type=click.Path(path_type=Path), help="Where the pictures of LABELS lie, if they were moved.")
-@click.option("--clips", type=click.Path(path_type=Path),
-              help="A synth-videos run of the same pictures: mini-batches then hold adjacent frames of turning heads.")
-@click.option("--model", envvar="DDFA_BATCH_MODEL",
-              help="The model LABELS was made with; its face model and detectors go into the new one.")
-@click.option("--backbone", type=click.Choice(["mobilenet", "rep_mobilenet"]), default="mobilenet", show_default=True,
-              help="The paper's, or one that trains with branches which fold into it.")
+@click.option(
+    "--clips",
+    type=click.Path(path_type=Path),
+    help="A synth-videos run of the same pictures: mini-batches then hold adjacent frames of turning heads.",
+)
+@click.option(
+    "--model",
+    envvar="DDFA_BATCH_MODEL",
+    help="The model LABELS was made with; its face model and detectors go into the new one.",
+)
+@click.option(
+    "--backbone",
+    type=click.Choice(["mobilenet", "rep_mobilenet"]),
+    default="mobilenet",
+    show_default=True,
+    help="The paper's, or one that trains with branches which fold into it.",
+)
 @click.option("--width", type=click.FloatRange(0.0625, 4), default=0.5, show_default=True, help="Width multiplier.")
-@click.option("--method", type=click.Choice(["meta-joint", "fwpdc", "vdc", "vdc-from-fwpdc", "vanilla-joint"]),
-              default="meta-joint", show_default=True, help="How parameters are learnt (the paper's Table 3).")
-@click.option("--landmarks", type=click.Choice(["lrr", "lmk", "none"]), default="lrr", show_default=True,
-              help="The 68 points: a head of their own, a constraint, or not used.")
+@click.option(
+    "--method",
+    type=click.Choice(["meta-joint", "fwpdc", "vdc", "vdc-from-fwpdc", "vanilla-joint"]),
+    default="meta-joint",
+    show_default=True,
+    help="How parameters are learnt (the paper's Table 3).",
+)
+@click.option(
+    "--landmarks",
+    type=click.Choice(["lrr", "lmk", "none"]),
+    default="lrr",
+    show_default=True,
+    help="The 68 points: a head of their own, a constraint, or not used.",
+)
 @click.option("--beta", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of vanilla-joint.")
 @click.option("--look-ahead", type=click.IntRange(1), default=100, show_default=True, help="k, steps of an iteration.")
 @click.option("--iterations", type=click.IntRange(1), default=200, show_default=True, help="Of k steps each.")
 @click.option("--stills", type=click.IntRange(1), default=32, show_default=True, help="Pictures in a mini-batch.")
 @click.option("--frames", type=click.IntRange(1), default=2, show_default=True, help="Frames of each of them.")
-@click.option("--motion", type=click.Choice(["smooth", "random"]), default="smooth", show_default=True,
-              help="Adjacent frames, or (Table 4's rnd.) frames drawn at random.")
-@click.option("--turned", type=click.FloatRange(0, 1), default=0.5, show_default=True,
-              help="Share of the pictures whose frames are taken from --clips.")
+@click.option(
+    "--motion",
+    type=click.Choice(["smooth", "random"]),
+    default="smooth",
+    show_default=True,
+    help="Adjacent frames, or (Table 4's rnd.) frames drawn at random.",
+)
+@click.option(
+    "--turned",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the pictures whose frames are taken from --clips.",
+)
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True)
-@click.option("--stage", "stages", type=(click.FloatRange(0, 1, min_open=True), click.IntRange(32, 1024)), multiple=True,
-              metavar="SHARE PIXELS", help="Up to this share of the iterations, images of so many pixels: the work falls "
-              "with their square. May be given several times.")
-@click.option("--validation", type=click.FloatRange(0, 0.9), default=0.1, show_default=True,
-              help="Share of the pictures held out, by a hash of their names, to choose the best checkpoint.")
-@click.option("--start", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-              help="Begin with the weights of this checkpoint of another training.")
+@click.option(
+    "--stage",
+    "stages",
+    type=(click.FloatRange(0, 1, min_open=True), click.IntRange(32, 1024)),
+    multiple=True,
+    metavar="SHARE PIXELS",
+    help="Up to this share of the iterations, images of so many pixels: the work falls "
+    "with their square. May be given several times.",
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 0.9),
+    default=0.1,
+    show_default=True,
+    help="Share of the pictures held out, by a hash of their names, to choose the best checkpoint.",
+)
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Begin with the weights of this checkpoint of another training.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @click.option("--threads", type=click.IntRange(1), help="torch's threads.  [default: one per core]")
@@ -739,6 +785,92 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
         error = "" if outcome.validation is None else f", {outcome.validation:.2f} % on the validation part"
         click.echo(f"Model of iteration {outcome.iteration}{error} in {outcome.model}")
         click.echo(f"Next:    ddfa-batch process ./images out/ --model {outcome.model}")
+
+
+# --------------------------------------------------------------------------------------------- evaluate
+
+
+@cli.command()
+@click.argument("labels", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--protocol",
+    type=click.Choice(list(config.PROTOCOLS)),
+    default="aflw2000-3d",
+    show_default=True,
+    help="What is measured, and over what.",
+)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A process run of the labelled pictures, whose answers are measured.",
+)
+@click.option("--model", envvar="DDFA_BATCH_MODEL", help="Or a model, shown the crops around the true points.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where the labelled pictures lie, for --model.",
+)
+@click.option(
+    "--refine",
+    type=click.IntRange(0, 5),
+    default=0,
+    show_default=True,
+    help="Passes of --model after the first, around its own points.",
+)
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.pass_obj
+def evaluate(folder: Path, /, labels: tuple[Path, ...], out: Path, **options: Any) -> None:
+    """Measure a run, or a model, against labels, by the protocols of the paper's section 3.1.
+
+    \b
+    aflw2000-3d        68 points, three bins of yaw and their mean. LABELS: tables (key, pts68, yaw), .pts or
+                       .mat folders; several sets, such as the original and the re-annotated, at once
+    aflw               the visible ones of AFLW's 21 points. LABELS: a table (key, pts21, yaw)
+    aflw2000-3d-dense  all vertices. LABELS: parameters, as `labels import` writes them, or a run
+    florence           all vertices, against a folder of upright scans (.obj, .ply, .npz) named as the pictures
+    video              frames, and stability between them. LABELS: a synth-videos run
+
+    OUT gets summary.json, faces.parquet (a row per labelled face), curve.png and worst.png.
+
+    \b
+    Examples:
+      ddfa-batch process ./AFLW2000 out/
+      ddfa-batch evaluate ./AFLW2000 scores/ --run out/
+      ddfa-batch evaluate ./AFLW2000 scores/ --model trained/model --images ./AFLW2000
+      ddfa-batch evaluate clips/ stability/ --protocol video --model trained/model
+    """
+    from ddfa_batch.pipeline import evaluate as evaluation
+
+    if options["run"] is None and options["images"] is None and options["protocol"] != "video":
+        raise click.UsageError("Give --run, or --model with --images.")
+    bundle = None if options["run"] is not None and not options["model"] else _model(folder, options["model"])
+    same = ("run", "images", "refine", "protocol")
+    wanted = evaluation.Wanted(labels=labels, out=out, bundle=bundle, **{name: options[name] for name in same})
+    outcome = evaluation.evaluate(wanted)
+    if not options["quiet"]:
+        click.echo("\n".join(_score_lines(outcome)))
+        click.echo(f"{', '.join(outcome.files)} in {out}")
+
+
+def _score_lines(outcome: Evaluation) -> list[str]:
+    """The table of an evaluation for people."""
+    binned = outcome.scores[0].bins is not None
+    head = ["0–30°", "30–60°", "60–90°", "of bins"] if binned else []
+    moving = ["stability"] if outcome.scores[0].stability is not None else []
+    width = max(len("labels"), *(len(score.labels) for score in outcome.scores))
+    names = [*head, "mean", "median", *moving]
+    lines = [
+        f"{outcome.model}, {outcome.answers}: {outcome.n_found:,} of {outcome.n_labelled:,} faces found",
+        f"{outcome.protocol}: {outcome.measured}, in % of {outcome.normaliser}",
+        "",
+        f"{'labels':{width}}  " + "  ".join(f"{name:>9}" for name in names),
+    ]
+    for score in outcome.scores:
+        values = [*(score.bins or ()), *([score.mean_of_bins] if binned else []), score.mean, score.median,
+                  *([score.stability] if moving else [])]  # fmt: skip
+        lines.append(f"{score.labels:{width}}  " + "  ".join(f"{value:9.2f}" for value in values))
+    return lines
 
 
 # ----------------------------------------------------------------------------------------------- labels

@@ -23,6 +23,7 @@ _KEY_COLUMNS = ("key", "path", "image", "file", "filename", "file_name", "image_
 _POINT_COLUMNS = ("landmarks68", "pts68", "landmarks", "pts21", "landmarks21")
 #: Columns of weights, one number a point; `vis68` as in the AFLW labels: 1 seen, 2 covered, 0 without a position.
 _WEIGHT_COLUMNS = ("weights", "vis68", "landmarks68_visible")
+_YAW_COLUMNS = ("yaw", "yaw_deg")
 #: .pts and .mat count pixels from 1, as MATLAB does.
 _MATLAB_ORIGIN = 1.0
 #: A .pts or .mat file larger than this holds no landmarks of one face.
@@ -32,13 +33,15 @@ _MAX_BYTES = 64 << 20
 @dataclass(frozen=True)
 class LabelledFaces:
     """Landmarks of faces, one row each: keys; landmarks (N, 68 or 21, 2 or 3) in image pixels, y down, NaN where
-    missing; weights (N, L); problems: what is wrong with a key's file, whose row is NaN.
+    missing; weights (N, L); problems: what is wrong with a key's file, whose row is NaN; yaw (N,) in degrees, where
+    the labels tell it.
     """
 
     keys: tuple[str, ...]
     landmarks: F64
     weights: F64
     problems: dict[str, str] = field(default_factory=dict)
+    yaw: F64 | None = None
 
     def __post_init__(self) -> None:
         check_shape("landmarks", self.landmarks, len(self.keys), None, None)
@@ -96,6 +99,14 @@ def read_mat(path: Path) -> F64:
     raise InputError(f"{path} has neither pt3d_68 nor pt2d.")
 
 
+def _mat_yaw(path: Path) -> float:
+    """Yaw in degrees of a file's Pose_Para (pitch, yaw, roll in radians, …); NaN without one."""
+    from scipy.io import loadmat
+
+    para = np.ravel(loadmat(path, variable_names=["Pose_Para"]).get("Pose_Para", []))
+    return float(np.degrees(para[1])) if len(para) >= 3 and np.isfinite(para[1]) else float("nan")
+
+
 _READERS: dict[str, Callable[[Path], F64]] = {".pts": read_pts, ".mat": read_mat}
 
 
@@ -120,7 +131,7 @@ def _folder(folder: Path) -> LabelledFaces:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _READERS)
     if not files:
         raise InputError(f"{folder} holds no .pts and no .mat files.")
-    keys, found, problems = [], [], {}
+    keys, found, problems, yaws = [], [], {}, []
     for file in files:
         key = file.relative_to(folder).with_suffix("").as_posix()
         try:
@@ -128,6 +139,8 @@ def _folder(folder: Path) -> LabelledFaces:
         except InputError as fault:
             problems[key] = str(fault)
             found.append(np.full((0, 2), np.nan))
+        fine = file.suffix.lower() == ".mat" and key not in problems
+        yaws.append(_mat_yaw(file) if fine else float("nan"))
         keys.append(key)
     shapes = {points.shape for points in found if len(points)}
     if not shapes:
@@ -136,7 +149,8 @@ def _folder(folder: Path) -> LabelledFaces:
         raise InputError(f"{folder} mixes markups: {', '.join(str(s) for s in sorted(shapes))}; separate them.")
     shape = shapes.pop()
     rows = np.stack([points if len(points) else np.full(shape, np.nan) for points in found])
-    return LabelledFaces(tuple(keys), rows, np.ones(rows.shape[:2]), problems)
+    yaw = np.array(yaws) if np.isfinite(yaws).any() else None
+    return LabelledFaces(tuple(keys), rows, np.ones(rows.shape[:2]), problems, yaw)
 
 
 def _table(path: Path) -> LabelledFaces:
@@ -155,7 +169,12 @@ def _table(path: Path) -> LabelledFaces:
     if weights is None or weights.shape[1] != n_points:
         weights = np.ones(landmarks.shape[:2])
     weights = np.where(np.isfinite(weights) & (weights > 0), 1.0 if _is_code(table) else weights, 0.0)
-    return LabelledFaces(tuple(map(str, table[key].to_pylist())), landmarks, weights)
+    named = next((name for name in _YAW_COLUMNS if name in table.column_names), None)
+    try:
+        yaw = None if named is None else table[named].cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:
+        raise InputError(f"{path}: column '{named}' must hold degrees.") from None
+    return LabelledFaces(tuple(map(str, table[key].to_pylist())), landmarks, weights, yaw=yaw)
 
 
 def _is_code(table: pa.Table) -> bool:
@@ -168,7 +187,7 @@ def _read_table(path: Path) -> pa.Table:
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
         return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter))
     names = pq.read_schema(path).names
-    wanted = {*_KEY_COLUMNS, *_POINT_COLUMNS, *_WEIGHT_COLUMNS}
+    wanted = {*_KEY_COLUMNS, *_POINT_COLUMNS, *_WEIGHT_COLUMNS, *_YAW_COLUMNS}
     return pq.read_table(path, columns=[name for name in names if name in wanted])
 
 

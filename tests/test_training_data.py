@@ -170,7 +170,9 @@ def test_smooth_frames_are_neighbours_and_random_ones_are_not() -> None:
 
 
 def test_looks_change_pixels_and_no_label() -> None:
-    loud = replace(Augmentation.none(), gain=0.3, offset=30, blur=1, blur_sigma=2, occluder=1, occluder_side=0.5, noise=10)
+    loud = replace(
+        Augmentation.none(), gain=0.3, offset=30, blur=1, blur_sigma=2, occluder=1, occluder_side=0.5, noise=10
+    )
     quiet = data.make_batch(STILLS, np.arange(6), Sampling(6, 2), Augmentation.none(), [5])
     changed = data.make_batch(STILLS, np.arange(6), Sampling(6, 2), loud, [5])
     np.testing.assert_array_equal(quiet.params, changed.params)
@@ -213,7 +215,9 @@ def clip_of_dots(frames: int = 4) -> tuple[Clips, np.ndarray]:
     poses = np.empty((2, frames, 3, 4))
     poses[..., :3] = turn @ T[:, None, :, :3]
     poses[..., 3] = (turn @ (T[:, None, :, 3] - centre)[..., None])[..., 0] + centre + shift
-    S = MODEL.mean[MODEL.landmarks] + np.einsum("nk,klc->nlc", still.coefficients[:, 0], MODEL.basis[:, MODEL.landmarks])
+    S = MODEL.mean[MODEL.landmarks] + np.einsum(
+        "nk,klc->nlc", still.coefficients[:, 0], MODEL.basis[:, MODEL.landmarks]
+    )
     dots = np.einsum("nfij,nj->nfi", poses[..., :3], S[:, MARK])[..., :2] + poses[..., :2, 3]
     pictures = np.zeros((2, frames, 160, 200, 3), np.uint8)
     for picture, (x, y) in zip(pictures.reshape(-1, 160, 200, 3), dots.reshape(-1, 2), strict=True):
@@ -253,7 +257,9 @@ def test_small_images_keep_the_labels_of_the_full_size() -> None:
 
 def test_what_moves_while_the_shutter_is_open_is_blurred() -> None:
     fast = replace(Augmentation.none(), step_shift=0.2)
-    sharp, blurred = (data.make_batch(STILLS, np.arange(6), Sampling(6, 2), replace(fast, exposure=e), [2]) for e in (0, 1))
+    sharp, blurred = (
+        data.make_batch(STILLS, np.arange(6), Sampling(6, 2), replace(fast, exposure=e), [2]) for e in (0, 1)
+    )
     np.testing.assert_array_equal(sharp.images[::2], blurred.images[::2])  # the first frame of each is at rest
     assert blurred.images[1::2].max(axis=(1, 2, 3)).mean() < sharp.images[1::2].max(axis=(1, 2, 3)).mean()
 
