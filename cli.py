@@ -747,8 +747,8 @@ def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model:
 def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
     """Train a regressor with the paper's method, and write it as a model that `process --model` accepts.
 
-    LABELS is a run of `fit`, `process` or `synth-videos`. OUT gets checkpoints, history.json and model/; the same command
-    goes on after an interruption. Needs torch: pip install 'ddfa-batch[train]'.
+    LABELS is a run of `fit`, `process` or `synth-videos`. OUT gets checkpoints, history.json and model/; the same
+    command goes on after an interruption. Needs torch: pip install 'ddfa-batch[train]'.
 
     \b
     Examples:

@@ -19,7 +19,7 @@ from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks import crop, figures, images, metrics, pose, scans, store
-from ddfa_batch.tasks.fit import AFLW21, FitBasis, FitConfig, Prior, fit
+from ddfa_batch.tasks.fit import AFLW21, FitBasis, FitConfig, Prior, aflw21_weights, fit
 from ddfa_batch.tasks.inputs import read_faces
 from ddfa_batch.tasks.landmark_files import read_landmarks
 from ddfa_batch.tasks.models import Bundle, loaded_model
@@ -190,7 +190,7 @@ def _landmarks(labels: tuple[Path, ...], studio: _Studio, n_points: int) -> Trut
             raise InputError(f"{name} has no labels of '{missing[0]}' ({len(missing):,} are missing).")
         rows = [row_of[key] for key in first.keys]
         sets[name] = np.where((labelled.weights[rows] > 0)[..., None], labelled.landmarks[rows], np.nan)
-    kept = np.logical_and.reduce([np.isfinite(p).all(axis=2).any(axis=1) for p in sets.values()])
+    kept = np.stack([np.isfinite(p).all(axis=2).any(axis=1) for p in sets.values()]).all(axis=0)
     keys = tuple(key for key, keep in zip(first.keys, kept, strict=True) if keep)
     sets = {name: p[kept] for name, p in sets.items()}
     yaw = first.yaw[kept] if first.yaw is not None else _fitted_yaw(next(iter(sets.values())), studio)
@@ -358,9 +358,8 @@ def _errors(protocol: str, truth: Truth, answers: Answers, studio: _Studio) -> t
             mix[row, list(members)] = 1 / max(len(members), 1)
         landmarks = np.einsum("pl,nld->npd", mix, landmarks)
     errors = {}
-    for name, true in truth.sets.items():
-        if protocol == "aflw":
-            true = np.where(np.array([bool(members) for members in AFLW21])[None, :, None], true, np.nan)
+    for name, labelled in truth.sets.items():
+        true = np.where(aflw21_weights(1)[..., None] > 0, labelled, np.nan) if protocol == "aflw" else labelled
         errors[name] = np.full(len(found), np.inf)
         errors[name][found] = metrics.nme(landmarks[found], true[found])
     return errors, _stability(truth, answers) if protocol == "video" else None

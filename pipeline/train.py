@@ -187,6 +187,6 @@ def _origin(wanted: Wanted, training: Training) -> export.Origin:
     return export.Origin(
         name=wanted.out.resolve().name, version="1",
         licence=f"Weights: as the training data's terms allow. Face model and detectors: {manifest.licence}",
-        provenance=f"Trained by ddfa-batch {version('ddfa-batch')} on {wanted.labels.name}: {what}, {samples:,} samples, "
-        f"seed {config.seed}; face model and detectors of {manifest.name}.",
+        provenance=f"Trained by ddfa-batch {version('ddfa-batch')} on {wanted.labels.name}: {what}, "
+        f"{samples:,} samples, seed {config.seed}; face model and detectors of {manifest.name}.",
     )  # fmt: skip

@@ -30,7 +30,6 @@ from ddfa_batch.tasks.training.data import Clips, Labels, clips_of, similarity
 CUT, ROI = 144, 120
 #: Threads that decode.
 _THREADS = 2
-_COLUMNS = ("key", "face_index", "face_id", "params", "roi")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,10 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class _Face:
-    """One face: its pictures, F of them, their params (F, P) and rois (F, 4), and labelled points (68, 2)."""
+    """One face: its pictures, F of them, their params (F, P) and rois (F, 4), and labelled points (68, 2).
+
+    label: parameters (P,) and roi (4,) of the photograph, where another run than the clips' tells them.
+    """
 
     key: str
     run: Results
@@ -52,6 +54,7 @@ class _Face:
     rois: F64
     points: F64
     weights: F64
+    label: tuple[F64, F64] | None = None
 
     def pictures(self, root: Path) -> list[U8]:
         """Decode them."""
@@ -63,6 +66,7 @@ class _Face:
 def read(labels: Path, root: Path | None, clips: Path | None, bundle: Bundle) -> TrainingSet:
     """All faces of the run `labels`, with the frames that the synth-videos run `clips` made of them, if given.
 
+    With clips, faces are those that have one. `labels` tell the photographs' parameters, `clips` how heads move.
     `root`: the folder the run's keys are relative to, if its pictures no longer lie where the run found them. A face
     whose picture cannot be read is left out and counted. Raises `InputError` where nothing is left, or where a run
     was made with another model.
@@ -71,7 +75,7 @@ def read(labels: Path, root: Path | None, clips: Path | None, bundle: Bundle) ->
     moving = run if run.run.kind == "synth-videos" else None if clips is None else _opened(clips, bundle)
     if moving is not None and moving.run.kind != "synth-videos":
         raise InputError(f"{clips} is no synth-videos run; --clips takes one.")
-    faces = list(_clip_faces(moving, _points_of(run)) if moving is not None else _still_faces(run))
+    faces = list(_still_faces(run) if moving is None else _clip_faces(moving, None if moving is run else run))
     if not faces:
         raise InputError(f"{labels} holds no faces to train on.")
     where = root if root is not None else Path(run.run.root)
@@ -84,10 +88,10 @@ def read(labels: Path, root: Path | None, clips: Path | None, bundle: Bundle) ->
         try:
             pictures = faces[i].pictures(where)
             if len(pictures) != frames:
-                return f"a clip of {len(pictures)} frames, not {frames}"
+                return f"{faces[i].key}: a clip of {len(pictures)} frames, not {frames}"
             poses[i] = _cut(faces[i], pictures, size, cut[i])
         except DdfaError as fault:
-            return str(fault)
+            return f"{faces[i].key}: {fault}"
         return None
 
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -106,25 +110,35 @@ def _opened(path: Path, bundle: Bundle) -> Results:
 
 
 def _still_faces(run: Results) -> Iterator[_Face]:
+    return (face for face, _ in _numbered(run))
+
+
+def _numbered(run: Results) -> Iterator[tuple[_Face, int]]:
+    """The faces of a run's photographs, each with its number in its picture."""
     points = _points_of(run)
-    table = run.faces(columns=list(_COLUMNS))
+    table = run.faces(columns=["key", "face_index", "params", "roi"])
     params, rois = _matrix(table["params"]), _matrix(table["roi"])
-    keys, index = table["key"].to_pylist(), table["face_index"].to_pylist()
-    for i, key in enumerate(keys):
-        xy, w = points.get((key, index[i]), _UNLABELLED)
-        yield _Face(key, run, None, params[i : i + 1], rois[i : i + 1], xy, w)
+    names = zip(table["key"].to_pylist(), table["face_index"].to_pylist(), strict=True)
+    for i, (key, index) in enumerate(names):
+        xy, w = points.get((key, index), _UNLABELLED)
+        yield _Face(key, run, None, params[i : i + 1], rois[i : i + 1], xy, w), index
 
 
-def _clip_faces(run: Results, points: dict[tuple[str, int], tuple[F64, F64]]) -> Iterator[_Face]:
-    """A face for every clip, its frames in order; labelled points are those of its still."""
+def _clip_faces(run: Results, labels: Results | None) -> Iterator[_Face]:
+    """A face for every clip, its frames in order; of another run's faces, those that it made clips of."""
     table = run.frames(columns=["clip_id", "frame", "key", "face_index", "params", "roi"])
     table = table.sort_by([("clip_id", "ascending"), ("frame", "ascending")])
     params, rois, clip_ids = _matrix(table["params"]), _matrix(table["roi"]), np.asarray(table["clip_id"])
     keys, index = table["key"].to_pylist(), table["face_index"].to_pylist()
+    known = None if labels is None else {(f.key, i): f for f, i in _numbered(labels)}
     starts = np.flatnonzero(np.diff(clip_ids, prepend=-1))
     for start, stop in zip(starts, [*starts[1:], len(clip_ids)], strict=True):
-        xy, w = points.get((keys[start], index[start]), _UNLABELLED)
-        yield _Face(keys[start], run, int(clip_ids[start]), params[start:stop], rois[start:stop], xy, w)
+        frames, clip = slice(start, stop), int(clip_ids[start])
+        if known is None:
+            yield _Face(keys[start], run, clip, params[frames], rois[frames], *_UNLABELLED)
+        elif face := known.get((keys[start], index[start])):
+            yield _Face(face.key, run, clip, params[frames], rois[frames], face.points, face.weights,
+                        (face.params[0], face.rois[0]))  # fmt: skip
 
 
 _UNLABELLED = (np.full((N_LANDMARKS, 2), np.nan), np.ones(N_LANDMARKS))
@@ -146,9 +160,17 @@ def _points_of(run: Results) -> dict[tuple[str, int], tuple[F64, F64]]:
 
 
 def _cut(face: _Face, pictures: Sequence[U8], size: int, out: U8) -> F64:
-    """Fill `out` (F, CUT, CUT, 3) from the pictures; the poses (F, 3, 4) in its pixels."""
+    """Fill `out` (F, CUT, CUT, 3) from the pictures; the poses (F, 3, 4) in its pixels.
+
+    Where another run labels the photograph, the clip says only how the head moves from there.
+    """
     poses = image_pose(face.params[:, :N_POSE].reshape(-1, 3, 4), face.rois, size)
-    map_ = similarity(face.rois[0], 0.0, 0.0, 0.0, 0.0, ROI)
+    roi = face.rois[0]
+    if face.label is not None:
+        params, roi = face.label
+        first = image_pose(params[None, :N_POSE].reshape(1, 3, 4), roi[None], size)[0]
+        poses = motion.compose(motion.compose(poses, motion.inverse(poses[:1])), first)
+    map_ = similarity(roi, 0.0, 0.0, 0.0, 0.0, ROI)
     map_[:, 2] += (CUT - ROI) / 2
     scale = map_[0, 0]
     centred = map_.copy()
@@ -168,10 +190,10 @@ def _assembled(
     model, manifest = load_morphable(bundle), bundle.manifest
     used = [face for face, ok in zip(faces, fine, strict=True) if ok]
     points = np.stack([face.points for face in used])
-    rois = np.stack([face.rois[0] for face in used])
+    rois = np.stack([face.rois[0] if face.label is None else face.label[1] for face in used])
     scale = ROI / (rois[:, 2] - rois[:, 0])
     points = (points - rois[:, None, :2]) * scale[:, None, None] + (CUT - ROI) / 2
-    alphas = np.stack([face.params[0, N_POSE:] for face in used]).astype(np.float64)
+    alphas = np.stack([(face.params[0] if face.label is None else face.label[0])[N_POSE:] for face in used])
     images_, poses = (cut, poses) if fine.all() else (cut[fine], poses[fine])
     S = model.mean[model.landmarks] + np.einsum("nk,klc->nlc", alphas, model.basis[:, model.landmarks])
     own = S @ poses[:, 0, :, :3].swapaxes(1, 2) + poses[:, 0, None, :, 3]

@@ -66,9 +66,8 @@ def _face(image: U8, truth: F64, answer: F64, text: str) -> U8:
     side = max(float((high - low).max()) * 1.25, 8.0)
     corner, zoom = (low + high) / 2 - side / 2, _TILE / side
     map_ = np.array([[zoom, 0, -corner[0] * zoom], [0, zoom, -corner[1] * zoom]])
-    tile = np.asarray(
-        cv2.warpAffine(image, map_, (_TILE, _TILE), flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-    )
+    flags = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    tile: U8 = np.asarray(cv2.warpAffine(image, map_, (_TILE, _TILE), flags=flags), np.uint8)
     for points, colour in ((truth, TRUTH), (answer, ANSWER)):
         for x, y in (points[:, :2] - corner) * zoom:
             if np.isfinite([x, y]).all():

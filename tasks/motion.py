@@ -228,6 +228,12 @@ def compose(outer: Floats, inner: Floats) -> F64:
     return np.concatenate([linear, shift], axis=-1)
 
 
+def inverse(affine: Floats) -> F64:
+    """The affine maps (…, 3, 4) that undo others."""
+    linear = np.linalg.inv(affine[..., :3])
+    return np.concatenate([linear, -linear @ affine[..., 3:]], axis=-1)
+
+
 def apply(affine: Floats, points: Floats) -> F64:
     """Points (…, n, 3) moved by affine maps (…, 3, 4)."""
     return np.asarray(points @ np.swapaxes(affine[..., :3], -1, -2) + affine[..., None, :, 3], np.float64)

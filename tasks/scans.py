@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def read_scan(path: Path) -> F64:
         points = {".obj": _obj, ".ply": _ply, ".npz": _npz}[path.suffix.lower()](path)
     except OSError as fault:
         raise InputError(f"{path} cannot be read ({fault.strerror or fault}).") from None
-    except (ValueError, KeyError, IndexError, UnicodeDecodeError, struct.error, EOFError) as fault:
+    except (ValueError, KeyError, IndexError, UnicodeDecodeError, struct.error, EOFError, zipfile.BadZipFile) as fault:
         raise InputError(f"{path} is no scan ({str(fault)[:200]}); .obj, .ply and .npz with 'vertices' are.") from None
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
         raise InputError(f"{path} must hold finite vertices (N, 3), but has an array of {points.shape}.")
@@ -45,7 +46,7 @@ def _obj(path: Path) -> F64:
 
 
 def _npz(path: Path) -> F64:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return np.asarray(archive["vertices"], np.float64)
 
 
@@ -61,7 +62,7 @@ def _ply(path: Path) -> F64:
     if not elements or lines[elements[0]][1] != "vertex":
         raise ValueError("its first element is not 'vertex'")
     n = int(lines[elements[0]][2])
-    fields = [line for line in lines[elements[0] + 1 : (elements + [len(lines)])[1]] if line[:1] == ["property"]]
+    fields = [line for line in lines[elements[0] + 1 : [*elements, len(lines)][1]] if line[:1] == ["property"]]
     names = [line[-1] for line in fields]
     if form == "ascii":
         rows = [line.split() for line in body.decode("ascii").splitlines()[:n]]

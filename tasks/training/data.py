@@ -19,6 +19,7 @@ from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Bools, Floats, check_sh
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
+from ddfa_batch.tasks import motion
 from ddfa_batch.tasks.crop import roi_from_landmarks
 from ddfa_batch.tasks.degrade import motion_blur
 from ddfa_batch.tasks.fit import FitConfig, Prior, fit
@@ -166,7 +167,9 @@ class Labels:
 
 
 def clips_of(names: Sequence[str], images: U8, labels: Labels, model: MorphableModel, prior: Prior) -> Clips:
-    """Clips from images (N, F, H, W, 3) and what is known of them; a face whose mirror image cannot be fitted is left out.
+    """Clips from images (N, F, H, W, 3) and what is known of them.
+
+    A face whose mirror image cannot be fitted is left out.
 
     The mirror image's parameters are fitted to the model's own 68 points, mirrored; it then moves as the clip does,
     mirrored. A labelled point keeps its distance from the model's point in every frame.
@@ -233,16 +236,9 @@ def _swapped(landmarks: F64, width: int) -> F64:
 
 def _mirrored_motion(poses: F64, first: F64, width: int) -> F64:
     """Poses (N, F, 3, 4) of the mirrored clip, which begins with `first` (N, 3, 4) and moves as `poses`, mirrored."""
-    moves = poses[..., :3] @ np.linalg.inv(poses[:, :1, :, :3])
-    shifts = poses[..., 3] - np.einsum("nfij,nj->nfi", moves, poses[:, 0, :, 3])
-    flip = np.array([-1.0, 1.0, 1.0])
-    edge = np.array([width - 1.0, 0.0, 0.0])
-    moves_m = flip[:, None] * moves * flip
-    shifts_m = edge + flip * (shifts + moves @ edge)
-    out = np.empty_like(poses)
-    out[..., :3] = moves_m @ first[:, None, :, :3]
-    out[..., 3] = np.einsum("nfij,nj->nfi", moves_m, first[:, :, 3]) + shifts_m
-    return out
+    mirror = np.array([[-1.0, 0, 0, width - 1], [0, 1, 0, 0], [0, 0, 1, 0]])
+    moves = motion.compose(poses, motion.inverse(poses[:, :1]))
+    return motion.compose(motion.compose(mirror, motion.compose(moves, mirror)), first[:, None])
 
 
 def yaw_of(poses: Floats) -> F64:
@@ -251,7 +247,7 @@ def yaw_of(poses: Floats) -> F64:
 
 
 def rarity(yaw: Floats) -> F64:
-    """How often faces (N,) are drawn: the more the rarer their bin of |yaw| (0–30, 30–60, 60–90°), by the square root."""
+    """How often faces (N,) are drawn: by the square root of how rare their bin of |yaw| is (0–30, 30–60, 60–90°)."""
     bins = np.digitize(np.abs(yaw), YAW_EDGES)
     counts = np.bincount(bins, minlength=len(YAW_EDGES) + 1)
     return np.asarray(np.sqrt(counts.max() / counts[bins]), np.float64)
@@ -312,9 +308,9 @@ def make_batch(
     row_of = np.repeat(rows, sampling.frames)
     points = _map_points(clips.landmarks[row_of, sides, frame_of].astype(np.float64), maps)
     blurs = _blurs(points, looks, sampling, pixels)
-    for i, (row, side) in enumerate(zip(row_of, sides, strict=True)):
+    for i, row in enumerate(row_of):
         source = clips.images[row, frame_of[i]]
-        source = np.ascontiguousarray(source[:, ::-1]) if side else source
+        source = np.ascontiguousarray(source[:, ::-1]) if sides[i] else source
         look = looks[i // sampling.frames]
         images[i] = look(_warp(source, maps[i] * (pixels / sampling.size), pixels), blurs[i], rng)
     params = _params(clips.poses[row_of, sides, frame_of], clips.coefficients[row_of, sides], maps, sampling.size)

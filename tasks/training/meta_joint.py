@@ -147,8 +147,8 @@ def start(architecture: Architecture, config: TrainConfig, mean: Floats, std: Fl
         torch.manual_seed(config.seed)
         to: Any = build(architecture).to  # torch's stubs know memory_format for tensors alone
         net: Regressor = to(device=device, memory_format=torch.channels_last)
-    numbers = (tuple(float(x) for x in np.asarray(values, np.float64)) for values in (mean, std))
-    return Training(architecture, config, *numbers, net, _optimiser(net, config))
+    mu, sigma = (tuple(float(x) for x in np.asarray(values, np.float64)) for values in (mean, std))
+    return Training(architecture, config, mu, sigma, net, _optimiser(net, config))
 
 
 def start_from(other: Training, architecture: Architecture, config: TrainConfig) -> Training:
