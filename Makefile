@@ -6,6 +6,8 @@ else
 VENV := .venv
 endif
 BIN := $(VENV)/bin
+# With it the tests of the training run too; without, they are skipped: make test TORCH=torch
+TORCH ?=
 IMAGES ?= $(VENV)/demo-images
 
 .PHONY: demo test check bench clean
@@ -15,6 +17,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.ddfa-batch-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(TORCH),$(BIN)/python -m pip install --quiet $(TORCH))
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	@touch $@
 

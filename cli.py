@@ -989,6 +989,7 @@ class TrainingBar:
         for note in progress.notes:
             click.echo(note)
         total = self._samples * self._iterations
+        click.echo(f"The net has {progress.parameters / 1e6:.2f} M parameters and {progress.macs / 1e6:.1f} M MACs.")
         click.echo(f"{_count(progress.n_training, 'clip')} to train on, {progress.n_validation:,} held out; {total:,} "
                    f"samples on {progress.device}.")  # fmt: skip
         if progress.resumed:

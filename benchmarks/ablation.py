@@ -3,7 +3,8 @@
     python benchmarks/prepare.py ../shared WORK
     ddfa-batch fit WORK/aflw/labels68.parquet WORK/aflw/images WORK/aflw/fit
     ddfa-batch synth-videos WORK/aflw/images WORK/aflw/clips --params WORK/aflw/fit --frames 6 --speed 2 \
-        --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 --blur 0 0 --format parquet
+        --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 --blur 0 0 \
+        --format parquet
     python benchmarks/ablation.py WORK [--seeds 3] [--iterations 40] [--figures docs]
 
 Ten variants are trained on the training part of the crops (split by the sha256 of their names), all with the same

@@ -26,7 +26,7 @@ from ddfa_batch.tasks.training import export, host, meta_joint, validate
 from ddfa_batch.tasks.training.data import Clips, is_validation, make_batch, whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.meta_joint import Record, TrainConfig, Training
-from ddfa_batch.tasks.training.nets import Architecture
+from ddfa_batch.tasks.training.nets import Architecture, mac_count, parameter_count
 
 ABOUT, CHECKPOINT, BEST, HISTORY, MODEL = "train.json", "checkpoint.pt", "best.pt", "history.json", "model"
 #: Faces from whose augmented frames the whitening is taken.
@@ -58,13 +58,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a training tells while it runs: how many clips it has, what was left out, how fast it goes."""
+    """What a training tells at its start: its clips, what was left out, where it runs, the net's size and work."""
 
     n_training: int
     n_validation: int
     notes: tuple[str, ...]
     device: str
     resumed: int
+    parameters: int
+    macs: int
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,11 @@ def train(
     if len(training_part) < 2:
         raise TrainingError(f"{wanted.labels} leaves {len(training_part)} faces to train on; at least 2 are needed.")
     training = _training(wanted, training_part, device)
-    begun(Progress(len(training_part), len(validation_part), found.notes, device, training.iteration))
-    space = FaceSpace.of(load_morphable(wanted.bundle), np.array(training.mean), np.array(training.std),
-                         wanted.config.sampling.size, device=device)  # fmt: skip
+    net, size = wanted.architecture, wanted.config.sampling.size
+    begun(Progress(len(training_part), len(validation_part), found.notes, device, training.iteration,
+                   parameter_count(net), mac_count(net, size)))  # fmt: skip
+    space = FaceSpace.of(load_morphable(wanted.bundle), np.array(training.mean), np.array(training.std), size,
+                         device=device)  # fmt: skip
 
     def judge(now: Training) -> float | None:
         if not len(validation_part):
