@@ -1009,7 +1009,8 @@ class TrainingBar:
             f"{_duration(record.seconds * (self._iterations - done))} left"
         )
         if self._live:
-            click.echo("\r" + line.ljust(len(self._last)), nl=False, err=True)
+            width = shutil.get_terminal_size().columns - 1
+            click.echo("\r" + line[:width].ljust(min(len(self._last), width)), nl=False, err=True)
         else:
             click.echo(line, err=True)
         self._last = line

@@ -190,7 +190,8 @@ def _landmarks(labels: tuple[Path, ...], studio: _Studio, n_points: int) -> Trut
             raise InputError(f"{name} has no labels of '{missing[0]}' ({len(missing):,} are missing).")
         rows = [row_of[key] for key in first.keys]
         sets[name] = np.where((labelled.weights[rows] > 0)[..., None], labelled.landmarks[rows], np.nan)
-    kept = np.stack([np.isfinite(p).all(axis=2).any(axis=1) for p in sets.values()]).all(axis=0)
+    counts = [np.count_nonzero(np.isfinite(p).all(axis=2), axis=1) for p in sets.values()]
+    kept: Bools = np.min(counts, axis=0) > 0
     keys = tuple(key for key, keep in zip(first.keys, kept, strict=True) if keep)
     sets = {name: p[kept] for name, p in sets.items()}
     yaw = first.yaw[kept] if first.yaw is not None else _fitted_yaw(next(iter(sets.values())), studio)

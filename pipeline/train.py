@@ -92,13 +92,14 @@ def train(
     _claim(wanted.out, about)
     device = host.prepare(wanted.device, wanted.threads)
     found = training_set.read(wanted.labels, wanted.images, wanted.clips, wanted.bundle)
-    held = is_validation(found.clips.names, wanted.validation)
+    held, notes = is_validation(found.clips.names, wanted.validation), found.notes
     training_part, validation_part = found.clips.take(~held), found.clips.take(held)
+    del found  # gigabytes, of which the parts are copies
     if len(training_part) < 2:
         raise TrainingError(f"{wanted.labels} leaves {len(training_part)} faces to train on; at least 2 are needed.")
     training = _training(wanted, training_part, device)
     net, size = wanted.architecture, wanted.config.sampling.size
-    begun(Progress(len(training_part), len(validation_part), found.notes, device, training.iteration,
+    begun(Progress(len(training_part), len(validation_part), notes, device, training.iteration,
                    parameter_count(net), mac_count(net, size)))  # fmt: skip
     space = FaceSpace.of(load_morphable(wanted.bundle), np.array(training.mean), np.array(training.std), size,
                          device=device)  # fmt: skip

@@ -194,7 +194,9 @@ def _assembled(
     scale = ROI / (rois[:, 2] - rois[:, 0])
     points = (points - rois[:, None, :2]) * scale[:, None, None] + (CUT - ROI) / 2
     alphas = np.stack([(face.params[0] if face.label is None else face.label[0])[N_POSE:] for face in used])
-    images_, poses = (cut, poses) if fine.all() else (cut[fine], poses[fine])
+    for i, row in enumerate(np.flatnonzero(fine) if not fine.all() else ()):
+        cut[i], poses[i] = cut[row], poses[row]  # in place: the pictures of a training set take gigabytes
+    images_, poses = cut[: len(used)], poses[: len(used)]
     S = model.mean[model.landmarks] + np.einsum("nk,klc->nlc", alphas, model.basis[:, model.landmarks])
     own = S @ poses[:, 0, :, :3].swapaxes(1, 2) + poses[:, 0, None, :, 3]
     unlabelled = ~np.isfinite(points).any(axis=(1, 2))

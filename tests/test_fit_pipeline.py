@@ -84,3 +84,39 @@ def test_nothing_is_overwritten(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         fit_landmarks(tmp_path / "nothing.csv", tmp_path / "other", bundle)
     assert not (tmp_path / "other").exists()
+
+
+def test_pictures_give_keys_their_endings_and_the_run_its_root(bundle: Bundle, tmp_path: Path) -> None:
+    _, truth = faces(MODEL, PRIOR, 3, seed=4)
+    (tmp_path / "images/deep").mkdir(parents=True)
+    for name in ("a.jpg", "deep/b.png"):
+        (tmp_path / "images" / name).touch()
+    path = labels(tmp_path, truth[..., :2], ["a", "deep/b.png", "gone"])
+    outcome = fit_landmarks(path, tmp_path / "out", bundle, tmp_path / "images")
+    assert outcome.n_converged == 2
+    run = ddfa_batch.open(tmp_path / "out")
+    assert Path(run.run.root) == (tmp_path / "images").resolve()
+    assert run.images().to_pydict()["key"] == ["a.jpg", "deep/b.png", "gone"]
+    assert "no picture 'gone'" in run.images().to_pydict()["error_message"][2]
+
+
+def test_a_folder_without_any_of_the_pictures_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    _, truth = faces(MODEL, PRIOR, 1, seed=5)
+    path = labels(tmp_path, truth, ["a"])
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match="none of the pictures"):
+        fit_landmarks(path, tmp_path / "out", bundle, tmp_path / "images")
+    with pytest.raises(InputError, match="is no folder"):
+        fit_landmarks(path, tmp_path / "out", bundle, tmp_path / "elsewhere")
+
+
+def test_a_fit_keeps_what_it_was_fitted_to(bundle: Bundle, tmp_path: Path) -> None:
+    _, truth = faces(MODEL, PRIOR, 3, seed=6)
+    points = truth[..., :2].copy()
+    points[0, 5] = np.nan
+    points[1] = np.nan
+    fit_landmarks(labels(tmp_path, points, ["a", "a", "a"]), tmp_path / "out", bundle)
+    fits = pq.read_table(tmp_path / "out" / FITS).to_pydict()
+    assert fits["face_index"] == [0, None, 1]
+    np.testing.assert_allclose(np.array(fits["labels"]).reshape(3, 68, 2), points, atol=1e-4)
+    assert np.array(fits["weights"]).shape == (3, 68)
