@@ -255,6 +255,17 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[-1] <= 0.0101 * config.learning_rate
 
 
+def test_every_stage_has_a_learning_rate_of_its_own() -> None:
+    stages = ((0.5, 32), (0.8, 64))
+    config = replace(CONFIG, look_ahead=10, iterations=10, warmup=2, stages=stages, sampling=Sampling(2, 2, size=120))
+    rates = [config.rate(i) for i in range(100)]
+    for start, stop, share in ((0, 50, 1.0), (50, 80, 0.5), (80, 100, 0.25)):
+        part = rates[start:stop]
+        assert part[0] < part[1]
+        assert max(part) == pytest.approx(share * config.learning_rate, rel=0.06)
+        assert part[-1] < 0.06 * part[1]
+
+
 def test_stages_say_how_small_the_images_are() -> None:
     with pytest.raises(TrainingError, match="32 pixels"):
         replace(CONFIG, stages=((0.4, 16),))

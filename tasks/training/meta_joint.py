@@ -52,7 +52,7 @@ class TrainConfig:
 
     method of `METHODS`; landmarks of `LANDMARK_TERMS`; look_ahead: k, steps of an iteration (the paper's best: 100);
     beta of vanilla-joint (the paper's best: 0.5); switch: share of the iterations after which vdc-from-fwpdc changes
-    over. learning_rate: AdamW's, after `warmup` steps, falling to 0 on a line; clip: longest gradient. diverged: a
+    over. learning_rate: AdamW's at its highest, see `rate`; clip: longest gradient. diverged: a
     meta-test vertex error so many times the best yet ends the training. stages: (share, pixels), rising:
     up to that share of the iterations images are so small, and the work less by the square; labels stay those of the
     full size.
@@ -99,10 +99,17 @@ class TrainConfig:
         return self.sampling.size
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: a linear warm-up, then a line down to 0."""
-        total = self.look_ahead * self.iterations
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
-        return self.learning_rate * warm * max(1 - step / total, 0.0)
+        """Learning rate of a step: in each stage a linear warm-up, then a line down to 0; peaks halve.
+
+        A net that has learnt faces of one size in pixels must learn anew what is twice as large: with what is left
+        of a single line down it cannot.
+        """
+        ends = [*(math.ceil(share * self.iterations) for share, _ in self.stages), self.iterations]
+        starts = [0, *ends[:-1]]
+        stage = max(i for i, start in enumerate(starts) if step >= start * self.look_ahead)
+        done, total = step - starts[stage] * self.look_ahead, (ends[stage] - starts[stage]) * self.look_ahead
+        warm = min(1.0, (done + 1) / max(self.warmup, 1))
+        return self.learning_rate * 0.5**stage * warm * max(1 - done / max(total, 1), 0.0)
 
 
 @dataclass(frozen=True)
