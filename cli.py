@@ -844,7 +844,9 @@ def evaluate(folder: Path, /, labels: tuple[Path, ...], out: Path, **options: An
 
     if options["run"] is None and options["images"] is None and options["protocol"] != "video":
         raise click.UsageError("Give --run, or --model with --images.")
-    bundle = None if options["run"] is not None and not options["model"] else _model(folder, options["model"])
+    if options["run"] is not None and options["refine"]:
+        raise click.UsageError("--refine is for --model; a run's answers are what they are.")
+    bundle = _model(folder, options["model"]) if options["run"] is None else None
     same = ("run", "images", "refine", "protocol")
     wanted = evaluation.Wanted(labels=labels, out=out, bundle=bundle, **{name: options[name] for name in same})
     outcome = evaluation.evaluate(wanted)

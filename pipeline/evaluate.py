@@ -121,7 +121,7 @@ def evaluate(wanted: Wanted) -> Evaluation:
     """
     if (wanted.out / store.RUN).exists():
         raise InputError(f"{wanted.out} holds a run; give the evaluation a folder of its own.")
-    run = None if wanted.run is None else open_run(wanted.run, None if wanted.bundle is None else wanted.bundle.folder)
+    run = None if wanted.run is None else open_run(wanted.run)
     studio = _Studio.of(wanted, run)
     truth = _TRUTHS[wanted.protocol](wanted.labels, studio)
     answers = _of_run(run, truth, studio) if run is not None else _of_model(studio, truth, wanted)
@@ -153,10 +153,7 @@ class _Studio:
     @staticmethod
     def of(wanted: Wanted, run: Results | None) -> _Studio:
         if run is not None:
-            folder, digest = (
-                str(wanted.bundle.folder if wanted.bundle else run.run.model["folder"]),
-                run.run.model["digest"],
-            )
+            folder, digest = str(run.run.model["folder"]), str(run.run.model["digest"])
         elif wanted.bundle is not None and (wanted.images is not None or wanted.protocol == "video"):
             folder, digest = str(wanted.bundle.folder), wanted.bundle.digest
         else:
