@@ -859,7 +859,7 @@ def _score_lines(outcome: Evaluation) -> list[str]:
     """The table of an evaluation for people."""
     binned = outcome.scores[0].bins is not None
     head = ["0–30°", "30–60°", "60–90°", "of bins"] if binned else []
-    moving = ["stability"] if outcome.scores[0].stability is not None else []
+    moving = ["stability"] if outcome.protocol == "video" else []
     width = max(len("labels"), *(len(score.labels) for score in outcome.scores))
     names = [*head, "mean", "median", *moving]
     lines = [
@@ -871,7 +871,8 @@ def _score_lines(outcome: Evaluation) -> list[str]:
     for score in outcome.scores:
         values = [*(score.bins or ()), *([score.mean_of_bins] if binned else []), score.mean, score.median,
                   *([score.stability] if moving else [])]  # fmt: skip
-        lines.append(f"{score.labels:{width}}  " + "  ".join(f"{value:9.2f}" for value in values))
+        cells = [f"{'–':>9}" if value is None else f"{value:9.2f}" for value in values]
+        lines.append(f"{score.labels:{width}}  " + "  ".join(cells))
     return lines
 
 

@@ -87,13 +87,13 @@ class Answers:
 class Score:
     """Errors of one set of labels, %: by bin of |yaw| and their mean where yaws are known, over all faces, median.
 
-    stability: of videos, %.
+    None for a bin without faces, and for what the protocol does not measure. stability: of videos, %.
     """
 
     labels: str
     mean: float
     median: float
-    bins: tuple[float, ...] | None = None
+    bins: tuple[float | None, ...] | None = None
     mean_of_bins: float | None = None
     stability: float | None = None
 
@@ -386,13 +386,13 @@ def _scan_errors(truth: Truth, answers: Answers, studio: _Studio) -> F64:
     return errors
 
 
-def _stability(truth: Truth, answers: Answers) -> float:
-    """Mean over all pairs of adjacent frames that were both found."""
+def _stability(truth: Truth, answers: Answers) -> float | None:
+    """Mean over all pairs of adjacent frames that were both found; None if there are none."""
     assert truth.clip is not None
     assert truth.first is not None
     moved = metrics.stability(np.where(answers.found[:, None, None], answers.landmarks, 0.0), truth.first)
     pairs = (np.diff(truth.clip) == 0) & answers.found[1:] & answers.found[:-1]
-    return float(moved[pairs].mean()) if pairs.any() else float("nan")
+    return float(moved[pairs].mean()) if pairs.any() else None
 
 
 def _score(name: str, errors: F64, truth: Truth, stability: float | None) -> Score:
@@ -402,7 +402,8 @@ def _score(name: str, errors: F64, truth: Truth, stability: float | None) -> Sco
         return Score(name, mean, median, stability=stability)
     known = fine & np.isfinite(truth.yaw)
     bins = metrics.by_yaw(errors[known], truth.yaw[known])
-    return Score(name, mean, median, tuple(float(b) for b in bins), float(np.nanmean(bins)))
+    each = tuple(float(b) if np.isfinite(b) else None for b in bins)
+    return Score(name, mean, median, each, float(np.nanmean(bins)) if known.any() else None)
 
 
 # ---------------------------------------------------------------------------------------------- output
