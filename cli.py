@@ -635,8 +635,14 @@ def _side(size: str) -> int:
 @click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--model", envvar="DDFA_BATCH_MODEL", help="The model to fit: its name or folder.")
+@click.option(
+    "--outline",
+    is_flag=True,
+    help="The labels follow the 2-D markup (300-W, AFLW by hand): the far side of a turned head's jaw is "
+    "labelled where the face ends in the picture, so such points are left out.",
+)
 @click.pass_obj
-def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model: str | None) -> None:
+def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model: str | None, outline: bool) -> None:
     """Fit a model to labelled landmarks: 68 points in 2-D or 3-D, or AFLW's 21, to parameters.
 
     LANDMARKS is a Parquet or CSV table (key, pts68 or pts21, optionally weights), a folder of iBUG .pts files, or one
@@ -650,8 +656,11 @@ def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model:
       ddfa-batch fit 300w/ 300w/ labels/
     """
     from ddfa_batch.pipeline.fit import fit_landmarks
+    from ddfa_batch.tasks.fit import FitConfig
 
-    outcome = fit_landmarks(landmarks, out, _model(folder, model), images)
+    bundle = _model(folder, model)
+    outcome = fit_landmarks(landmarks, out, bundle, images, config=FitConfig(
+        size=bundle.manifest.input_size, outline=outline))  # fmt: skip
     click.echo(
         f"{_count(outcome.n_faces, 'face')}: {outcome.n_converged:,} converged, mean residual {outcome.residual:.2%} "
         f"of the face's size. Faces in {out / 'faces'}/*.parquet, every fit in {out / 'fits.parquet'}."

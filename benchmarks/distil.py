@@ -2,7 +2,7 @@
 
     python benchmarks/distil.py WORK [--model 3ddfa-v2-mb05] [--agree 8]
 
-WORK is what benchmarks/prepare.py and `ddfa-batch fit WORK/aflw/labels68.parquet WORK/aflw/images WORK/aflw/fit` made.
+WORK is what benchmarks/prepare.py made, and WORK/aflw/fit the fit of its labels (see benchmarks/ablation.py).
 The model is shown each crop around the fitted points, then around its own; where its answer is within --agree % (NME)
 of the human points, its 68 points in 3-D become the labels of WORK/aflw/distilled.parquet, else the face is left out.
 """

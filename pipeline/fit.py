@@ -183,6 +183,6 @@ def _fits_table(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...]) 
             "residual_px": fitted.residual_px,
             "noise": fitted.noise,
             "labels": lists(labelled.landmarks),
-            "weights": lists(labelled.weights),
+            "weights": lists(fitted.weights),
         }
     )

@@ -30,6 +30,8 @@ _POSE_STEPS, _LONGEST_TURN = 6, 0.6
 _FLATTEST = 0.05
 #: Added to the pose's normal equations (a usual diagonal: 10⁴), so that points on a line, or in one spot, have a step.
 _DAMPING = 1e-3
+#: Yaw in radians beyond which the far side of the jaw is labelled at the face's outline (`FitConfig.outline`).
+_FAR_TURN = np.radians(15.0)
 #: AFLW's 21 points as means of iBUG points; its two ears (13 and 17) have no counterpart.
 AFLW21 = (
     (17,), (19,), (21,), (22,), (24,), (26,), (36,), (37, 38, 40, 41), (39,), (42,), (43, 44, 46, 47), (45,),
@@ -45,7 +47,9 @@ class FitConfig:
     estimated per face (the human labels of AFLW scatter by about 2 %). outlier: residual, in standard deviations,
     at which a point's weight is halved (Cauchy). tolerance: share by which no point may still move in a fit that
     has converged. misfit: mean residual, a share, above which it counts as not converged. min_points: fewer
-    labelled points are refused; 4 determine a pose. size: side of the crop the parameters refer to, pixels.
+    labelled points are refused; 4 determine a pose. size: side of the crop the parameters refer to, pixels. outline:
+    the labels follow the 2-D markup, in which the far side of a turned head's jaw is labelled where the face ends in
+    the picture, not where the jaw is: such points get no weight.
     """
 
     steps: int = 12
@@ -56,6 +60,7 @@ class FitConfig:
     misfit: float = 0.1
     min_points: int = 6
     size: int = 120
+    outline: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ class Fitted:
 
     params (N, P) in the frame of the crop of rois (N, 4), as `process` stores them; landmarks (N, 68, 3) in image
     pixels, the model's; residual_px and residual (N,), mean distance of the labelled points in the image, in
-    pixels and as a share of the face's size; noise (N,) estimated share; n_points (N,) labelled; converged (N,).
+    pixels and as a share of the face's size; noise (N,) estimated share; n_points (N,) labelled; converged (N,);
+    weights (N, L) of the labels, 0 for those that were missing or on the outline.
     """
 
     params: F32
@@ -131,6 +137,7 @@ class Fitted:
     noise: F64
     n_points: I64
     converged: Bools
+    weights: F64
 
 
 @dataclass(frozen=True)
@@ -178,7 +185,7 @@ def fit(
     x, w = _checked(landmarks, weights, points, model, prior)
     n_points = np.count_nonzero(w, axis=1)
     usable = (n_points >= max(config.min_points, 4)) & _spread(x, w)
-    out = _empty(x.shape[0], model, n_points)
+    out = _empty(x.shape[0], model, n_points, w)
     rows = np.flatnonzero(usable)
     whitened = _whiten(points, prior)
     full = _whiten(FitBasis.landmarks68(model), prior)
@@ -226,13 +233,13 @@ def _whiten(points: FitBasis, prior: Prior) -> FitBasis:
     return FitBasis(mean, points.basis * prior.std[:, None, None])
 
 
-def _empty(n: int, model: MorphableModel, n_points: I64) -> Fitted:
+def _empty(n: int, model: MorphableModel, n_points: I64, weights: F64) -> Fitted:
     def nan(*shape: int) -> F64:
         return np.full(shape, np.nan)
 
     params = nan(n, model.layout.size).astype(np.float32)
     return Fitted(params, nan(n, 4), nan(n, N_LANDMARKS, 3).astype(np.float32), nan(n), nan(n), nan(n),
-                  n_points, np.zeros(n, np.bool_))  # fmt: skip
+                  n_points, np.zeros(n, np.bool_), weights.copy())  # fmt: skip
 
 
 def _box_size(x: F64, w: F64) -> F64:
@@ -257,6 +264,8 @@ def _fit_block(
     moved = np.full(len(rows), np.inf)
     active = np.arange(len(rows))
     for _ in range(config.steps):
+        if config.outline:
+            w = w * ~_beyond(full, state, w.shape[1])
         part = _Labels(x[active], w[active], labels.size[active])
         after, sigma[active], moved[active] = _step(part, points, _take(state, active), sigma[active], config)
         state = _put(state, active, after)
@@ -269,9 +278,24 @@ def _fit_block(
     residual = (distance * labelled).sum(axis=1) / labelled.sum(axis=1)
     pose, alpha = _image_pose(state), prior.mean + state.beta * prior.std
     _write(out, rows, pose, alpha, full, state, x.shape[2], config)
+    out.weights[rows] = w
     out.residual_px[rows], out.residual[rows] = residual, residual / size
     out.noise[rows] = sigma / labels.size
     out.converged[rows] = (moved <= config.tolerance) & (residual <= config.misfit * size)
+
+
+def _beyond(full: FitBasis, state: _State, n_labels: int) -> Bools:
+    """Which labels (n, L) are of the jaw's far side, in the 68-point markup; of other markups none.
+
+    A jaw point is on the far side where it lies behind its mirror image by more than the sine of `_FAR_TURN` of their
+    distance.
+    """
+    far = np.zeros((len(state.s), n_labels), np.bool_)
+    if n_labels == N_LANDMARKS:
+        jaw = _project(full, state, 3)[:, :17]
+        across = jaw - jaw[:, ::-1]
+        far[:, :17] = across[..., 2] < -np.sin(_FAR_TURN) * np.linalg.norm(across, axis=2) - 1e-9
+    return far
 
 
 def _write(

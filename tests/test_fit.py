@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,37 @@ def test_outliers_are_weighted_down() -> None:
     distance = np.linalg.norm(found.landmarks[..., :2] - truth[..., :2], axis=2)
     assert np.median(distance) < 1.5
     assert np.percentile(distance.mean(axis=1), 90) < 4.0
+
+
+def test_the_far_jaw_of_a_turned_head_is_left_out_where_labels_follow_the_outline() -> None:
+    model, rng = small_model.head(30, 41), np.random.default_rng(3)
+    index = model.landmarks.copy()
+    for i in range(8):  # jaw points that mirror each other, well to the sides
+        row, column = int(rng.integers(3, 27)), int(rng.integers(3, 12))
+        index[i], index[16 - i] = row * 41 + column, row * 41 + 40 - column
+    model = replace(model, landmarks=index)
+    yaw = np.array([0.0, 45.0, -45.0])
+    R = pose.rotation_matrix(yaw, np.zeros(3), np.zeros(3))
+    truth = 1.5 * model.mean[index] @ R.transpose(0, 2, 1) * [1, -1, 1] + 200
+    # z grows towards the viewer: of a turned head the far half of the jaw is the one behind
+    far = np.zeros((3, 68), np.bool_)
+    far[1:, :17] = truth[1:, :17, 2] < truth[1:, 16::-1, 2]
+    labels = truth[..., :2].copy()
+    side = np.sign(labels[..., 0] - labels[..., 0].mean(axis=1, keepdims=True))
+    labels[..., 0] += np.where(far, 12 * side, 0)
+
+    def yaws(found: fit.Fitted) -> np.ndarray:
+        T = image_pose(found.params[:, :12].reshape(-1, 3, 4), found.rois, 120)
+        return pose.angles(pose.rotation_and_scale(pose.upright(T))[0])[:, 0]
+
+    prior = fit.Prior(np.zeros(50), np.full(50, 1e-3))
+    plain = fit.fit(labels, model, prior)
+    outline = fit.fit(labels, model, prior, config=fit.FitConfig(outline=True))
+    np.testing.assert_array_equal(outline.weights == 0, far)
+    assert (plain.weights == 1).all()
+    np.testing.assert_allclose(yaws(outline), yaw, atol=0.1)
+    assert np.abs(yaws(plain) - yaw)[1:].min() > 1
+    assert outline.residual.max() < 1e-3
 
 
 def test_missing_points_and_zero_weights_are_the_same_thing() -> None:
