@@ -63,10 +63,11 @@ def fit_landmarks(
     if images is not None:
         labelled = with_pictures(labelled, images)
     prior = prior or Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
-    fitted = _fitted(labelled, bundle, prior, config or FitConfig(size=manifest.input_size))
+    config = config or FitConfig(size=manifest.input_size)
+    fitted = _fitted(labelled, bundle, prior, config)
     keys = tuple(dict.fromkeys(labelled.keys))
     found = _found(labelled, fitted, keys)
-    run = _write_run(landmarks, images, out, bundle, keys, labelled)
+    run = _write_run(landmarks, images, out, bundle, keys, labelled, config)
     folder = str(out.resolve())
     commit(folder, 0, write(folder, 0, reconstruct(folder, 0, found)))
     store.write_table(out / FITS, _fits_table(labelled, fitted, keys))
@@ -137,7 +138,13 @@ def _record(image_id: int, key: str, n_faces: int, labelled: LabelledFaces) -> I
 
 
 def _write_run(
-    source: Path, images: Path | None, out: Path, bundle: Bundle, keys: tuple[str, ...], labelled: LabelledFaces
+    source: Path,
+    images: Path | None,
+    out: Path,
+    bundle: Bundle,
+    keys: tuple[str, ...],
+    labelled: LabelledFaces,
+    config: FitConfig,
 ) -> Run:
     """run.json, plan and topology of a run of one shard."""
     manifest, model = bundle.manifest, load_morphable(bundle)
@@ -150,7 +157,7 @@ def _write_run(
         root=str(root.resolve()), source=str(source),
         n_inputs=len(keys), shard_size=max(len(keys), 1),
         identity={"kind": "fit", "version": version("ddfa-batch"), "model": bundle.digest, "inputs": digest.hexdigest(),
-                  "shard_size": max(len(keys), 1), "options": options.as_dict()},
+                  "shard_size": max(len(keys), 1), "options": options.as_dict(), "fit": asdict(config)},
         model={"name": manifest.name, "folder": str(bundle.folder), "digest": bundle.digest,
                "licence": manifest.licence, "topology": manifest.topology, "n_vertices": model.n_vertices},
         notes=[],

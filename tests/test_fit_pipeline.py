@@ -13,6 +13,7 @@ from test_fit import MODEL, PRIOR, faces
 import ddfa_batch
 from ddfa_batch.pipeline.fit import FITS, fit_landmarks
 from ddfa_batch.schemas.errors import InputError, RunFolderError
+from ddfa_batch.tasks.fit import FitConfig
 from ddfa_batch.tasks.models import Bundle
 
 
@@ -119,4 +120,11 @@ def test_a_fit_keeps_what_it_was_fitted_to(bundle: Bundle, tmp_path: Path) -> No
     fits = pq.read_table(tmp_path / "out" / FITS).to_pydict()
     assert fits["face_index"] == [0, None, 1]
     np.testing.assert_allclose(np.array(fits["labels"]).reshape(3, 68, 2), points, atol=1e-4)
-    assert np.array(fits["weights"]).shape == (3, 68)
+    assert np.array(fits["weights"])[0].tolist() == [1.0] * 5 + [0.0] + [1.0] * 62
+
+
+def test_a_fit_says_how_it_was_done(bundle: Bundle, tmp_path: Path) -> None:
+    _, truth = faces(MODEL, PRIOR, 1, seed=7)
+    path = labels(tmp_path, truth, ["a"])
+    fit_landmarks(path, tmp_path / "out", bundle, config=FitConfig(outline=True))
+    assert ddfa_batch.open(tmp_path / "out").run.identity["fit"]["outline"] is True
