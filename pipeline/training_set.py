@@ -162,13 +162,15 @@ def _points_of(run: Results) -> dict[tuple[str, int], tuple[F64, F64]]:
 def _cut(face: _Face, pictures: Sequence[U8], size: int, out: U8) -> F64:
     """Fill `out` (F, CUT, CUT, 3) from the pictures; the poses (F, 3, 4) in its pixels.
 
-    Where another run labels the photograph, the clip says only how the head moves from there.
+    Where another run labels the photograph, the clip says only how the head moves from there. A head turns about a
+    point in space, and no picture shows where depth begins: the photograph's depth is the clip's.
     """
     poses = image_pose(face.params[:, :N_POSE].reshape(-1, 3, 4), face.rois, size)
     roi = face.rois[0]
     if face.label is not None:
         params, roi = face.label
         first = image_pose(params[None, :N_POSE].reshape(1, 3, 4), roi[None], size)[0]
+        first[2, 3] = poses[0, 2, 3]
         poses = motion.compose(motion.compose(poses, motion.inverse(poses[:1])), first)
     map_ = similarity(roi, 0.0, 0.0, 0.0, 0.0, ROI)
     map_[:, 2] += (CUT - ROI) / 2

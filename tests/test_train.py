@@ -8,6 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from conftest import wanted as asked_process
@@ -189,6 +191,20 @@ def test_frames_of_clips_carry_the_labels_of_every_frame(
         assert np.abs(dot - points[30]).max() < 4
         moved = max(moved, float(np.abs(dot - found.landmarks[0, 0, 0, 30]).max()))
     assert moved > 3
+
+
+def test_labels_that_begin_depth_elsewhere_move_the_same(
+    labelled: tuple[Path, Bundle], clips: Path, tmp_path: Path
+) -> None:
+    folder, model = labelled
+    faces = open_run(folder / "fit").faces(columns=["key", "landmarks68"])
+    deep = np.stack(faces["landmarks68"].to_numpy()).reshape(-1, 68, 3) + np.array([0.0, 0.0, 60.0])
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(deep.ravel()), 68 * 3)
+    pq.write_table(pa.table({"key": faces["key"], "landmarks": rows}), tmp_path / "deep.parquet")
+    fit_landmarks(tmp_path / "deep.parquet", tmp_path / "fit", model, folder / "images")
+    flat, solid = (training_set.read(run, None, clips, model).clips for run in (folder / "fit", tmp_path / "fit"))
+    assert flat.names == solid.names
+    np.testing.assert_allclose(flat.landmarks[:, 0], solid.landmarks[:, 0], atol=1.0)
 
 
 def test_the_command_trains_and_says_what_next(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
