@@ -181,7 +181,7 @@ def main() -> None:
     videos = synthetic_clips(arguments.work, bundle)
     every = training_set.read(arguments.work / "aflw/fit", None, arguments.work / "aflw/clips", bundle).clips
     clips = every.take(~is_validation(every.names, 0.1))
-    variants = {**TABLE_3, **TABLE_4}
+    variants = {**TABLE_4, **TABLE_3}
     results: dict[str, list[dict[str, object]]] = {name: [] for name in variants}
     for seed in range(arguments.seeds):
         for name, variant in variants.items():
