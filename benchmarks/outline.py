@@ -38,7 +38,7 @@ def main() -> None:
         found = fit.fit(labelled.landmarks, load_morphable(bundle), prior, weights=labelled.weights, config=config)
         ok = found.converged & np.isfinite(own)
         T = image_pose(found.params[ok, :N_POSE].reshape(-1, 3, 4), found.rois[ok], config.size)
-        yaw = pose.angles(pose.rotation_and_scale(pose.upright(T))[0])[:, 0]
+        yaw = pose.yaw_of(T)
         gaps = metrics.by_yaw(np.abs(yaw) - np.abs(own[ok]), own[ok])
         print(f"{'--outline' if outline else 'all labels':12s} {found.converged.mean():7.2%} converged, residual "
               f"{100 * np.nanmean(found.residual[ok]):.2f} %; turned too far by " +

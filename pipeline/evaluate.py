@@ -19,7 +19,7 @@ from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks import crop, figures, images, metrics, pose, scans, store
-from ddfa_batch.tasks.fit import AFLW21, FitBasis, FitConfig, Prior, aflw21_weights, fit
+from ddfa_batch.tasks.fit import AFLW21, FitBasis, FitConfig, Prior, aflw21_mix, aflw21_weights, fit
 from ddfa_batch.tasks.inputs import read_faces
 from ddfa_batch.tasks.landmark_files import read_landmarks
 from ddfa_batch.tasks.models import Bundle, loaded_model
@@ -202,7 +202,7 @@ def _fitted_yaw(labelled: F64, studio: _Studio) -> F64:
     out = np.full(len(labelled), np.nan)
     rows = np.flatnonzero(found.converged)
     T = image_pose(found.params[rows, :N_POSE].reshape(-1, 3, 4).astype(np.float64), found.rois[rows], studio.size)
-    out[rows] = pose.angles(pose.rotation_and_scale(pose.upright(T))[0])[:, 0]
+    out[rows] = pose.yaw_of(T)
     return out
 
 
@@ -212,7 +212,7 @@ def _whole_faces(labels: tuple[Path, ...], studio: _Studio) -> Truth:
     keys = tuple(row[0] for row in rows)
     params, rois = np.stack([row[1] for row in rows]), np.stack([row[2] for row in rows])
     T = image_pose(studio.model.layout.pose(params), rois, studio.size)
-    yaw = pose.angles(pose.rotation_and_scale(pose.upright(T))[0])[:, 0]
+    yaw = pose.yaw_of(T)
     landmarks = points(studio.landmarks, params, rois, studio.size).astype(np.float64)
     return Truth(keys, {_only(labels).stem: landmarks}, yaw, params, rois)
 
@@ -351,10 +351,7 @@ def _errors(protocol: str, truth: Truth, answers: Answers, studio: _Studio) -> t
         return {name: _dense_errors(truth, answers, studio) for name in truth.sets}, None
     landmarks = answers.landmarks
     if protocol == "aflw":
-        mix = np.zeros((len(AFLW21), N_LANDMARKS))
-        for row, members in enumerate(AFLW21):
-            mix[row, list(members)] = 1 / max(len(members), 1)
-        landmarks = np.einsum("pl,nld->npd", mix, landmarks)
+        landmarks = np.einsum("pl,nld->npd", aflw21_mix(), landmarks)
     errors = {}
     for name, labelled in truth.sets.items():
         true = np.where(aflw21_weights(1)[..., None] > 0, labelled, np.nan) if protocol == "aflw" else labelled

@@ -112,10 +112,7 @@ class FitBasis:
     @staticmethod
     def aflw21(model: MorphableModel) -> FitBasis:
         """Labels in AFLW's 21-point markup; the ears lie at the model's origin: give them no weight."""
-        full = FitBasis.landmarks68(model)
-        mix = np.zeros((len(AFLW21), N_LANDMARKS))
-        for row, members in enumerate(AFLW21):
-            mix[row, list(members)] = 1 / max(len(members), 1)
+        full, mix = FitBasis.landmarks68(model), aflw21_mix()
         return FitBasis(mix @ full.mean, mix @ full.basis)
 
 
@@ -157,6 +154,14 @@ class _Labels:
     x: F64
     w: F64
     size: F64
+
+
+def aflw21_mix() -> F64:
+    """AFLW's 21 points as means of the 68, (21, 68); the rows of its ears are 0."""
+    mix = np.zeros((len(AFLW21), N_LANDMARKS))
+    for row, members in enumerate(AFLW21):
+        mix[row, list(members)] = 1 / max(len(members), 1)
+    return mix
 
 
 def aflw21_weights(n: int) -> F64:

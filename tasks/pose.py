@@ -45,6 +45,11 @@ def angles(rotation: Floats) -> F64:
     return np.degrees(np.stack([yaw, pitch, roll], axis=1))
 
 
+def yaw_of(poses: Floats) -> F64:
+    """Yaw (N,) in degrees of poses T (N, 3, 4) in image pixels, y down."""
+    return angles(rotation_and_scale(upright(poses))[0])[:, 0]
+
+
 def rotation_matrix(yaw: Floats, pitch: Floats, roll: Floats) -> F64:
     """R (N, 3, 3) of angles (N,) in degrees: the inverse of `angles`."""
     y, x, z = (np.radians(np.asarray(a, np.float64)) for a in (yaw, pitch, roll))

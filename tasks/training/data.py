@@ -24,7 +24,7 @@ from ddfa_batch.tasks.crop import roi_from_landmarks
 from ddfa_batch.tasks.degrade import motion_blur
 from ddfa_batch.tasks.fit import FitConfig, Prior, fit
 from ddfa_batch.tasks.metrics import YAW_EDGES
-from ddfa_batch.tasks.pose import angles, rotation_and_scale, upright
+from ddfa_batch.tasks.pose import yaw_of
 from ddfa_batch.tasks.reconstruct import crop_pose, image_pose
 
 #: Where each of the 68 points stands in a mirrored face.
@@ -239,11 +239,6 @@ def _mirrored_motion(poses: F64, first: F64, width: int) -> F64:
     mirror = np.array([[-1.0, 0, 0, width - 1], [0, 1, 0, 0], [0, 0, 1, 0]])
     moves = motion.compose(poses, motion.inverse(poses[:, :1]))
     return motion.compose(motion.compose(mirror, motion.compose(moves, mirror)), first[:, None])
-
-
-def yaw_of(poses: Floats) -> F64:
-    """Yaw (N,) in degrees of poses (N, 3, 4) in image pixels, y down."""
-    return angles(rotation_and_scale(upright(poses))[0])[:, 0]
 
 
 def rarity(yaw: Floats) -> F64:

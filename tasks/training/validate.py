@@ -7,8 +7,9 @@ import torch
 
 from ddfa_batch.schemas.arrays import F64
 from ddfa_batch.tasks.metrics import by_yaw
+from ddfa_batch.tasks.pose import yaw_of
 from ddfa_batch.tasks.training import losses
-from ddfa_batch.tasks.training.data import Augmentation, Clips, Sampling, make_batch, yaw_of
+from ddfa_batch.tasks.training.data import Augmentation, Clips, Sampling, make_batch
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.meta_joint import as_input
 from ddfa_batch.tasks.training.nets import Regressor
