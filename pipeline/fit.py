@@ -66,11 +66,12 @@ def fit_landmarks(
     config = config or FitConfig(size=manifest.input_size)
     fitted = _fitted(labelled, bundle, prior, config)
     keys = tuple(dict.fromkeys(labelled.keys))
-    found = _found(labelled, fitted, keys)
+    index = _face_index(labelled, fitted)
+    found = _found(labelled, fitted, keys, index)
     run = _write_run(landmarks, images, out, bundle, keys, labelled, config)
     folder = str(out.resolve())
     commit(folder, 0, write(folder, 0, reconstruct(folder, 0, found)))
-    store.write_table(out / FITS, _fits_table(labelled, fitted, keys))
+    store.write_table(out / FITS, _fits_table(labelled, fitted, index))
     converged = fitted.converged
     mean = float(fitted.residual[converged].mean()) if converged.any() else float("nan")
     return Outcome(run, len(labelled.keys), int(converged.sum()), mean)
@@ -84,7 +85,7 @@ def _fitted(labelled: LabelledFaces, bundle: Bundle, prior: Prior, config: FitCo
     return fit(labelled.landmarks, model, prior, basis=FitBasis.aflw21(model), weights=weights, config=config)
 
 
-def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...]) -> Found:
+def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index: I32) -> Found:
     """What `process` would have found: a record per picture, a row per face that was fitted."""
     image_of = {key: i for i, key in enumerate(keys)}
     image_id: I64 = np.array([image_of[key] for key in labelled.keys], np.int64)
@@ -92,20 +93,19 @@ def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...]) -> Fo
     rows = rows[np.argsort(image_id[rows], kind="stable")]
     owner = image_id[rows]
     counts = np.bincount(owner, minlength=len(keys))
-    index = _face_index(labelled, fitted, keys)[rows]
     xy = fitted.landmarks[rows, :, :2]
     unknown = np.full(len(rows), np.nan, np.float32)
     faces = Faces(
-        image_id=owner, index=index, score=np.full(len(rows), _SCORE, np.float32),
+        image_id=owner, index=index[rows], score=np.full(len(rows), _SCORE, np.float32),
         box=np.concatenate([xy.min(axis=1), xy.max(axis=1)], axis=1) if len(rows) else np.zeros((0, 4), np.float32),
         roi=fitted.rois[rows], params=fitted.params[rows], sharpness=unknown, roi_outside=unknown,
     )  # fmt: skip
     return Found([_record(i, key, int(counts[i]), labelled) for i, key in enumerate(keys)], faces)
 
 
-def _face_index(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...]) -> I32:
+def _face_index(labelled: LabelledFaces, fitted: Fitted) -> I32:
     """Which face of its picture each row (N,) is, counting those that converged; −1 for the others."""
-    seen = dict.fromkeys(keys, 0)
+    seen = dict.fromkeys(labelled.keys, 0)
     index = np.full(len(labelled.keys), -1, np.int32)
     for row in np.flatnonzero(fitted.converged):
         key = labelled.keys[row]
@@ -173,9 +173,7 @@ def _write_run(
     return run
 
 
-def _fits_table(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...]) -> pa.Table:
-    index = _face_index(labelled, fitted, keys)
-
+def _fits_table(labelled: LabelledFaces, fitted: Fitted, index: I32) -> pa.Table:
     def lists(rows: Floats) -> pa.Array:
         flat = np.asarray(rows, np.float32).reshape(len(rows), -1)
         return pa.FixedSizeListArray.from_arrays(flat.ravel(), max(flat.shape[1], 1))
