@@ -2,7 +2,7 @@
 
     python benchmarks/builtin.py face-model WORK          the morphable model, in a first bundle with an untrained net
     python benchmarks/builtin.py transfer WORK FROM       a trained net's head, carried over to another face model
-    python benchmarks/builtin.py assemble WORK DETECTOR   the bundle in models/builtin
+    python benchmarks/builtin.py assemble WORK DETECTOR   the bundle in models/builtin; DETECTOR holds fcos.onnx
 
 WORK is what benchmarks/prepare.py, union.py and distil.py made. Between these steps stand `ddfa-batch fit`,
 `synth-videos` and `train`: see the Makefile.
@@ -11,15 +11,16 @@ WORK is what benchmarks/prepare.py, union.py and distil.py made. Between these s
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest
+from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
 from ddfa_batch.tasks.landmark_files import read_landmarks
-from ddfa_batch.tasks.models import write_bundle
+from ddfa_batch.tasks.models import load_bundle, load_morphable, write_bundle
 from ddfa_batch.tasks.training import export, face_model, meta_joint, nets
 from ddfa_batch.tasks.training.data import whitening
 
@@ -27,6 +28,12 @@ NAME = "builtin"
 LICENCE = (
     "Code, face model and generator: MIT. Weights: trained on AFLW photographs, which are for research use only; "
     "use them for research."
+)
+PROVENANCE = (
+    "Made by ddfa-batch (make builtin). Regressor: MobileNet x0.5 trained with meta-joint optimisation, landmark "
+    "regression and short-video-synthesis on AFLW crops; labels: human landmarks together with the 68 points of "
+    "3DDFA_V2's mb05. Face model: designed and measured, no vertex of another. Detector: trained from scratch. "
+    "See CARD.md."
 )
 #: Faces that identities are measured on.
 N_MEASURED = 4000
@@ -88,9 +95,29 @@ def transfer_step(work: Path, source: Path) -> None:
     meta_joint.save(begun, work / "builtin" / "start.pt")
     pose, shape, expression = (explained[part].mean() for part in (slice(12), slice(12, 52), slice(52, None)))
     print(
-        f"{len(keys):,} faces; of the variance of pose {pose:.1%}, of shape {shape:.1%}, of expression {expression:.1%} "
-        "follows from the other's"
+        f"{len(keys):,} faces; of the variance of pose {pose:.1%}, of shape {shape:.1%}, of expression "
+        f"{expression:.1%} follows from the other's"
     )
+
+
+def assemble_step(work: Path, detector: Path) -> None:
+    """The chosen checkpoint, the face model and the detector as the bundle that is shipped."""
+    training = meta_joint.load(work / "builtin" / "trained" / "best.pt")
+    first = load_bundle(work / "builtin" / "first")
+    described = json.loads((detector / "fcos.json").read_text())
+    described.pop("sha256")
+    spec = DetectorSpec(**{**described, "file": f"detectors/{NAME}.onnx", "fit": tuple(described["fit"])})
+    detectors = export.Detectors({NAME: spec}, {spec.file: (detector / "fcos.onnx").read_bytes()}, NAME)
+    target = Path(__file__).resolve().parent.parent / "models" / NAME
+    card = (target / "CARD.md").read_bytes() if (target / "CARD.md").exists() else None
+    origin = export.Origin(NAME, "1", LICENCE, PROVENANCE)
+    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target)
+    if card is not None:
+        (target / "CARD.md").write_bytes(card)
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    last = training.history[-1]
+    print(f"{bundle.folder}: {size / 1e6:.1f} MB; checkpoint of iteration {training.iteration}, validation "
+          f"{last.validation:.2f} %")  # fmt: skip
 
 
 def main() -> None:
@@ -103,6 +130,8 @@ def main() -> None:
         face_model_step(arguments.work)
     elif arguments.step == "transfer":
         transfer_step(arguments.work, arguments.other)
+    else:
+        assemble_step(arguments.work, arguments.other)
 
 
 if __name__ == "__main__":

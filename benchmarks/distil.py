@@ -94,7 +94,8 @@ def main() -> None:
     pq.write_table(pa.table({"name": faces.key[kept].tolist(), "pts68": flat}), folder / "distilled.parquet")
     print(
         f"{arguments.model} against the labels: median {np.median(error):.2f} %, mean {error.mean():.2f} %, of the "
-        f"human points {nearer.mean():.2f} % without their definition's offset; {kept.sum():,} of {len(kept):,} faces kept"
+        f"human points {nearer.mean():.2f} % without their definition's offset; {kept.sum():,} of {len(kept):,} faces "
+        "kept"
     )
 
 
