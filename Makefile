@@ -21,9 +21,13 @@ $(VENV)/.ddfa-batch-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	@touch $@
 
-demo: $(VENV)/.ddfa-batch-ready ## the main job on real photographs: make demo MODEL=path/to/3DDFA_V2
-	$(BIN)/python -m pip install --quiet scikit-image matplotlib
-	$(BIN)/python examples/demo.py "$(MODEL)"
+$(VENV)/.ddfa-batch-demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+demo: $(VENV)/.ddfa-batch-demo ## the main job on real photographs; with the official model: make demo MODEL=path/to/3DDFA_V2
+	$(BIN)/python examples/demo.py $(if $(MODEL),"$(MODEL)")
 
 test: $(VENV)/.ddfa-batch-ready ## all tests
 	$(BIN)/python -m pytest

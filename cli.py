@@ -346,6 +346,12 @@ def _run_options(command: F) -> F:
     show_default=True,
     help="Larger pictures become an error row, before they take memory.",
 )
+@click.option(
+    "--preview",
+    type=click.IntRange(0, 200),
+    default=0,
+    help="Draw meshes and landmarks over this many of the inputs, in OUT/preview.png.",
+)
 @click.option("--path-column", help="Column of a manifest that holds the paths.")
 @_run_options
 @click.pass_obj
@@ -358,17 +364,23 @@ def process(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
 
     \b
     Examples:
-      ddfa-batch process ./images out/
+      ddfa-batch process ./images out/ --preview 20
       ddfa-batch process list.csv out/ --vertices none --max-faces 1
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
     """
+    from ddfa_batch.pipeline.preview import draw_faces
     from ddfa_batch.pipeline.process import process as run_process
 
-    _carry_out(_wanted(folder, source, out, options), run_process, options)
+    _carry_out(_wanted(folder, source, out, options), run_process, draw_faces, options)
 
 
-def _carry_out(wanted: Wanted, command: Callable[..., tuple[Run, Totals]], options: dict[str, Any]) -> Run | None:
-    """Announce, do and summarise a run; None for a dry one."""
+def _carry_out(
+    wanted: Wanted,
+    command: Callable[..., tuple[Run, Totals]],
+    draw: Callable[[Run, int], list[Path]],
+    options: dict[str, Any],
+) -> None:
+    """Announce, do, summarise and draw a run."""
     from ddfa_batch.pipeline import plan
 
     if options["quiet"] and options["verbose"]:
@@ -383,15 +395,16 @@ def _carry_out(wanted: Wanted, command: Callable[..., tuple[Run, Totals]], optio
         for note in notes:
             say(note)
         say("Nothing was written (--dry-run).")
-        return None
+        return
     bar = ProgressBar(wanted, quiet=options["quiet"])
     execution = config.Execution(options["scheduler"], options["workers"])
     run, totals = command(wanted, execution, options["overwrite"], bar)
     bar.close()
     say(_summary(run, totals, bar.seconds, bar.done_now))
+    for path in draw(run, options["preview"]) if options["preview"] else []:
+        say(f"Look at {path}")
     if options["strict"] and totals.n_errors:
         sys.exit(EXIT_STRICT)
-    return run
 
 
 def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
@@ -632,14 +645,10 @@ def synth_videos(folder: Path, /, source: Path, out: Path, **options: Any) -> No
       ddfa-batch synth-videos ./images clips/ --params out/ --size 120 --format webdataset
       ddfa-batch synth-videos ./images clips/ --frames 2 --yaw-range -90 90 --speed 100
     """
-    from ddfa_batch.pipeline.preview import draw_preview
+    from ddfa_batch.pipeline.preview import draw_clips
     from ddfa_batch.pipeline.synthesize import synthesize
 
-    run = _carry_out(_wanted_clips(folder, source, out, options), synthesize, options)
-    if run is not None and options["preview"]:
-        for path in draw_preview(run, options["preview"]):
-            if not options["quiet"]:
-                click.echo(f"Look at {path}")
+    _carry_out(_wanted_clips(folder, source, out, options), synthesize, draw_clips, options)
 
 
 def _wanted_clips(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
@@ -737,9 +746,7 @@ def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model:
     type=click.Path(path_type=Path),
     help="A synth-videos run of the same pictures: mini-batches then hold adjacent frames of turning heads.",
 )
-@_model_option(
-    "The model LABELS was made with; its face model and detectors go into the new one.", "the one LABELS names"
-)
+@_model_option("The model LABELS was made with; its face model and detectors go into the new one.", "that of LABELS")
 @click.option(
     "--backbone",
     type=click.Choice(["mobilenet", "rep_mobilenet"]),
