@@ -700,7 +700,7 @@ def _side(size: str) -> int:
 @cli.command()
 @click.argument("landmarks", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path), required=False)
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path), required=False)
 @_model_option("The model to fit: its name or folder.")
 @click.option(
     "--outline",
@@ -709,7 +709,9 @@ def _side(size: str) -> int:
     "labelled where the face ends in the picture, so such points are left out.",
 )
 @click.pass_obj
-def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model: str | None, outline: bool) -> None:
+def fit(
+    folder: Path, /, landmarks: Path, images: Path | None, out: Path | None, model: str | None, outline: bool
+) -> None:
     """Fit a model to labelled landmarks: 68 points in 2-D or 3-D, or AFLW's 21, to parameters.
 
     LANDMARKS is a Parquet or CSV table (key, pts68 or pts21, optionally weights), a folder of iBUG .pts files, or one
@@ -725,6 +727,10 @@ def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model:
     from ddfa_batch.pipeline.fit import fit_landmarks
     from ddfa_batch.tasks.fit import FitConfig
 
+    if out is None:  # click fills arguments from the left
+        images, out = None, images
+    if out is None:
+        raise click.UsageError("Missing argument 'OUT'.")
     bundle = _model(folder, model).say(quiet=False)
     outcome = fit_landmarks(landmarks, out, bundle, images, config=FitConfig(
         size=bundle.manifest.input_size, outline=outline))  # fmt: skip
@@ -831,6 +837,7 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
     """
     from ddfa_batch.pipeline.graph import usable_cores
 
+    _refuse_builtin(out.resolve().name, "folder, which the new model is called after")
     if importlib.util.find_spec("torch") is None:
         raise click.ClickException("Training needs torch, which is not installed: pip install 'ddfa-batch[train]'.")
     from ddfa_batch.pipeline.train import Wanted as Training
@@ -839,7 +846,6 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
     from ddfa_batch.tasks.training.meta_joint import TrainConfig
     from ddfa_batch.tasks.training.nets import Architecture
 
-    _refuse_builtin(out.resolve().name, "folder, which the new model is called after")
     bundle = _model(folder, options["model"], labels).say(options["quiet"])
     same = ("method", "landmarks", "beta", "look_ahead", "iterations", "learning_rate", "stages", "seed")
     sampling = Sampling(options["stills"], options["frames"], options["motion"], options["turned"],
