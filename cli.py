@@ -984,8 +984,8 @@ def import_labels(folder: Path, /, dataset: str, source: Path, table: Path, mode
 
     \b
     Examples:
-      ddfa-batch labels import 300w-lp ./300W_LP labels.parquet
-      ddfa-batch synth-videos ./300W_LP clips/ --params labels.parquet
+      ddfa-batch labels import 300w-lp ./300W_LP labels.parquet --model 3ddfa-v2-mb05
+      ddfa-batch synth-videos ./300W_LP clips/ --params labels.parquet --model 3ddfa-v2-mb05
     """
     from ddfa_batch.pipeline.labels import import_300w_lp
 
