@@ -22,7 +22,7 @@ _TILE, _ACROSS = 240, 5
 #: BGR of a mesh, of landmarks that can be seen, and of those the head hides.
 SKIN, SEEN, HIDDEN = (255, 196, 132), (80, 220, 60), (60, 60, 240)
 #: Where the light of a mesh comes from, and how much of the photograph it covers.
-_LIGHT, _OPACITY = (-0.5, -0.6, 0.6), 0.5
+_LIGHT, _OPACITY = np.array([-0.5, -0.6, 0.6]), 0.5
 #: The 68 points as lines: first, last, and whether the line is closed (iBUG markup).
 _STROKES = [(0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False), (36, 41, True),
             (42, 47, True), (48, 59, True), (60, 67, True)]  # fmt: skip
@@ -144,9 +144,11 @@ class Tile:
 def draw_sheet(path: Path, tiles: Sequence[Tile]) -> None:
     """Draw pictures in rows that fill the width, each with its caption of two lines, to a PNG, whole or not at all."""
     strips = [_row(row) for row in _rows([tile.shape[1] / tile.shape[0] for tile in tiles], tiles)]
-    width = max(strip.shape[1] for strip in strips)
-    strips = [cv2.copyMakeBorder(s, 0, _GAP, 0, width - s.shape[1], cv2.BORDER_CONSTANT, value=_PAPER) for s in strips]
-    sheet = np.vstack([np.full((_GAP, width, 3), _PAPER, np.uint8), *strips])
+    width, height = max(strip.shape[1] for strip in strips), sum(strip.shape[0] + _GAP for strip in strips)
+    sheet, y = np.full((height + _GAP, width, 3), _PAPER, np.uint8), _GAP
+    for strip in strips:
+        sheet[y : y + strip.shape[0], : strip.shape[1]] = strip
+        y += strip.shape[0] + _GAP
     with whole_file(path) as work:
         work.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
 
