@@ -6,6 +6,8 @@ else
 VENV := .venv
 endif
 BIN := $(VENV)/bin
+# setuptools warns of every editable install, whatever lies in the folder.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 # With it the tests of the training run too; without, they are skipped: make test TORCH=torch
 TORCH ?=
 IMAGES ?= $(VENV)/demo-images
@@ -16,13 +18,17 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ddfa-batch-ready: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(if $(TORCH),$(BIN)/python -m pip install --quiet $(TORCH))
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	$(PIP) --upgrade pip
+	$(if $(TORCH),$(PIP) $(TORCH))
+	$(PIP) --editable '.[test,check]'
 	@touch $@
 
-demo: $(VENV)/.ddfa-batch-ready ## the main job on real photographs: make demo MODEL=path/to/3DDFA_V2
-	$(BIN)/python -m pip install --quiet scikit-image matplotlib
+$(VENV)/.ddfa-batch-demo: pyproject.toml | $(BIN)/python
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+demo: $(VENV)/.ddfa-batch-demo ## the main job on real photographs; with the official model: make demo MODEL=path/to/3DDFA_V2
 	$(BIN)/python examples/demo.py "$(MODEL)"
 
 test: $(VENV)/.ddfa-batch-ready ## all tests

@@ -18,7 +18,7 @@ from ddfa_batch.schemas.arrays import F32, I32, I64, U8
 from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks import store
-from ddfa_batch.tasks.models import load_bundle, loaded_model
+from ddfa_batch.tasks.models import load_bundle, loaded_model, recorded_folder
 from ddfa_batch.tasks.reconstruct import PointBasis, points
 from ddfa_batch.tasks.video import read_clip
 
@@ -148,7 +148,9 @@ class Results:
             raise RunFolderError(f"{path} cannot be read ({fault}); see 'ddfa-batch status'.") from None
 
     def _model_folder(self) -> Path:
-        return Path(self._model if self._model is not None else self.run.model["folder"])
+        if self._model is not None:
+            return Path(self._model)
+        return recorded_folder(self.run.model["folder"], self.run.model["digest"])
 
     def _rebuild(self, params: F32, rois: Any) -> F32:
         loaded = loaded_model(str(self._model_folder()), self.run.model["digest"])
