@@ -10,9 +10,12 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 # With it the tests of the training run too; without, they are skipped: make test TORCH=torch
 TORCH ?=
+# What the built-in model is made from, and where: make builtin
+SHARED ?= ../shared
+WORK ?= work
 IMAGES ?= $(VENV)/demo-images
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench builtin clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +47,10 @@ check: $(VENV)/.ddfa-batch-ready ## style, types, import contracts, packaging
 
 bench: $(VENV)/.ddfa-batch-ready ## speed against bare kernels: make bench IMAGES=folder
 	$(BIN)/python benchmarks/throughput.py $(IMAGES)
+
+builtin: $(VENV)/.ddfa-batch-ready ## the built-in model anew, from the training data to the wheel's files: hours
+	$(PIP) --editable '.[train]' scikit-image
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/builtin.py all $(SHARED) $(WORK)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

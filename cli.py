@@ -998,6 +998,27 @@ def import_labels(folder: Path, /, dataset: str, source: Path, table: Path, mode
 # ------------------------------------------------------------------------------------------------ words
 
 
+class LiveLine:
+    """A line on stderr that the next one replaces on a terminal, and that stays elsewhere."""
+
+    def __init__(self) -> None:
+        self.live, self._last = sys.stderr.isatty(), ""
+
+    def show(self, text: str) -> None:
+        """Show `text` in place of what was shown before."""
+        if self.live:
+            width = shutil.get_terminal_size().columns - 1
+            click.echo("\r" + text[:width].ljust(min(len(self._last), width)), nl=False, err=True)
+        else:
+            click.echo(text, err=True)
+        self._last = text
+
+    def end(self) -> None:
+        """Leave what is shown and go to the next line."""
+        if self.live and self._last:
+            click.echo(err=True)
+
+
 class ProgressBar:
     """Progress in images and faces: one live line on a terminal, a plain line now and then elsewhere."""
 
@@ -1007,10 +1028,9 @@ class ProgressBar:
 
     def __init__(self, wanted: Wanted, quiet: bool) -> None:
         self._wanted, self._quiet = wanted, quiet
-        self._live = sys.stderr.isatty()
+        self._line = LiveLine()
         self._start = self._shown = time.monotonic()
         self._before: int | None = None
-        self._last = ""
         self.done_now = 0
 
     @property
@@ -1031,24 +1051,18 @@ class ProgressBar:
         self.done_now = totals.images - self._before
         if self._quiet:
             return
-        every = self._REDRAW_EVERY if self._live else self._PLAIN_EVERY
+        every = self._REDRAW_EVERY if self._line.live else self._PLAIN_EVERY
         if now - self._shown < every and totals.images < run.n_inputs:
             return
         self._shown = now
-        line = self._line(run, totals)
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            click.echo("\r" + line[:width].ljust(min(len(self._last), width)), nl=False, err=True)
-        else:
-            click.echo(line, err=True)
-        self._last = line
+        self._line.show(self._text(run, totals))
 
-    def _line(self, run: Run, totals: Totals) -> str:
+    def _text(self, run: Run, totals: Totals) -> str:
         share = totals.images / run.n_inputs
         rate = self.done_now / max(self.seconds, 1e-3)
         left = (run.n_inputs - totals.images) / rate if rate else 0.0
         filled = int(share * self._WIDTH)
-        bar = f"[{'#' * filled}{'.' * (self._WIDTH - filled)}] " if self._live else ""
+        bar = f"[{'#' * filled}{'.' * (self._WIDTH - filled)}] " if self._line.live else ""
         end = f"{_duration(left)} left" if totals.images < run.n_inputs else f"in {_duration(self.seconds)}"
         errors = f", {_count(totals.n_errors, 'error')}" if totals.n_errors else ""
         return (
@@ -1058,8 +1072,7 @@ class ProgressBar:
 
     def close(self) -> None:
         """End the live line."""
-        if self._live and self._last:
-            click.echo("", err=True)
+        self._line.end()
 
 
 class TrainingBar:
@@ -1067,7 +1080,7 @@ class TrainingBar:
 
     def __init__(self, iterations: int, samples: int, quiet: bool) -> None:
         self._iterations, self._samples, self._quiet = iterations, samples, quiet
-        self._live, self._last = sys.stderr.isatty(), ""
+        self._line = LiveLine()
         self._validation = ""
 
     def begun(self, progress: Progress) -> None:
@@ -1096,17 +1109,11 @@ class TrainingBar:
             f"{record.pixels} px, {self._samples / max(record.seconds, 1e-3):,.0f} samples/s, "
             f"{_duration(record.seconds * (self._iterations - done))} left"
         )
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            click.echo("\r" + line[:width].ljust(min(len(self._last), width)), nl=False, err=True)
-        else:
-            click.echo(line, err=True)
-        self._last = line
+        self._line.show(line)
 
     def close(self) -> None:
         """End the live line."""
-        if self._live and self._last:
-            click.echo("", err=True)
+        self._line.end()
 
 
 def _count(n: int, noun: str) -> str:

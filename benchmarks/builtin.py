@@ -1,17 +1,21 @@
-"""The built-in model's own steps, from training data to the wheel's files; `make builtin` runs them in order.
+"""Make the built-in model, from training data to the wheel's files: `make builtin`.
 
+    python benchmarks/builtin.py all SHARED WORK          every step below and between, those done already left out
     python benchmarks/builtin.py face-model WORK          the morphable model, in a first bundle with an untrained net
     python benchmarks/builtin.py transfer WORK FROM       a trained net's head, carried over to another face model
     python benchmarks/builtin.py assemble WORK DETECTOR   the bundle in models/builtin; DETECTOR holds fcos.onnx
 
-WORK is what benchmarks/prepare.py, union.py and distil.py made. Between these steps stand `ddfa-batch fit`,
-`synth-videos` and `train`: see the Makefile.
+SHARED holds the official release and the photographs, which may not be published; WORK is where all else goes. The
+trainings go on where they were stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -120,13 +124,70 @@ def assemble_step(work: Path, detector: Path) -> None:
           f"{last.validation:.2f} %")  # fmt: skip
 
 
+CLIPS = (
+    "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
+    "--blur 0 0 --format parquet"
+)
+OFFICIAL = "3ddfa-v2-mb05"
+
+
+def recipe(shared: Path, work: Path) -> list[tuple[Path, str]]:
+    """Every command in order, each with a file that is there once it has been run."""
+    here, aflw, made, detector = Path(__file__).parent, work / "aflw", work / "builtin", work / "detector"
+    ours, first, find = f"python {here}/builtin.py", made / "first", f"python {here}/detector.py {shared} {work}"
+    human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all"
+    final = f"ddfa-batch train {aflw}/fit-builtin {made}/trained --model {first} --clips {aflw}/clips-builtin"
+    return [
+        (aflw / "labels21.parquet", f"python {here}/prepare.py {shared} {work}"),
+        (work / "imported", f"ddfa-batch models import 3ddfa-v2 {shared}/upstream/3DDFA_V2"),
+        (aflw / "fit21/fits.parquet", f"ddfa-batch fit {aflw}/labels21.parquet {aflw}/images {aflw}/fit21 "
+                                      f"--model {OFFICIAL}"),
+        (aflw / "labels-all.parquet", f"python {here}/union.py {work}"),
+        (aflw / "fit-all/fits.parquet", f"ddfa-batch fit {aflw}/labels-all.parquet {aflw}/images {aflw}/fit-all "
+                                        f"--outline --model {OFFICIAL}"),
+        (work / "clips-all", f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-all --params {aflw}/fit-all {CLIPS}"),
+        (work / "human/model/model.json", f"{human} --iterations 400 --stage 0.4 40 --stage 0.8 60"),
+        (aflw / "distilled.parquet", f"python {here}/distil.py {work}"),
+        (first / "model.json", f"{ours} face-model {work}"),
+        (aflw / "fit-builtin/fits.parquet", f"ddfa-batch fit {aflw}/distilled.parquet {aflw}/images {aflw}/fit-builtin "
+                                            f"--model {first}"),
+        (work / "clips-builtin", f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-builtin --model {first} "
+                                 f"--params {aflw}/fit-builtin {CLIPS}"),
+        (made / "start.pt", f"{ours} transfer {work} {work}/human/best.pt"),
+        (made / "trained/model/model.json", f"{final} --start {made}/start.pt --iterations 70 --learning-rate 1.2e-3 "
+                                            "--seed 5 --stage 0.6 80"),
+        (detector / "prepared", f"{find} prepare"),
+        (detector / "trained", f"{find} train"),
+        (detector / "fcos.onnx", f"{find} export"),
+        (work / "assembled", f"{ours} assemble {work} {detector}"),
+        (work / "measured", f"python {here}/card.py {work} --write"),
+    ]  # fmt: skip
+
+
+def all_steps(shared: Path, work: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    for made, command in recipe(shared, work):
+        if made.exists():
+            continue
+        print(f"\n$ {command}", flush=True)
+        begun = time.monotonic()
+        subprocess.run(shlex.split(command), check=True)
+        print(f"{(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
+        if not made.exists():
+            made.touch()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("face-model", "transfer", "assemble"))
-    parser.add_argument("work", type=Path)
-    parser.add_argument("other", type=Path, nargs="?")
+    parser.add_argument("step", choices=("all", "face-model", "transfer", "assemble"))
+    parser.add_argument("work", type=Path, help="for all: SHARED")
+    parser.add_argument("other", type=Path, nargs="?", help="for all: WORK")
     arguments = parser.parse_args()
-    if arguments.step == "face-model":
+    if arguments.step != "face-model" and arguments.other is None:
+        parser.error(f"{arguments.step} takes two folders")
+    if arguments.step == "all":
+        all_steps(arguments.work, arguments.other)
+    elif arguments.step == "face-model":
         face_model_step(arguments.work)
     elif arguments.step == "transfer":
         transfer_step(arguments.work, arguments.other)

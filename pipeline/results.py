@@ -108,7 +108,7 @@ class Results:
             if file is not None and (self.path / file).is_file():
                 self._read(self.path / file, np.asarray(table["vertices_row"])[rows], out, places)
             else:
-                params, rois = (_matrix(table[name])[rows] for name in ("params", "roi"))
+                params, rois = (tables.matrix(table[name])[rows] for name in ("params", "roi"))
                 out[places] = self._rebuild(params, rois)
         return out
 
@@ -156,11 +156,6 @@ class Results:
         loaded = loaded_model(str(self._model_folder()), self.run.model["digest"])
         size = loaded.bundle.manifest.input_size
         return points(PointBasis.of(loaded.morphable), params, rois, size)
-
-
-def _matrix(column: pa.ChunkedArray) -> Any:
-    array = column.combine_chunks()
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
 
 
 def open_run(out: str | Path, model: str | Path | None = None) -> Results:
