@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 #: File names every bundle has.
 MANIFEST, REGRESSOR, MORPHABLE = "model.json", "regressor.onnx", "morphable.npz"
 #: Detector families the project can run.
-DETECTOR_KINDS = ("faceboxes", "yunet")
+DETECTOR_KINDS = ("faceboxes", "yunet", "fcos")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
