@@ -1,8 +1,8 @@
 """Make the project's face detector from the private reference files, and measure it.
 
-    python benchmarks/detector.py SHARED WORK prepare      pictures, boxes and backgrounds into WORK/detector (minutes)
-    python benchmarks/detector.py SHARED WORK train        goes on where it stopped; WORK/detector/checkpoint.pt, train.log
-    python benchmarks/detector.py SHARED WORK export       WORK/detector/fcos.onnx, least score and roi by validation
+    python benchmarks/detector.py SHARED WORK prepare      pictures, boxes, backgrounds: WORK/detector (2 minutes)
+    python benchmarks/detector.py SHARED WORK train        goes on where it stopped; checkpoint.pt, train.log
+    python benchmarks/detector.py SHARED WORK export       fcos.onnx, and by validation its least score and roi
     python benchmarks/detector.py SHARED WORK report       test photographs, once; times beside FaceBoxes
 
 WORK/aflw/images comes from benchmarks/prepare.py, WORK/aflw/fit-all from `ddfa-batch fit` of them. Backgrounds are
@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
+import json
 import re
 import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from math import ceil
 from pathlib import Path
@@ -35,7 +38,9 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import DetectorSpec
 from ddfa_batch.tasks import networks
 from ddfa_batch.tasks.checkpoints import read_arrays
+from ddfa_batch.tasks.crop import roi_from_boxes, roi_from_landmarks
 from ddfa_batch.tasks.detect import Detector, make_detector, non_maximum_suppression
+from ddfa_batch.tasks.store import write_json
 from ddfa_batch.tasks.training import collage, detector_training, host
 from ddfa_batch.tasks.training.collage import Layer, Pictures, Sources, boxes_of, no_faces, points_in_box
 
@@ -45,14 +50,18 @@ NOT_THESE = ("cartoon", "faces", "people", "money", "monuments", "halloween", "a
              "easter", "flags", "operators", "statue")  # fmt: skip
 #: scikit-image's pictures without a face. `astronaut` is for tests, `camera` and `lfw_subset` show faces.
 SKIMAGE = ("brick", "cell", "chelsea", "clock_motion", "coffee", "coins", "color", "grass", "gravel", "horse",
-           "hubble_deep_field", "ihc", "logo", "moon", "motorcycle_left", "motorcycle_right", "page", "retina", "rocket",
-           "text")  # fmt: skip
+           "hubble_deep_field", "ihc", "logo", "moon", "motorcycle_left", "motorcycle_right", "page", "retina",
+           "rocket", "text")  # fmt: skip
 #: Pictures of people of `crowds` that validate; the hash of so few names would leave chance too much.
 HELD_OUT_SCENES = ("crowds/10.jpg", "crowds/18.jpg", "crowds/24.jpg", "boxes_dlib/2008_002079.jpg")
 #: Training steps, and how many lie between two checkpoints.
 STEPS, EVERY = 9000, 500
 #: Largest picture (height, width), and the side of the validation pictures of one face or none.
 FIT, VALIDATION_SIDE = (720, 1080), 450
+#: How many of the last checkpoints are compared; extra boxes a validation picture of one face or none that are borne.
+LAST, EXTRAS = 4, 0.004
+#: How often each is timed.
+REPEATS = 200
 #: Scores at which validation is shown.
 SHOWN = (0.3, 0.4, 0.5, 0.6)
 #: Sum of the teachers' scores from which a box is a face, and from which it may be one; each gives up to 1.
@@ -338,7 +347,8 @@ def train(work: Path, steps: int, seed: int) -> None:
             loss = training.learn(batch)
             if training.step % 50 == 0:
                 speed = (time.monotonic() - begun) / (training.step - first)
-                say(folder, f"step {training.step}, loss {loss:.4f}, {training.pictures:,} pictures, {speed:.3f} s a step")
+                seen = f"{training.pictures:,} pictures, {speed:.3f} s a step"
+                say(folder, f"step {training.step}, loss {loss:.4f}, {seen}")
             if training.step % EVERY == 0 or training.step == steps:
                 torch.save(training.state(), folder / "new.pt")
                 (folder / "new.pt").replace(folder / "checkpoint.pt")
@@ -422,6 +432,163 @@ def validated(content: bytes, pictures: dict[str, list[Layer]]) -> str:
     return "; ".join(parts)
 
 
+# ----------------------------------------------------------------------------------------------------------- export
+
+
+def export(work: Path) -> None:
+    """Choose the checkpoint, its least score and its roi by validation, and write fcos.onnx and fcos.json."""
+    folder = work / "detector"
+    pictures = validation_pictures(sources(work, "validation"))
+    judged = {}
+    for path in sorted(folder.glob("step*.onnx"))[-LAST:]:
+        detect = make_detector(DetectorSpec("fcos", "", 0.05, FIT), session(path.read_bytes()), 0.05, None)
+        tallies = {name: tally(detect, layers) for name, layers in pictures.items()}
+        score = least_score([tallies["portraits"], tallies["empty"]])
+        missed = float(np.mean([1 - tallies[name].recall(score) for name in ("portraits", "collages")]))
+        judged[path] = missed, score
+        shown = "; ".join(f"{n} {t.recall(score):.2%}/{t.extras(score):.3f}" for n, t in tallies.items())
+        print(f"{path.name}: least score {score:.2f}, misses {missed:.2%}: {shown}", flush=True)
+    path = min(judged, key=lambda p: judged[p][0])
+    content, score = path.read_bytes(), judged[path][1]
+    detect = make_detector(DetectorSpec("fcos", "", score, FIT), session(content), score, None)
+    scale, shift, error = fitted_roi(detect, sources(work, "train"))
+    (folder / "fcos.onnx").write_bytes(content)
+    spec = DetectorSpec("fcos", "detectors/fcos.onnx", score, FIT, scale, shift)
+    write_json(folder / "fcos.json", {**asdict(spec), "sha256": hashlib.sha256(content).hexdigest()})
+    print(f"{path.name} becomes fcos.onnx: {len(content):,} bytes, min_score {score}, roi_scale {scale}, "
+          f"roi_shift {shift}; its rois are {error:.1%} of a side off those of the landmarks (median)")  # fmt: skip
+
+
+def least_score(tallies: Sequence[Tally]) -> float:
+    """The least score, in steps of 0.01, that gives at most `EXTRAS` extra boxes a picture."""
+    pictures = sum(t.pictures for t in tallies)
+    extra = np.concatenate([t.extra for t in tallies])
+    for score in np.arange(0.2, 0.9, 0.01):
+        if (extra > score).sum() <= EXTRAS * pictures:
+            return round(float(score), 2)
+    return 0.9
+
+
+def fitted_roi(detect: Detector, train: Sources) -> tuple[float, float, float]:
+    """roi_scale and roi_shift by least squares, so that `roi_from_boxes` gives what `roi_from_landmarks` would.
+
+    Over training crops that stand in a picture; with the median distance of the corners, in sides of the roi.
+    """
+    rng = np.random.default_rng(1)
+    found, wanted = [], []
+    for i in rng.choice(len(train.crops), 1500, replace=False):
+        layer = collage.framed(train.crops.picture(i), train, VALIDATION_SIDE, rng)
+        boxes = detect(layer.image).boxes
+        if len(boxes) and (iou := overlap(boxes, boxes_of(layer.points[:1]))[:, 0]).max() >= 0.5:
+            found.append(boxes[iou.argmax()])
+            wanted.append(roi_from_landmarks(layer.points[:1])[0])
+    box, roi = np.array(found, np.float64), np.array(wanted)
+    size = ((box[:, 2] - box[:, 0]) + (box[:, 3] - box[:, 1])) / 2
+    side = roi[:, 2] - roi[:, 0]
+    lower = (roi[:, 1] + roi[:, 3] - box[:, 1] - box[:, 3]) / 2
+    # Divided by the side, so that every face counts alike: side ≈ scale·size and lower ≈ shift·size.
+    scale = float((size / side).sum() / ((size / side) ** 2).sum())
+    shift = float((lower * size / side**2).sum() / ((size / side) ** 2).sum())
+    scale, shift = round(scale, 3), round(shift, 3)
+    error = np.abs(roi_from_boxes(box, scale, shift) - roi).max(axis=1) / side
+    return scale, shift, float(np.median(error))
+
+
+# ----------------------------------------------------------------------------------------------------------- report
+
+
+def report(shared: Path, work: Path) -> None:
+    """What the detector does on photographs that neither trained it nor chose anything, beside FaceBoxes."""
+    folder = work / "detector"
+    described = json.loads((folder / "fcos.json").read_text())
+    described.pop("sha256")
+    spec = DetectorSpec(**{**described, "fit": tuple(described["fit"])})
+    ours = make_detector(spec, session((folder / "fcos.onnx").read_bytes()), spec.min_score, None)
+    weights = read_arrays(shared / "upstream/3DDFA_V2/FaceBoxes/weights/FaceBoxesProd.pth")
+    theirs = make_detector(DetectorSpec("faceboxes", "", 0.5, FIT), session(networks.faceboxes(weights)), 0.5, None)
+    both = {"fcos": ours, "faceboxes": theirs}
+    find = {name: one for name, one in teachers(shared).items() if name != "faceboxes"}
+    for name, detect in both.items():
+        print(f"\n{name} on aflw2000_dev\n" + labelled(detect, shared / "data/aflw2000_dev", find))
+    print("\nfaces found: fcos, faceboxes")
+    for path in photographs(shared):
+        image = cv2.imread(str(path))
+        print(f"  {path.name}: " + ", ".join(str(len(detect(image).scores)) for detect in both.values()))
+    print()
+    times(both, session((folder / "fcos.onnx").read_bytes()), session(networks.faceboxes(weights)))
+
+
+def labelled(detect: Detector, folder: Path, find: dict[str, Finder]) -> str:
+    """Recall and extra boxes on AFLW2000-3D photographs: a face is found by a box that holds its landmarks' mean."""
+    table = pq.read_table(folder / "labels.parquet")
+    points = table["pts68"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 68)[:, :2].transpose(0, 2, 1) - 1
+    yaws = np.abs(table["yaw_deg"].to_numpy())
+    found, halves, ious, missed = np.zeros(len(points), bool), np.zeros(len(points), bool), [], []
+    extra = again = 0
+    for i, (name, face) in enumerate(zip(table["name"].to_pylist(), points, strict=True)):
+        image = cv2.imread(str(folder / name))
+        boxes, centre = detect(image).boxes, face.mean(axis=0)
+        holds = ((boxes[:, :2] <= centre) & (centre <= boxes[:, 2:])).all(axis=1)
+        nearest = np.linalg.norm((boxes[:, :2] + boxes[:, 2:]) / 2 - centre, axis=1) + 1e9 * ~holds
+        others = np.arange(len(boxes))
+        if holds.any():
+            found[i] = True
+            others = np.delete(others, nearest.argmin())
+            ious.append(overlap(boxes[[nearest.argmin()]], boxes_of(face[None]))[0, 0])
+            halves[i] = ious[-1] >= 0.5
+        else:
+            missed.append(name)
+        for j in others:
+            extra += 1
+            again += any(len(b := at_scales(one, image, (1, 2))[0]) and overlap(boxes[[j]], b).max() > 0.4
+                         for one in find.values())  # fmt: skip
+    bins = [found[(yaws >= low) & (yaws < low + 30)] for low in (0, 30, 60)]
+    return (
+        f"  labelled face found in {found.mean():.2%} of {len(found):,} photographs "
+        f"(by yaw {', '.join(f'{b.mean():.2%}' for b in bins)}; with an overlap of half, {halves.mean():.2%}; "
+        f"median overlap {np.median(ious):.2f})\n"
+        f"  {extra} extra boxes ({extra / len(found):.2%}), on {again} of which {' or '.join(find)} finds a face too\n"
+        f"  missed: {', '.join(missed)}"
+    )
+
+
+def photographs(shared: Path) -> list[Path]:
+    """The example photographs, two portraits that come with Python packages, and two pictures without a face."""
+    paths = sorted((shared / "upstream/3DDFA_V2/examples/inputs").glob("*.jpg"))
+    inside = {"skimage": ["data/astronaut.png"], "matplotlib": ["mpl-data/sample_data/grace_hopper.jpg"],
+              "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"]}  # fmt: skip
+    for package, files in inside.items():
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            print(f"{package} is not installed: without {', '.join(files)}")
+            continue
+        paths += [Path(spec.origin).parent / file for file in files]
+    return paths
+
+
+def times(both: dict[str, Detector], ours: ort.InferenceSession, theirs: ort.InferenceSession) -> None:
+    """Medians in ms, one thread, the two by turns: the networks alone on the same input, then all of a call."""
+    rng = np.random.default_rng(0)
+    for height, width in ((448, 448), (480, 640), (704, 1088)):
+        planes = rng.uniform(0, 255, (1, 3, height, width)).astype(np.float32)
+        runs = [partial(net.run, None, {"input": planes}) for net in (ours, theirs)]
+        print(f"network, {height}×{width}: fcos {{:.2f}}, faceboxes {{:.2f}} ms".format(*by_turns(runs)))
+    for height, width in ((450, 450), (720, 1080)):
+        image = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3)).astype(np.uint8), (0, 0), 5)
+        runs = [partial(detect, image) for detect in both.values()]
+        print(f"whole call, {height}×{width}: fcos {{:.2f}}, faceboxes {{:.2f}} ms".format(*by_turns(runs)))
+
+
+def by_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
+    spent: list[list[float]] = [[] for _ in runs]
+    for _ in range(REPEATS):
+        for run, row in zip(runs, spent, strict=True):
+            begun = time.perf_counter()
+            run()
+            row.append((time.perf_counter() - begun) * 1e3)
+    return [float(np.median(row)) for row in spent]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path)
@@ -434,6 +601,10 @@ def main() -> None:
         prepare(arguments.shared, arguments.work)
     elif arguments.step == "train":
         train(arguments.work, arguments.steps, arguments.seed)
+    elif arguments.step == "export":
+        export(arguments.work)
+    else:
+        report(arguments.shared, arguments.work)
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ FCOS_BLOCKS = (
     (32, ("dw32_1", "dw32_2", "dw32_3")),
     (64, ("dw64_1", "dw64_2", "dw64_3")),
 )
-#: Its top-down path, in order: (from stride, to stride). Stride 64 stands apart, so that sides are multiples of 32 only.
+#: Its top-down path, in order: (from stride, to stride). Without stride 64, so that sides need only be multiples of 32.
 FCOS_LATERALS = ((32, 16), (16, 8))
 #: Its input is BGR 0..255; it was trained on 0..1, and the factor goes into the first weights.
 _FCOS_RANGE = 255.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F32, U8, Bools, I64, check_shape
+from ddfa_batch.schemas.arrays import F32, I64, U8, Bools, check_shape
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 
 #: Share of a face's box inside the picture: a face from `_FACE` up, to be ignored from `_PART` up, else nothing.
@@ -416,8 +416,8 @@ def _warped(image: U8, matrix: F32, width: int, height: int, border: int, colour
     """`image` under a matrix (2, 3), in a frame of width × height; averaged first where that makes it much smaller."""
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     while scale < 0.6 and min(image.shape[:2]) >= 4:
-        h, w = image.shape[:2]
-        image = np.asarray(cv2.resize(image[: h // 2 * 2, : w // 2 * 2], (w // 2, h // 2), interpolation=cv2.INTER_AREA))
+        h, w = image.shape[0] // 2, image.shape[1] // 2
+        image = np.asarray(cv2.resize(image[: h * 2, : w * 2], (w, h), interpolation=cv2.INTER_AREA))
         # The centre of pixel 0 of the smaller image is at 0.5 of the larger.
         matrix = matrix @ np.float32([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
         scale *= 2

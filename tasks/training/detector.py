@@ -147,7 +147,7 @@ def decoded(log_distances: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
 
 
 def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersection over union (…,) of boxes (…, 4), pair by pair, and its generalised form (Rezatofighi et al., 2019)."""
+    """Intersection over union (…,) of boxes (…, 4), pair by pair, and generalised (Rezatofighi et al., CVPR 2019)."""
     shared = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
