@@ -33,6 +33,8 @@ FCOS_STRIDES = (8, 16, 32, 64)
 _FCOS_MULTIPLE = 32
 #: Largest log distance that is believed, in strides: e⁵ strides are 1,187 pixels at the finest.
 _MAX_EXPONENT = 5.0
+#: Logits beyond are scores of 0 or 1 as far as float32 can tell.
+_MAX_LOGIT = 60.0
 
 
 class Detector(Protocol):
@@ -202,16 +204,15 @@ def decode_fcos(levels: Sequence[F32], min_score: float) -> tuple[F32, F32]:
     bottom in strides.
     """
     boxes, scores = [], []
-    # A logit of ±40 is a score of 0 or 1 as far as float32 can tell.
-    least = np.float32(np.clip(np.log(max(min_score, 1e-18)) - np.log1p(-min(min_score, 1 - 1e-18)), -40, 40))
     for stride, level in zip(FCOS_STRIDES, levels, strict=True):
         rows = level.reshape(5, -1)
-        chosen = np.flatnonzero(rows[0] >= least)
+        score = 1 / (1 + np.exp(-np.clip(rows[0], -_MAX_LOGIT, _MAX_LOGIT)))
+        chosen = np.flatnonzero(score >= min_score)
         centre = cell_centres(*level.shape[2:], stride)[chosen]
         distance = np.exp(np.minimum(rows[1:, chosen].T, _MAX_EXPONENT)) * np.float32(stride)
         boxes.append(np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], axis=1))
-        scores.append(1 / (1 + np.exp(-rows[0, chosen].astype(np.float64))))
-    return np.concatenate(boxes), np.concatenate(scores).astype(np.float32)
+        scores.append(score[chosen])
+    return np.concatenate(boxes).astype(np.float32), np.concatenate(scores).astype(np.float32)
 
 
 def _select(boxes: F32, scores: F32, min_score: float, plus_one: float = 0.0) -> Detections:

@@ -23,7 +23,7 @@ from ddfa_batch.tasks.training.detector import FaceDetector, detection_loss, lev
 
 #: (side in pixels, pictures) of batch after batch: about as many pixels each, and faces up to the largest side.
 BATCHES = ((256, 24), (256, 24), (384, 10), (256, 24), (256, 24), (640, 4), (256, 24), (384, 10))
-#: Peak of the learning rate, the steps to reach it, and what it falls to at the end by a cosine.
+#: Peak of the learning rate, the steps to reach it (a tenth of them all, at most), and what it falls to by a cosine.
 _RATE, _WARM_UP, _LAST_RATE = 4e-3, 200, 1e-5
 _WEIGHT_DECAY = 1e-2
 #: Largest norm of a step's gradient.
@@ -113,7 +113,7 @@ class Training:
 
     def rate(self) -> float:
         """The learning rate of the step to come."""
-        warm = min(1.0, (self.step + 1) / _WARM_UP)
+        warm = min(1.0, (self.step + 1) / max(1, min(_WARM_UP, self.steps // 10)))
         fall = (1 + math.cos(math.pi * min(1.0, self.step / self.steps))) / 2
         return warm * (_LAST_RATE + (_RATE - _LAST_RATE) * fall)
 
