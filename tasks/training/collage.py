@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F32, I64, U8, Bools, check_shape
+from ddfa_batch.schemas.arrays import F32, I64, U8, Bools, Floats, check_shape
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 
 #: Share of a face's box inside the picture: a face from `_FACE` up, to be ignored from `_PART` up, else nothing.
@@ -128,7 +128,7 @@ def sizes_of(boxes: F32) -> F32:
     return np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
 
 
-def inside(boxes: F32, window: Sequence[float]) -> F32:
+def inside(boxes: Floats, window: Sequence[float] | Floats) -> F32:
     """Share (K,) of the area of each of boxes (K, 4) that lies in `window` x0, y0, x1, y1."""
     low, high = np.maximum(boxes[:, :2], window[:2]), np.minimum(boxes[:, 2:], window[2:])
     area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6), axis=1)
@@ -167,13 +167,12 @@ def framed(source: Layer, sources: Sources, side: int, rng: np.random.Generator)
     if rng.random() < 0.5:
         source, box = _surrounded(source, box)
     empty = sources.empty.picture(int(rng.integers(len(sources.empty)))).image
-    image = np.asarray(cv2.resize(empty, (side, side), interpolation=cv2.INTER_LINEAR))
+    image: U8 = np.asarray(cv2.resize(empty, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
     scale = rng.uniform(0.25, 0.65) * side / float(sizes_of(box[None])[0])
     place = rng.uniform(0.4, 0.6, 2) * side
     matrix = _similarity(scale, rng.normal(0, 8), box.reshape(2, 2).mean(axis=0), place)
     h, w = source.image.shape[:2]
-    corners = _moved(np.float32([[[0, 0], [w, 0], [0, h], [w, h]]]), matrix)[0]
-    frame = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    frame = _frame(w, h, matrix)
     image = _blended(image, source.image, _mask(source, box, rng), matrix, frame)
     return Layer(image, _moved(source.points, matrix), source.ignored)
 
@@ -200,7 +199,7 @@ def _mosaic(sources: Sources, side: int, rng: np.random.Generator) -> Layer:
             part = _ground(sources, bottom - top, right - left, rng)
             image[top:bottom, left:right] = part.image
             share = inside(boxes_of(part.points), (0, 0, right - left, bottom - top))
-            points.append(part.points[share >= _PART] + np.float32([left, top]))
+            points.append(part.points[share >= _PART] + np.array([left, top], np.float32))
             ignored.append((part.ignored | (share < _FACE))[share >= _PART])
     return Layer(image, np.concatenate(points), np.concatenate(ignored))
 
@@ -234,7 +233,7 @@ def _scene(source: Layer, height: int, width: int, rng: np.random.Generator) -> 
 
 
 def _window(
-    source: Layer, height: int, width: int, scale: float, centre: F32 | None, rng: np.random.Generator
+    source: Layer, height: int, width: int, scale: float, centre: Floats | None, rng: np.random.Generator
 ) -> Layer:
     """A part of `source` at `scale`, slightly turned, that shows `centre` somewhere; beyond its edges, something."""
     h, w = source.image.shape[:2]
@@ -321,8 +320,7 @@ def _paste(
         place = rng.uniform(-0.1 * size, side + 0.1 * size, 2) if size < 0.5 * side else rng.uniform(0.3, 0.7, 2) * side
         matrix = _similarity(scale, angle, box.reshape(2, 2).mean(axis=0), place)
         mask = _mask(patch, box, rng)
-        corners = _moved(np.float32([[[0, 0], [w, 0], [0, h], [w, h]]]), matrix)[0]
-        frame = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+        frame = _frame(w, h, matrix)
         if (inside(others, frame) > _MAY_HIDE).any():
             continue
         image = _blended(image, patch.image, mask, matrix, frame)
@@ -339,7 +337,7 @@ def _surrounded(patch: Layer, box: F32) -> tuple[Layer, F32]:
     wide = cv2.copyMakeBorder(patch.image, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
     blurred = cv2.resize(cv2.GaussianBlur(cv2.resize(wide, None, fx=0.25, fy=0.25), (0, 0), 4), wide.shape[1::-1])
     blurred[margin : margin + h, margin : margin + w] = patch.image
-    shift = np.float32([margin, margin])
+    shift = np.array([margin, margin], np.float32)
     return Layer(np.asarray(blurred), patch.points + shift, patch.ignored), box + np.tile(shift, 2)
 
 
@@ -367,11 +365,11 @@ def _blended(image: U8, patch: U8, mask: U8, matrix: F32, frame: F32) -> U8:
     x1, y1 = (int(v) for v in np.clip(np.ceil(frame[2:]) + 1, 0, side))
     if x1 <= x0 or y1 <= y0:
         return image
-    local = matrix - np.float32([[0, 0, x0], [0, 0, y0]])
+    local = matrix - np.array([[0, 0, x0], [0, 0, y0]], np.float32)
     over = _warped(patch, local, x1 - x0, y1 - y0, cv2.BORDER_REPLICATE, [0, 0, 0])
     share = _warped(mask, local, x1 - x0, y1 - y0, cv2.BORDER_CONSTANT, [0, 0, 0]).astype(np.float32)[..., None] / 255
-    below = image[y0:y1, x0:x1]
-    below[:] = below + (over - below.astype(np.float32)) * share + 0.5
+    below = image[y0:y1, x0:x1].astype(np.float32)
+    image[y0:y1, x0:x1] = (below + (over - below) * share + 0.5).astype(np.uint8)
     return image
 
 
@@ -399,7 +397,7 @@ def _occluded(layer: Layer, sources: Sources, rng: np.random.Generator) -> U8:
 # ------------------------------------------------------------------------------------------------ geometry and light
 
 
-def _similarity(scale: float, angle: float, centre: F32, place: F32) -> F32:
+def _similarity(scale: float, angle: float, centre: Floats, place: Floats) -> F32:
     """The matrix (2, 3) that scales and turns (degrees) about `centre`, and moves that to `place`."""
     a = np.deg2rad(angle)
     linear = scale * np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
@@ -412,6 +410,12 @@ def _moved(points: F32, matrix: F32) -> F32:
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
+def _frame(width: int, height: int, matrix: F32) -> F32:
+    """The upright box x0, y0, x1, y1 around a picture of width × height under a matrix (2, 3)."""
+    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float32)
+    return boxes_of(_moved(corners, matrix))[0]
+
+
 def _warped(image: U8, matrix: F32, width: int, height: int, border: int, colour: Sequence[int]) -> U8:
     """`image` under a matrix (2, 3), in a frame of width × height; averaged first where that makes it much smaller."""
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
@@ -419,7 +423,7 @@ def _warped(image: U8, matrix: F32, width: int, height: int, border: int, colour
         h, w = image.shape[0] // 2, image.shape[1] // 2
         image = np.asarray(cv2.resize(image[: h * 2, : w * 2], (w, h), interpolation=cv2.INTER_AREA))
         # The centre of pixel 0 of the smaller image is at 0.5 of the larger.
-        matrix = matrix @ np.float32([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
+        matrix = matrix @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]], np.float32)
         scale *= 2
     return np.asarray(
         cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=colour)

@@ -21,8 +21,11 @@ from ddfa_batch.schemas.errors import TrainingError
 from ddfa_batch.tasks.training.collage import Sources, collage
 from ddfa_batch.tasks.training.detector import FaceDetector, detection_loss, level_of_cells, owners
 
-#: (side in pixels, pictures) of batch after batch: about as many pixels each, and faces up to the largest side.
+#: (side in pixels, pictures) of batch after batch: about as many pixels each, and faces up to the largest side. First
+#: many small pictures; from step `_LATER` on more large ones, which alone show large faces as rare as they are.
 BATCHES = ((256, 24), (256, 24), (384, 10), (256, 24), (256, 24), (640, 4), (256, 24), (384, 10))
+LATER_BATCHES = ((256, 24), (448, 6), (448, 6), (640, 3))
+_LATER = 3000
 #: Peak of the learning rate, the steps to reach it (a tenth of them all, at most), and what it falls to by a cosine.
 _RATE, _WARM_UP, _LAST_RATE = 4e-3, 200, 1e-5
 _WEIGHT_DECAY = 1e-2
@@ -45,7 +48,8 @@ class Batch:
 
 def make_batch(sources: Sources, seed: int, step: int) -> Batch:
     """The batch of a step: a function of the seed and the step alone."""
-    side, n = BATCHES[step % len(BATCHES)]
+    batches = BATCHES if step < _LATER else LATER_BATCHES
+    side, n = batches[step % len(batches)]
     rng = np.random.default_rng([seed, step])
     drawn = [collage(sources, side, rng) for _ in range(n)]
     boxes = np.zeros((n, max(1, *(len(b) for _, b, _ in drawn)), 4), np.float32)
@@ -104,7 +108,10 @@ class Training:
     def begin(seed: int, steps: int) -> Training:
         """A fresh net, drawn from `seed`, to be trained for `steps` steps."""
         torch.manual_seed(seed)
-        net, mean = (FaceDetector().to(memory_format=torch.channels_last) for _ in range(2))
+        net, mean = FaceDetector(), FaceDetector()
+        for one in (net, mean):
+            to: Any = one.to  # torch's stubs know memory_format for tensors alone
+            to(memory_format=torch.channels_last)
         mean.load_state_dict(net.state_dict())
         decayed = [p for p in net.parameters() if p.ndim > 1]
         plain = [p for p in net.parameters() if p.ndim <= 1]
