@@ -6,23 +6,32 @@ else
 VENV := .venv
 endif
 BIN := $(VENV)/bin
+# setuptools warns of every editable install, whatever lies in the folder.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 # With it the tests of the training run too; without, they are skipped: make test TORCH=torch
 TORCH ?=
+# What the built-in model is made from, and where: make builtin
+SHARED ?= ../shared
+WORK ?= work
 IMAGES ?= $(VENV)/demo-images
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench builtin clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ddfa-batch-ready: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(if $(TORCH),$(BIN)/python -m pip install --quiet $(TORCH))
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	$(PIP) --upgrade pip
+	$(if $(TORCH),$(PIP) $(TORCH))
+	$(PIP) --editable '.[test,check]'
 	@touch $@
 
-demo: $(VENV)/.ddfa-batch-ready ## the main job on real photographs: make demo MODEL=path/to/3DDFA_V2
-	$(BIN)/python -m pip install --quiet scikit-image matplotlib
+$(VENV)/.ddfa-batch-demo: pyproject.toml | $(BIN)/python
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+demo: $(VENV)/.ddfa-batch-demo ## the main job on real photographs; with the official model: make demo MODEL=path/to/3DDFA_V2
 	$(BIN)/python examples/demo.py "$(MODEL)"
 
 test: $(VENV)/.ddfa-batch-ready ## all tests
@@ -38,6 +47,10 @@ check: $(VENV)/.ddfa-batch-ready ## style, types, import contracts, packaging
 
 bench: $(VENV)/.ddfa-batch-ready ## speed against bare kernels: make bench IMAGES=folder
 	$(BIN)/python benchmarks/throughput.py $(IMAGES)
+
+builtin: $(VENV)/.ddfa-batch-ready ## the built-in model anew, from the training data to the wheel's files: hours
+	$(PIP) --editable '.[train]' scikit-image
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/builtin.py all $(SHARED) $(WORK)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ import click
 import platformdirs
 
 from ddfa_batch.schemas import config
+from ddfa_batch.schemas.bundle import BUILTIN
 from ddfa_batch.schemas.errors import ERROR_KINDS, BundleError, DdfaError
 
 if TYPE_CHECKING:
@@ -65,10 +67,11 @@ def main() -> None:
 def cli(context: click.Context, models_dir: Path | None) -> None:
     """Turn photographs into 3-D face parameters, landmarks and dense meshes, in bulk.
 
+    A model comes with the package; others can be imported or trained, and named with --model.
+
     \b
-    First, once:   ddfa-batch models import 3ddfa-v2 PATH/TO/3DDFA_V2
-    Then:          ddfa-batch process ./images out/
-    And look:      ddfa-batch status out/
+    Try it:     ddfa-batch process ./images out/
+    And look:   ddfa-batch status out/
     """
     context.obj = models_dir or default_models_folder()
 
@@ -86,7 +89,7 @@ def models() -> None:
     """Import, list, show and verify model bundles.
 
     A bundle is a folder: model.json (who made it, how its numbers are meant, the sha256 of every file), the
-    regressor and detectors as ONNX, and the morphable face model.
+    regressor and detectors as ONNX, and the morphable face model. One comes with the package, as 'builtin'.
     """
 
 
@@ -108,6 +111,8 @@ def import_(folder: Path, /, release: str, checkout: Path, weights: str | None, 
     """
     from ddfa_batch.tasks import upstream
 
+    if name is not None:
+        _refuse_builtin(name, "--name")
     found = upstream.available_weights(checkout)
     if weights is not None and weights not in found:
         raise BundleError(f"{checkout} has no weights called {weights} (it has: {', '.join(found)}).")
@@ -116,7 +121,7 @@ def import_(folder: Path, /, release: str, checkout: Path, weights: str | None, 
         bundle = upstream.import_3ddfa_v2(checkout, each, folder / (name or f"{release}-{each}"))
         click.echo(f"Imported {bundle.manifest.name} to {bundle.folder}")
     click.echo(f"Licence: {bundle.manifest.licence}")
-    click.echo("Next:    ddfa-batch process ./images out/")
+    click.echo(f"Next:    ddfa-batch process ./images out/ --model {bundle.manifest.name}")
 
 
 @models.command("list")
@@ -127,20 +132,22 @@ def list_(folder: Path, /) -> None:
     \b
     Example:  ddfa-batch models list
     """
-    from ddfa_batch.tasks.models import installed, load_bundle
+    from ddfa_batch.tasks.models import builtin_folder, installed, load_bundle
 
-    names = installed(folder)
-    for name in names:
+    known = {BUILTIN: builtin_folder(), **{name: folder / name for name in installed(folder) if name != BUILTIN}}
+    for name, where in known.items():
         try:
-            manifest = load_bundle(folder / name).manifest
-            parts = f"{manifest.topology}, {manifest.layout.size} parameters, detectors: " + (
-                ", ".join(manifest.detectors) or "none"
-            )
+            manifest = load_bundle(where).manifest
         except BundleError as fault:
-            parts = f"broken: {fault}"
-        click.echo(f"{name:24}  {parts}")
-    if not names:
-        click.echo(f"No models in {folder}. See 'ddfa-batch models import --help'.")
+            click.echo(f"{name:24}  broken: {fault}")
+            continue
+        parts = f"{manifest.topology}, {manifest.layout.size} parameters, detectors: " + (
+            ", ".join(manifest.detectors) or "none"
+        )
+        click.echo(f"{name:24}  {parts}{'; used where no model is named' if name == BUILTIN else ''}")
+        click.echo(f"{'':24}  {manifest.licence}")
+    if BUILTIN in installed(folder):
+        click.echo(f"Hidden by its name: {folder / BUILTIN}; give it another name, or its folder to --model.")
 
 
 @models.command()
@@ -150,7 +157,7 @@ def show(folder: Path, /, name: str) -> None:
     """Show what a model is, where it comes from and under which terms.
 
     \b
-    Example:  ddfa-batch models show 3ddfa-v2-mb05
+    Example:  ddfa-batch models show builtin
     """
     from ddfa_batch.tasks.models import find_bundle, load_morphable
 
@@ -159,6 +166,7 @@ def show(folder: Path, /, name: str) -> None:
     rows = {
         "name": manifest.name, "folder": bundle.folder, "digest": bundle.digest, "licence": manifest.licence,
         "provenance": manifest.provenance,
+        **({"card": bundle.card} if bundle.card else {}),
         "parameters": f"{manifest.layout.size} = 12 pose + {manifest.n_shape} shape + "
         f"{manifest.n_expression} expression",
         "input": f"{manifest.input_size}×{manifest.input_size} BGR, (x − {manifest.input_mean:g}) / "
@@ -208,8 +216,74 @@ def add_detector(folder: Path, /, name: str, family: str, onnx_file: Path, detec
     """
     from ddfa_batch.tasks import models as bundles
 
-    bundle = bundles.add_detector(bundles.find_bundle(name, folder), detector or family, family, onnx_file)
+    bundle = bundles.find_bundle(name, folder)
+    if bundle.built_in:
+        raise BundleError(
+            f"The built-in model is part of the installation and stays as it is; copy {bundle.folder} to a folder of "
+            "your own, and add the detector there."
+        )
+    bundle = bundles.add_detector(bundle, detector or family, family, onnx_file)
     click.echo(f"{bundle.manifest.name} now has the detectors: {', '.join(bundle.manifest.detectors)}")
+
+
+# ------------------------------------------------------------------------------------- which model is used
+
+
+def _model_option(words: str, default: str = BUILTIN) -> Callable[[F], F]:
+    """The option --model; None where the user named none, by it or by the environment."""
+    return click.option("--model", envvar="DDFA_BATCH_MODEL", metavar="NAME|FOLDER",
+                        help=f"{words}  [env: DDFA_BATCH_MODEL; default: {default}]")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The model a command uses, and the folder of the run whose record chose it, where none was named."""
+
+    bundle: Bundle
+    record: Path | None = None
+
+    def say(self, quiet: bool, *more: str) -> Bundle:
+        """Say in one line, where errors go, which model it is and what `more` there is to tell; give the bundle."""
+        from ddfa_batch.tasks.models import load_morphable
+
+        if not quiet:
+            manifest, built_in = self.bundle.manifest, self.bundle.built_in
+            where = f"ddfa_batch/models/{BUILTIN}" if built_in else str(self.bundle.folder)
+            vertices = load_morphable(self.bundle).n_vertices
+            parts = [where, f"{manifest.layout.size} parameters", f"{vertices:,} vertices", *more]
+            line = f"Model: {manifest.name} ({', '.join(parts)})"
+            if self.record is not None and not built_in:
+                line += f"; {self.record} was made with it, though the default is {BUILTIN}"
+            click.echo(line, err=True)
+        return self.bundle
+
+
+def _model(folder: Path, name: str | None, *records: Path | None) -> Chosen:
+    """The model that was named; else that of the first of `records` which is the folder of a run; else `BUILTIN`.
+
+    A run's own record decides, so that what was begun with another model can be gone on with.
+    """
+    from ddfa_batch.pipeline.plan import read_run
+    from ddfa_batch.tasks.models import find_bundle, load_bundle, recorded_folder
+    from ddfa_batch.tasks.store import RUN
+
+    for record in records if name is None else ():
+        if record is not None and (record / RUN).is_file():
+            planned = read_run(record).model
+            try:
+                return Chosen(load_bundle(recorded_folder(planned["folder"], planned["digest"])), record)
+            except BundleError as fault:
+                raise BundleError(
+                    f"{record} was made with the model '{planned['name']}', which cannot be used: {fault} If it was "
+                    "moved, name its folder with --model."
+                ) from None
+    return Chosen(find_bundle(name or BUILTIN, folder))
+
+
+def _refuse_builtin(name: str, what: str) -> None:
+    """Raise where a user's model would bear the built-in one's name."""
+    if name == BUILTIN:
+        raise BundleError(f"'{BUILTIN}' is the name of the model that comes with the package; choose another {what}.")
 
 
 # ---------------------------------------------------------------------------------------------- process
@@ -237,11 +311,7 @@ def _run_options(command: F) -> F:
 @cli.command()
 @click.argument("source", metavar="IMAGES", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--model",
-    envvar="DDFA_BATCH_MODEL",
-    help="Name or folder of a model.  [env: DDFA_BATCH_MODEL; default: the only one installed]",
-)
+@_model_option("Name or folder of a model.")
 @click.option("--detector", help="One of the model's detectors.  [default: the model's]")
 @click.option(
     "--boxes",
@@ -276,6 +346,12 @@ def _run_options(command: F) -> F:
     show_default=True,
     help="Larger pictures become an error row, before they take memory.",
 )
+@click.option(
+    "--preview",
+    type=click.IntRange(0, 200),
+    default=0,
+    help="Draw meshes and landmarks over this many of the inputs, in OUT/preview.png.",
+)
 @click.option("--path-column", help="Column of a manifest that holds the paths.")
 @_run_options
 @click.pass_obj
@@ -288,17 +364,23 @@ def process(folder: Path, /, source: Path, out: Path, **options: Any) -> None:
 
     \b
     Examples:
-      ddfa-batch process ./images out/
+      ddfa-batch process ./images out/ --preview 20
       ddfa-batch process list.csv out/ --vertices none --max-faces 1
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
     """
+    from ddfa_batch.pipeline.preview import draw_faces
     from ddfa_batch.pipeline.process import process as run_process
 
-    _carry_out(_wanted(folder, source, out, options), run_process, options)
+    _carry_out(_wanted(folder, source, out, options), run_process, draw_faces, options)
 
 
-def _carry_out(wanted: Wanted, command: Callable[..., tuple[Run, Totals]], options: dict[str, Any]) -> Run | None:
-    """Announce, do and summarise a run; None for a dry one."""
+def _carry_out(
+    wanted: Wanted,
+    command: Callable[..., tuple[Run, Totals]],
+    draw: Callable[[Run, int], list[Path]],
+    options: dict[str, Any],
+) -> None:
+    """Announce, do, summarise and draw a run."""
     from ddfa_batch.pipeline import plan
 
     if options["quiet"] and options["verbose"]:
@@ -313,15 +395,16 @@ def _carry_out(wanted: Wanted, command: Callable[..., tuple[Run, Totals]], optio
         for note in notes:
             say(note)
         say("Nothing was written (--dry-run).")
-        return None
+        return
     bar = ProgressBar(wanted, quiet=options["quiet"])
     execution = config.Execution(options["scheduler"], options["workers"])
     run, totals = command(wanted, execution, options["overwrite"], bar)
     bar.close()
     say(_summary(run, totals, bar.seconds, bar.done_now))
+    for path in draw(run, options["preview"]) if options["preview"] else []:
+        say(f"Look at {path}")
     if options["strict"] and totals.n_errors:
         sys.exit(EXIT_STRICT)
-    return run
 
 
 def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
@@ -329,7 +412,8 @@ def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> W
     from ddfa_batch.pipeline.plan import Wanted
     from ddfa_batch.tasks.inputs import read_boxes, resolve_source
 
-    bundle = _model(folder, options["model"])
+    chosen = _model(folder, options["model"], None if options["overwrite"] else out)
+    bundle = chosen.bundle
     boxes = read_boxes(options["boxes"]) if options["boxes"] else None
     if boxes is not None and (options["detector"] or options["min_score"] is not None):
         raise click.UsageError("--boxes replaces the detector; leave out --detector and --min-score.")
@@ -344,6 +428,7 @@ def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> W
         path_column=options["path_column"],
     )  # fmt: skip
     where = resolve_source(source, options["path_column"])
+    chosen.say(options["quiet"], "boxes given" if boxes else f"detector {detector}")
     return Wanted(where, out, resolved, bundle, boxes, options["shard_size"])
 
 
@@ -352,19 +437,6 @@ def _log_to_stderr(verbose: bool) -> None:
     log = logging.getLogger("ddfa_batch")
     log.setLevel(logging.INFO if verbose else logging.WARNING)
     log.handlers = [logging.StreamHandler()]
-
-
-def _model(folder: Path, name: str | None) -> Bundle:
-    from ddfa_batch.tasks.models import find_bundle, installed
-
-    names = installed(folder)
-    if name is None and len(names) != 1:
-        have = f"there are {', '.join(names)}; choose one with --model" if names else "none is installed"
-        raise BundleError(
-            f"No model was named, and {have}."
-            + ("" if names else " Import one: ddfa-batch models import 3ddfa-v2 PATH/TO/3DDFA_V2")
-        )
-    return find_bundle(name or names[0], folder)
 
 
 def _announcement(wanted: Wanted, n_inputs: int, shard_size: int) -> str:
@@ -489,11 +561,7 @@ def _range(flag: str, name: str, low: float, high: float, words: str) -> Callabl
     help="Parameters of the faces: the folder of a process run, or a Parquet table (key, params, roi). Without, the "
     "faces are found first.",
 )
-@click.option(
-    "--model",
-    envvar="DDFA_BATCH_MODEL",
-    help="Name or folder of a model.  [env: DDFA_BATCH_MODEL; default: the only one installed]",
-)
+@_model_option("Name or folder of a model.")
 @click.option("--detector", help="One of the model's detectors, where no --params are given.")
 @click.option(
     "--frames", type=click.IntRange(1, 1000), default=10, show_default=True, help="Frames per clip, the still included."
@@ -577,14 +645,10 @@ def synth_videos(folder: Path, /, source: Path, out: Path, **options: Any) -> No
       ddfa-batch synth-videos ./images clips/ --params out/ --size 120 --format webdataset
       ddfa-batch synth-videos ./images clips/ --frames 2 --yaw-range -90 90 --speed 100
     """
-    from ddfa_batch.pipeline.preview import draw_preview
+    from ddfa_batch.pipeline.preview import draw_clips
     from ddfa_batch.pipeline.synthesize import synthesize
 
-    run = _carry_out(_wanted_clips(folder, source, out, options), synthesize, options)
-    if run is not None and options["preview"]:
-        for path in draw_preview(run, options["preview"]):
-            if not options["quiet"]:
-                click.echo(f"Look at {path}")
+    _carry_out(_wanted_clips(folder, source, out, options), synthesize, draw_clips, options)
 
 
 def _wanted_clips(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
@@ -592,7 +656,8 @@ def _wanted_clips(folder: Path, source: Path, out: Path, options: dict[str, Any]
     from ddfa_batch.pipeline.synthesize import limits
     from ddfa_batch.tasks.inputs import read_faces, resolve_source
 
-    bundle = _model(folder, options["model"])
+    chosen = _model(folder, options["model"], None if options["overwrite"] else out, options["params"])
+    bundle = chosen.bundle
     if options["params"] and options["detector"]:
         raise click.UsageError("--params replaces the detector; leave out --detector.")
     given, detector, min_score = None, config.GIVEN_BOXES, 0.0
@@ -616,7 +681,9 @@ def _wanted_clips(folder: Path, source: Path, out: Path, options: dict[str, Any]
         params_digest=given.digest if given else None,
     )
     limits(resolved)
-    return Wanted(resolve_source(source, options["path_column"]), out, resolved, bundle, given, options["shard_size"])
+    where = resolve_source(source, options["path_column"])
+    chosen.say(options["quiet"], "parameters given" if given else f"detector {detector}")
+    return Wanted(where, out, resolved, bundle, given, options["shard_size"])
 
 
 def _side(size: str) -> int:
@@ -633,8 +700,8 @@ def _side(size: str) -> int:
 @cli.command()
 @click.argument("landmarks", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path), required=False)
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--model", envvar="DDFA_BATCH_MODEL", help="The model to fit: its name or folder.")
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path), required=False)
+@_model_option("The model to fit: its name or folder.")
 @click.option(
     "--outline",
     is_flag=True,
@@ -642,7 +709,9 @@ def _side(size: str) -> int:
     "labelled where the face ends in the picture, so such points are left out.",
 )
 @click.pass_obj
-def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model: str | None, outline: bool) -> None:
+def fit(
+    folder: Path, /, landmarks: Path, images: Path | None, out: Path | None, model: str | None, outline: bool
+) -> None:
     """Fit a model to labelled landmarks: 68 points in 2-D or 3-D, or AFLW's 21, to parameters.
 
     LANDMARKS is a Parquet or CSV table (key, pts68 or pts21, optionally weights), a folder of iBUG .pts files, or one
@@ -658,7 +727,11 @@ def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model:
     from ddfa_batch.pipeline.fit import fit_landmarks
     from ddfa_batch.tasks.fit import FitConfig
 
-    bundle = _model(folder, model)
+    if out is None:  # click fills arguments from the left
+        images, out = None, images
+    if out is None:
+        raise click.UsageError("Missing argument 'OUT'.")
+    bundle = _model(folder, model).say(quiet=False)
     outcome = fit_landmarks(landmarks, out, bundle, images, config=FitConfig(
         size=bundle.manifest.input_size, outline=outline))  # fmt: skip
     click.echo(
@@ -679,11 +752,7 @@ def fit(folder: Path, /, landmarks: Path, images: Path | None, out: Path, model:
     type=click.Path(path_type=Path),
     help="A synth-videos run of the same pictures: mini-batches then hold adjacent frames of turning heads.",
 )
-@click.option(
-    "--model",
-    envvar="DDFA_BATCH_MODEL",
-    help="The model LABELS was made with; its face model and detectors go into the new one.",
-)
+@_model_option("The model LABELS was made with; its face model and detectors go into the new one.", "that of LABELS")
 @click.option(
     "--backbone",
     type=click.Choice(["mobilenet", "rep_mobilenet"]),
@@ -768,6 +837,7 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
     """
     from ddfa_batch.pipeline.graph import usable_cores
 
+    _refuse_builtin(out.resolve().name, "folder, which the new model is called after")
     if importlib.util.find_spec("torch") is None:
         raise click.ClickException("Training needs torch, which is not installed: pip install 'ddfa-batch[train]'.")
     from ddfa_batch.pipeline.train import Wanted as Training
@@ -776,7 +846,7 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
     from ddfa_batch.tasks.training.meta_joint import TrainConfig
     from ddfa_batch.tasks.training.nets import Architecture
 
-    bundle = _model(folder, options["model"])
+    bundle = _model(folder, options["model"], labels).say(options["quiet"])
     same = ("method", "landmarks", "beta", "look_ahead", "iterations", "learning_rate", "stages", "seed")
     sampling = Sampling(options["stills"], options["frames"], options["motion"], options["turned"],
                         bundle.manifest.input_size)  # fmt: skip
@@ -814,7 +884,7 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A process run of the labelled pictures, whose answers are measured.",
 )
-@click.option("--model", envvar="DDFA_BATCH_MODEL", help="Or a model, shown the crops around the true points.")
+@_model_option("Or a model, shown the crops around the true points.")
 @click.option(
     "--images",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -855,9 +925,15 @@ def evaluate(folder: Path, /, labels: tuple[Path, ...], out: Path, **options: An
         raise click.UsageError("Give --run, or --model with --images.")
     if options["run"] is not None and options["refine"]:
         raise click.UsageError("--refine is for --model; a run's answers are what they are.")
-    bundle = _model(folder, options["model"]) if options["run"] is None else None
+    same_model = labels if options["protocol"] == "aflw2000-3d-dense" else ()
+    if options["run"] is not None:
+        chosen = _model(folder, None, options["run"])
+    else:
+        chosen = _model(folder, options["model"], *same_model)
+    bundle = chosen.say(options["quiet"])
     same = ("run", "images", "refine", "protocol")
-    wanted = evaluation.Wanted(labels=labels, out=out, bundle=bundle, **{name: options[name] for name in same})
+    wanted = evaluation.Wanted(labels=labels, out=out, bundle=None if options["run"] else bundle,
+                               **{name: options[name] for name in same})  # fmt: skip
     outcome = evaluation.evaluate(wanted)
     if not options["quiet"]:
         click.echo("\n".join(_score_lines(outcome)))
@@ -897,7 +973,7 @@ def labels() -> None:
 @click.argument("dataset", type=click.Choice(["300w-lp"]))
 @click.argument("source", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.argument("table", metavar="OUT.parquet", type=click.Path(path_type=Path))
-@click.option("--model", envvar="DDFA_BATCH_MODEL", help="The model whose parameters are wanted.")
+@_model_option("The model whose parameters are wanted; it must have the topology of the Basel Face Model.")
 @click.pass_obj
 def import_labels(folder: Path, /, dataset: str, source: Path, table: Path, model: str | None) -> None:
     """Convert Pose_Para, Shape_Para and Exp_Para of 300W-LP or AFLW2000-3D to parameters.
@@ -908,18 +984,39 @@ def import_labels(folder: Path, /, dataset: str, source: Path, table: Path, mode
 
     \b
     Examples:
-      ddfa-batch labels import 300w-lp ./300W_LP labels.parquet
-      ddfa-batch synth-videos ./300W_LP clips/ --params labels.parquet
+      ddfa-batch labels import 300w-lp ./300W_LP labels.parquet --model 3ddfa-v2-mb05
+      ddfa-batch synth-videos ./300W_LP clips/ --params labels.parquet --model 3ddfa-v2-mb05
     """
     from ddfa_batch.pipeline.labels import import_300w_lp
 
-    rows, faults = import_300w_lp(source, table, _model(folder, model))
+    rows, faults = import_300w_lp(source, table, _model(folder, model).say(quiet=False))
     for fault in faults[:10]:
         click.echo(f"left out: {fault}", err=True)
     click.echo(f"{_count(rows, 'face')} in {table}, {_count(len(faults), 'file')} left out.")
 
 
 # ------------------------------------------------------------------------------------------------ words
+
+
+class LiveLine:
+    """A line on stderr that the next one replaces on a terminal, and that stays elsewhere."""
+
+    def __init__(self) -> None:
+        self.live, self._last = sys.stderr.isatty(), ""
+
+    def show(self, text: str) -> None:
+        """Show `text` in place of what was shown before."""
+        if self.live:
+            width = shutil.get_terminal_size().columns - 1
+            click.echo("\r" + text[:width].ljust(min(len(self._last), width)), nl=False, err=True)
+        else:
+            click.echo(text, err=True)
+        self._last = text
+
+    def end(self) -> None:
+        """Leave what is shown and go to the next line."""
+        if self.live and self._last:
+            click.echo(err=True)
 
 
 class ProgressBar:
@@ -931,10 +1028,9 @@ class ProgressBar:
 
     def __init__(self, wanted: Wanted, quiet: bool) -> None:
         self._wanted, self._quiet = wanted, quiet
-        self._live = sys.stderr.isatty()
+        self._line = LiveLine()
         self._start = self._shown = time.monotonic()
         self._before: int | None = None
-        self._last = ""
         self.done_now = 0
 
     @property
@@ -955,24 +1051,18 @@ class ProgressBar:
         self.done_now = totals.images - self._before
         if self._quiet:
             return
-        every = self._REDRAW_EVERY if self._live else self._PLAIN_EVERY
+        every = self._REDRAW_EVERY if self._line.live else self._PLAIN_EVERY
         if now - self._shown < every and totals.images < run.n_inputs:
             return
         self._shown = now
-        line = self._line(run, totals)
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            click.echo("\r" + line[:width].ljust(min(len(self._last), width)), nl=False, err=True)
-        else:
-            click.echo(line, err=True)
-        self._last = line
+        self._line.show(self._text(run, totals))
 
-    def _line(self, run: Run, totals: Totals) -> str:
+    def _text(self, run: Run, totals: Totals) -> str:
         share = totals.images / run.n_inputs
         rate = self.done_now / max(self.seconds, 1e-3)
         left = (run.n_inputs - totals.images) / rate if rate else 0.0
         filled = int(share * self._WIDTH)
-        bar = f"[{'#' * filled}{'.' * (self._WIDTH - filled)}] " if self._live else ""
+        bar = f"[{'#' * filled}{'.' * (self._WIDTH - filled)}] " if self._line.live else ""
         end = f"{_duration(left)} left" if totals.images < run.n_inputs else f"in {_duration(self.seconds)}"
         errors = f", {_count(totals.n_errors, 'error')}" if totals.n_errors else ""
         return (
@@ -982,8 +1072,7 @@ class ProgressBar:
 
     def close(self) -> None:
         """End the live line."""
-        if self._live and self._last:
-            click.echo("", err=True)
+        self._line.end()
 
 
 class TrainingBar:
@@ -991,7 +1080,7 @@ class TrainingBar:
 
     def __init__(self, iterations: int, samples: int, quiet: bool) -> None:
         self._iterations, self._samples, self._quiet = iterations, samples, quiet
-        self._live, self._last = sys.stderr.isatty(), ""
+        self._line = LiveLine()
         self._validation = ""
 
     def begun(self, progress: Progress) -> None:
@@ -1020,17 +1109,11 @@ class TrainingBar:
             f"{record.pixels} px, {self._samples / max(record.seconds, 1e-3):,.0f} samples/s, "
             f"{_duration(record.seconds * (self._iterations - done))} left"
         )
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            click.echo("\r" + line[:width].ljust(min(len(self._last), width)), nl=False, err=True)
-        else:
-            click.echo(line, err=True)
-        self._last = line
+        self._line.show(line)
 
     def close(self) -> None:
         """End the live line."""
-        if self._live and self._last:
-            click.echo("", err=True)
+        self._line.end()
 
 
 def _count(n: int, noun: str) -> str:

@@ -19,17 +19,17 @@ import scipy.io
 from ddfa_batch.cli import default_models_folder
 from ddfa_batch.pipeline.labels import import_300w_lp
 from ddfa_batch.tasks import metrics
-from ddfa_batch.tasks.models import find_bundle, installed
+from ddfa_batch.tasks.models import find_bundle
 
 
 def main() -> None:
     """Convert, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default="3ddfa-v2-mb05")
     arguments = parser.parse_args()
     models = default_models_folder()
-    bundle = find_bundle(arguments.model or installed(models)[0], models)
+    bundle = find_bundle(arguments.model, models)
     truth = {}
     with tempfile.TemporaryDirectory() as folder:
         for label in pq.read_table(arguments.folder / "labels.parquet").to_pylist():

@@ -20,7 +20,7 @@ from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
 from ddfa_batch.tasks.inputs import resolve_source
-from ddfa_batch.tasks.models import find_bundle, installed
+from ddfa_batch.tasks.models import find_bundle
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -35,10 +35,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("golden", type=Path)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default="3ddfa-v2-mb05")
     arguments = parser.parse_args()
     models = default_models_folder()
-    bundle = find_bundle(arguments.model or installed(models)[0], models)
+    bundle = find_bundle(arguments.model, models)
     theirs = dict(np.load(arguments.golden))
     options = ProcessOptions("faceboxes", 0.5, None, 0, 0, "none", DEFAULT_MAX_PIXELS, None, None)
     with tempfile.TemporaryDirectory() as out:

@@ -22,10 +22,11 @@ from ddfa_batch.cli import default_models_folder
 from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
+from ddfa_batch.schemas.bundle import BUILTIN
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
 from ddfa_batch.tasks import metrics
 from ddfa_batch.tasks.inputs import resolve_source
-from ddfa_batch.tasks.models import Bundle, find_bundle, installed
+from ddfa_batch.tasks.models import Bundle, find_bundle
 
 PASSES = (0, 1, 2)
 
@@ -60,11 +61,11 @@ def main() -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default=BUILTIN)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     models = default_models_folder()
-    bundle = find_bundle(arguments.model or installed(models)[0], models)
+    bundle = find_bundle(arguments.model, models)
     seconds: dict[int, list[float]] = {refine: [] for refine in PASSES}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):

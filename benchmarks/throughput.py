@@ -25,9 +25,10 @@ import numpy as np
 
 from ddfa_batch.cli import default_models_folder
 from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.schemas.bundle import BUILTIN
 from ddfa_batch.tasks.detect import scaled_to_fit
 from ddfa_batch.tasks.images import SUFFIXES
-from ddfa_batch.tasks.models import find_bundle, installed, loaded_model
+from ddfa_batch.tasks.models import find_bundle, loaded_model
 from ddfa_batch.tasks.reconstruct import BLOCK, PointBasis
 
 WORKERS = 2
@@ -43,7 +44,7 @@ def kernels(list_file: Path, counts_file: Path, bundle_folder: Path, out: Path, 
     cv2.setNumThreads(0)
     bundle = find_bundle(str(bundle_folder), bundle_folder)
     model = loaded_model(str(bundle.folder), bundle.digest)
-    name, spec = bundle.detector(None)
+    _, spec = bundle.detector(None)
     detector = model.detector_session(spec)
     dense = PointBasis.of(model.morphable)
     size, vertices = bundle.manifest.input_size, model.morphable.n_vertices
@@ -67,7 +68,7 @@ def kernels(list_file: Path, counts_file: Path, bundle_folder: Path, out: Path, 
             raw = np.fromfile(path, np.uint8)
             image = timed("decode", lambda raw=raw: cv2.imdecode(raw, cv2.IMREAD_COLOR))
             shape = scaled_to_fit(image, spec.fit)[0].shape[:2]
-            if name == "yunet":
+            if spec.kind != "faceboxes":
                 shape = tuple(-(-side // 32) * 32 for side in shape)
             plane = planes.setdefault(shape, np.zeros((1, 3, *shape), np.float32))
             timed("detect", lambda plane=plane: detector.run(None, {detector.get_inputs()[0].name: plane}))
@@ -108,13 +109,13 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default=BUILTIN)
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--refine", type=int, default=1)
     arguments = parser.parse_args()
     models = default_models_folder()
-    bundle = find_bundle(arguments.model or installed(models)[0], models).folder
+    bundle = find_bundle(arguments.model, models).folder
     images = sorted(p.resolve() for p in arguments.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     images = (images * (arguments.images // len(images) + 1))[: arguments.images]
     refine = ("--refine", str(arguments.refine))

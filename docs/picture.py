@@ -1,107 +1,102 @@
-"""Draw docs/picture.png: a head made of formulas, turned, with landmarks coloured by what the head hides.
+"""Draw docs/picture.png: the portraits inside PyPI packages as the built-in model sees them, and their meshes turned.
 
+    pip install scikit-image
     python docs/picture.py
 
-Everything in it goes through the project's own code: the head is a morphable model, its pose is a parameter vector,
-points and visibility are computed as in `process`.
+Everything in it is `process`'s own: the parameters, landmarks, visibility and meshes are those of a run with no option
+but --model's default.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks import pose
-from ddfa_batch.tasks.reconstruct import PointBasis, points
-from ddfa_batch.tasks.visibility import Occlusion, visible
+import ddfa_batch
+from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.pipeline.process import process
+from ddfa_batch.schemas.bundle import BUILTIN
+from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
+from ddfa_batch.tasks import figures, pose
+from ddfa_batch.tasks.inputs import resolve_source
+from ddfa_batch.tasks.models import find_bundle
+from ddfa_batch.tasks.render import lambert
 
-TILE, YAWS, PITCHES = 260, (60.0, 30.0, 0.0, -30.0, -60.0), (0.0, -8.0, 0.0, 8.0, 0.0)
-INK, SEEN, HIDDEN = (38, 34, 30), (90, 200, 70), (70, 70, 235)
-#: Bumps on the ellipsoid: (across, down, width, height, how far out), angles in radians.
-BUMPS = [
-    (0.0, 0.12, 0.10, 0.30, 16), (0.0, 0.26, 0.15, 0.09, 15), (0.13, 0.29, 0.07, 0.06, 7), (-0.13, 0.29, 0.07, 0.06, 7),
-    (0.32, -0.14, 0.17, 0.10, -11), (-0.32, -0.14, 0.17, 0.10, -11), (0.32, -0.15, 0.10, 0.06, 7),
-    (-0.32, -0.15, 0.10, 0.06, 7), (0.30, -0.32, 0.25, 0.06, 6), (-0.30, -0.32, 0.25, 0.06, 6),
-    (0.0, 0.50, 0.22, 0.045, 8), (0.0, 0.60, 0.19, 0.05, 9), (0.0, 0.55, 0.26, 0.02, -5),
-    (0.0, 0.86, 0.24, 0.14, 10), (0.48, 0.18, 0.25, 0.22, 5), (-0.48, 0.18, 0.25, 0.22, 5),
-]  # fmt: skip
-
-
-def head(rows: int = 130, columns: int = 141) -> MorphableModel:
-    """An ellipsoid with bumps for nose, brows, eyes, lips, chin and cheeks."""
-    across, down = np.meshgrid(np.linspace(-1.65, 1.65, columns), np.linspace(-1.25, 1.15, rows))
-    radius = np.zeros_like(across)
-    for x0, y0, width, height, out in BUMPS:
-        radius += out * np.exp(-(((across - x0) / width) ** 2) - ((down - y0) / height) ** 2)
-    jaw = 1 - 0.22 * np.clip(down, 0, None) ** 1.5
-    x = (74 + 0.6 * radius) * np.sin(across) * np.cos(0.85 * down) * jaw
-    y = -104 * np.sin(down) * 0.98
-    z = (84 + radius) * np.cos(across) * np.cos(0.75 * down) * (1 - 0.04 * down)
-    mean = np.stack([x, y, z], axis=-1).reshape(-1, 3).astype(np.float32)
-    index = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
-    triangles = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
-    return MorphableModel(
-        mean=mean, basis=np.zeros((0, len(mean), 3), np.float32), n_shape=0, triangles=triangles.astype(np.int32),
-        landmarks=nearest(across, down), topology="head of formulas", unit="millimetre",
-    )  # fmt: skip
+PORTRAITS = [("skimage", "data/astronaut.png"), ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")]
+#: Side of a tile, space between tiles, and how many times as large all is drawn before it is scaled down.
+TILE, GAP, FINER = 240, 8, 2
+#: What a tile shows around the face's roi, as a share of its side.
+MARGIN = 0.12
+#: Degrees of yaw and pitch the meshes are turned by.
+TURNS = [(-38.0, 4.0), (62.0, -4.0)]
+PAPER, CLAY, LIGHT = (28, 26, 24), (216, 208, 200), (-0.45, -0.6, 0.65)
 
 
-def nearest(across: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """The vertices nearest to the places of the 68 points, in the order of the iBUG markup."""
-    jaw = [(-1.35 + 2.7 * t, -0.1 + 1.05 * (1 - abs(2 * t - 1) ** 1.6)) for t in np.linspace(0, 1, 17)]
-    brows = [(s * (0.58 - 0.12 * i), -0.31 - 0.05 * np.sin(i)) for s, r in ((-1, 1), (1, -1)) for i in range(5)[::r]]
-    nose = [(0.0, y) for y in (-0.14, -0.03, 0.08, 0.2)] + [(x, 0.33) for x in (-0.14, -0.07, 0, 0.07, 0.14)]
-    eyes = [(s * 0.32 + 0.12 * np.cos(t), -0.15 - 0.05 * np.sin(t)) for s in (-1, 1)
-            for t in np.linspace(np.pi, -np.pi, 7)[:6]]  # fmt: skip
-    mouth = [(0.24 * np.cos(t), 0.55 - 0.1 * np.sin(t)) for t in np.linspace(np.pi, -np.pi, 13)[:12]]
-    lips = [(0.16 * np.cos(t), 0.55 - 0.04 * np.sin(t)) for t in np.linspace(np.pi, -np.pi, 9)[:8]]
-    places = np.array([*jaw, *brows, *nose, *eyes, *mouth, *lips])
-    grid = np.stack([across.ravel(), down.ravel()], axis=1)
-    return np.argmin(((grid[None] - places[:, None]) ** 2).sum(axis=2), axis=1).astype(np.int32)
+def processed(folder: Path) -> ddfa_batch.Results:
+    """The run of the portraits."""
+    (folder / "in").mkdir()
+    for package, file in PORTRAITS:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise SystemExit(f"The portrait {file} lies in the package {package}, which is not installed.")
+        shutil.copy(Path(spec.origin).parent / file, folder / "in")
+    bundle = find_bundle(BUILTIN, folder)
+    name, spec_ = bundle.detector(None)
+    options = ProcessOptions(name, spec_.min_score, None, 1, 1, "none", DEFAULT_MAX_PIXELS, None, None)
+    process(Wanted(resolve_source(folder / "in", None), folder / "out", options, bundle, None, None),
+            Execution("in-process"))  # fmt: skip
+    return ddfa_batch.open(folder / "out")
 
 
-def shaded(mesh: np.ndarray, triangles: np.ndarray, size: int) -> np.ndarray:
-    """Paint the triangles from back to front, lit from the upper left."""
-    image = np.full((size, size, 3), INK, np.uint8)
-    corners = mesh[triangles]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-    light = np.array([0.35, 0.45, -0.82])
-    bright = 0.18 + 0.82 * np.clip(normal @ light, 0, 1)
-    for i in np.argsort(corners[:, :, 2].mean(axis=1)):
-        if normal[i, 2] < 0:
-            colour = tuple(float(v) for v in np.array([205, 214, 226]) * bright[i])
-            cv2.fillConvexPoly(image, np.round(corners[i, :, :2] * 16).astype(np.int32), colour, cv2.LINE_AA, 4)
-    return image
+def framed(roi: list[float], image: np.ndarray) -> tuple[int, int, int]:
+    """The square around a roi, x, y and side in whole pixels, moved into the image."""
+    side = min(round((roi[2] - roi[0]) * (1 + 2 * MARGIN)), *image.shape[:2])
+    x, y = (round((low + high - side) / 2) for low, high in ((roi[0], roi[2]), (roi[1], roi[3])))
+    return min(max(x, 0), image.shape[1] - side), min(max(y, 0), image.shape[0] - side), side
+
+
+def photograph(run: ddfa_batch.Results, face: dict[str, Any], image: np.ndarray) -> np.ndarray:
+    """The face with mesh and landmarks drawn over it (TILE, TILE, 3)."""
+    x, y, side = framed(face["roi"], image)
+    landmarks = np.array(face["landmarks68"], np.float32).reshape(1, 68, 3) - np.array([x, y, 0], np.float32)
+    meshes = run.vertices([face["face_id"]]) - np.array([x, y, 0], np.float32)
+    seen = np.array(face["landmarks68_visible"]).reshape(1, 68)
+    drawn = figures.overlay(image[y : y + side, x : x + side], meshes, run.triangles, landmarks, seen, TILE / side)
+    return cv2.resize(drawn, (TILE, TILE))
+
+
+def clay(run: ddfa_batch.Results, face: dict[str, Any], yaw: float, pitch: float) -> np.ndarray:
+    """The face's mesh alone, turned from where it looks in the photograph (TILE, TILE, 3)."""
+    mesh = run.vertices([face["face_id"]])[0].astype(np.float64)
+    mesh -= (mesh.min(axis=0) + mesh.max(axis=0)) / 2
+    # y points down in pictures and up in the model
+    turn = pose.rotation_matrix(np.array([yaw]), np.array([pitch]), np.array([0.0]))[0]
+    mesh = mesh * [1, -1, 1] @ turn.T * [1, -1, 1]
+    size = TILE * FINER
+    mesh *= 0.82 * size / np.ptp(mesh[:, 1])
+    mesh += [size / 2 - (mesh[:, 0].min() + mesh[:, 0].max()) / 2, size / 2, 0]
+    paper = np.full((size, size, 3), PAPER, np.uint8)
+    drawn = lambert(paper, mesh.astype(np.float32), run.triangles, CLAY, LIGHT, 1.0)
+    return cv2.resize(drawn, (TILE, TILE), interpolation=cv2.INTER_AREA)
 
 
 def main() -> None:
     """Draw the picture."""
-    model, scale, double = head(), 0.47, 2 * TILE
-    occlusion = Occlusion.of(model)
-    tiles = []
-    for yaw, pitch in zip(YAWS, PITCHES, strict=True):
-        R = pose.rotation_matrix(np.array([yaw]), np.array([pitch]), np.array([0.0]))[0]
-        params = np.concatenate([scale * R, [[60], [62], [0]]], axis=1).reshape(1, 12).astype(np.float32)
-        roi = np.array([[0.0, 0, double, double]])
-        mesh = points(PointBasis.of(model), params, roi, 120)[0]
-        around = points(PointBasis.of(model, occlusion.vertices), params, roi, 120)
-        pixels = np.array([scale * double / 120], np.float32)
-        landmarks = mesh[model.landmarks]
-        seen = visible(occlusion, around, landmarks[None], pixels)[0]
-        tile = shaded(mesh, model.triangles, double)
-        for point, can_be_seen in zip(landmarks, seen, strict=True):
-            centre = tuple(int(v) for v in np.round(point[:2]))
-            cv2.circle(tile, centre, 5, SEEN if can_be_seen else HIDDEN, -1, cv2.LINE_AA)
-        ((y, p, _),) = pose.angles(pose.rotation_and_scale(params.reshape(1, 3, 4))[0])
-        words = f"yaw {y:+.0f}  pitch {p:+.0f}"
-        cv2.putText(tile, words, (20, double - 24), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (200, 200, 200), 2, cv2.LINE_AA)
-        tiles.append(cv2.resize(tile, (TILE, TILE), interpolation=cv2.INTER_AREA))
-    cv2.imwrite(str(Path(__file__).with_name("picture.png")), np.hstack(tiles))
+    with tempfile.TemporaryDirectory() as folder:
+        run = processed(Path(folder))
+        tiles = []
+        for face in run.faces().to_pylist():
+            image = cv2.imread(str(Path(folder) / "in" / face["key"]))
+            tiles += [photograph(run, face, image), *(clay(run, face, *turn) for turn in TURNS)]
+    tiles = [cv2.copyMakeBorder(tile, GAP, GAP, GAP, 0, cv2.BORDER_CONSTANT, value=PAPER) for tile in tiles]
+    picture = cv2.copyMakeBorder(np.hstack(tiles), 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=PAPER)
+    cv2.imwrite(str(Path(__file__).with_name("picture.png")), picture)
 
 
 if __name__ == "__main__":

@@ -1,73 +1,180 @@
-"""The main job on real photographs: portraits that come inside PyPI packages, and a few pictures that are none.
+"""The main job on real photographs: portraits that come inside PyPI packages, and pictures made from them.
 
-    python examples/demo.py PATH/TO/3DDFA_V2        (or: make demo MODEL=PATH/TO/3DDFA_V2)
+    python examples/demo.py                       (or: make demo)
+    python examples/demo.py PATH/TO/3DDFA_V2      (or: make demo MODEL=PATH/TO/3DDFA_V2)
 
-Imports the model, processes the pictures, and draws the landmarks over them to demo-out/overlays.png.
+Makes a folder of pictures: portraits, several faces in one, turned heads, small, dim and sideways ones, some without a
+face, and files that are broken. Processes it, with the built-in model or one imported from the official release, draws
+meshes and landmarks over the pictures on one sheet, and says what became of each. All of it lies in demo-out/.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 import ddfa_batch
+from ddfa_batch.pipeline.preview import outcome
 
 OUT = Path("demo-out")
-#: Public-domain photographs inside PyPI packages.
-PORTRAITS = {"skimage": "data/astronaut.png", "matplotlib": "mpl-data/sample_data/grace_hopper.jpg"}
-TILE = 480
+#: Public-domain photographs inside PyPI packages, and the squares (x, y, side) that their heads fill.
+PORTRAITS = {
+    "astronaut": ("skimage", "data/astronaut.png", (70, 0, 300)),
+    "grace_hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (70, 0, 390)),
+}
+#: Where heads hang on the wall: whose, x, y, side in pixels, and whether mirrored.
+HANGING = [
+    ("grace_hopper", 40, 50, 300, False), ("astronaut", 380, 60, 210, True), ("grace_hopper", 630, 40, 130, True),
+    ("astronaut", 650, 220, 180, False), ("grace_hopper", 385, 310, 90, False), ("astronaut", 505, 310, 100, False),
+]  # fmt: skip
+#: EXIF's orientation of a picture that must be turned clockwise to stand upright.
+TURN_CLOCKWISE = 6
 
 
-def pictures(folder: Path) -> None:
-    """Two portraits, one picture with both, one without a face, and a broken file."""
+def ddfa(*words: object) -> None:
+    """Run the command line, and end with its exit code where it fails: it has said why."""
+    shown = [str(word) for word in words]
+    print("\n$ ddfa-batch", *shown, flush=True)
+    code = subprocess.run([sys.executable, "-m", "ddfa_batch.cli", *shown], check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def portrait(name: str) -> np.ndarray:
+    """A portrait (H, W, 3), BGR."""
+    package, file, _ = PORTRAITS[name]
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        sys.exit(f"pip install {'scikit-image' if package == 'skimage' else package} first: it holds a portrait.")
+    return cv2.imread(str(Path(spec.origin).parent / file))
+
+
+def head(name: str, side: int, mirrored: bool = False) -> np.ndarray:
+    """The head of a portrait (side, side, 3)."""
+    x, y, size = PORTRAITS[name][2]
+    square = portrait(name)[y : y + size, x : x + size]
+    square = square[:, ::-1] if mirrored else square
+    return cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def wall() -> np.ndarray:
+    """Framed portraits of several sizes on a wall: six faces in one picture."""
+    down = np.linspace(1.0, 0.8, 450)[:, None, None]
+    picture = np.clip(down * [176, 188, 178] + np.random.default_rng(1).normal(0, 2, (450, 860, 1)), 0, 255)
+    picture = picture.astype(np.uint8)
+    for name, x, y, side, mirrored in HANGING:
+        edge = max(3, side // 24)
+        shadow = np.s_[y - edge + 4 : y + side + edge + 6, x - edge + 4 : x + side + edge + 6]
+        picture[shadow] = picture[shadow] * 0.75
+        picture[y - edge : y + side + edge, x - edge : x + side + edge] = (236, 240, 242)
+        picture[y : y + side, x : x + side] = head(name, side, mirrored)
+    return picture
+
+
+def turned(name: str, yaw: tuple[int, int], model: list[str]) -> np.ndarray:
+    """A portrait's head, turned as far as `synth-videos` turns it within a range of degrees."""
+    still, clips = OUT / "stills" / f"{name}.png", OUT / f"turned-{name}"
+    still.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(still), head(name, 360))
+    still_in_plane = ["--roll", 0, 0, "--scale", 1, 1, "--shift", 0, 0, "--noise", 0, 0, "--blur", 0, 0]
+    ddfa("synth-videos", still, clips, "--frames", 40, "--yaw-range", *yaw, "--pitch-range", -4, 4, "--speed", 4,
+         *still_in_plane, *model, "--quiet")  # fmt: skip
+    run = ddfa_batch.open(clips)
+    frames = run.frames(["clip_id", "frame", "motion_yaw"]).to_pylist()
+    if not frames:
+        sys.exit(f"No face was found in {still}, so there is none to turn.")
+    most = max(frames, key=lambda row: abs(row["motion_yaw"]))
+    return run.clip(most["clip_id"])[most["frame"]]
+
+
+def dim(picture: np.ndarray) -> np.ndarray:
+    """A picture as a poor camera takes it at dusk."""
+    noise = np.random.default_rng(2).normal(0, 7, picture.shape)
+    return np.clip(picture * 0.22 + noise, 0, 255).astype(np.uint8)
+
+
+def hills() -> np.ndarray:
+    """A sun over hills: no face."""
+    y, x = np.mgrid[:300, :400].astype(np.float32)
+    picture = np.stack([235 - y / 4, 190 - y / 6, 150 + y / 4], axis=-1)
+    picture[(x - 290) ** 2 + (y - 80) ** 2 < 34**2] = (150, 225, 255)
+    for height, wave, colour in ((150, 61, (150, 140, 96)), (190, 43, (104, 118, 70)), (235, 29, (58, 84, 44))):
+        picture[y > height + 22 * np.sin(x / wave) + 9 * np.sin(x / wave * 2.7)] = colour
+    return cv2.GaussianBlur(picture, (0, 0), 0.8).astype(np.uint8)
+
+
+def leaves() -> np.ndarray:
+    """Blotches of light and shade: no face."""
+    picture = np.zeros((300, 400, 3), np.float32)
+    rng = np.random.default_rng(3)
+    for cells in (8, 16, 32, 64):
+        coarse = rng.uniform(0, 1, (cells * 3 // 4, cells, 1)) * rng.uniform(0.5, 1, (cells * 3 // 4, cells, 3))
+        picture += cv2.resize(coarse.astype(np.float32), (400, 300), interpolation=cv2.INTER_CUBIC)
+    return np.clip(picture / picture.max() * [120, 220, 170], 0, 255).astype(np.uint8)
+
+
+def pictures(folder: Path, model: list[str]) -> None:
+    """Fill a folder with pictures, and with two files that are none."""
     folder.mkdir(parents=True)
-    portraits = []
-    for package, file in PORTRAITS.items():
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            sys.exit(f"pip install {'scikit-image' if package == 'skimage' else package} first: it holds a portrait.")
-        path = Path(spec.origin).parent / file
-        shutil.copy(path, folder / path.name)
-        image = cv2.imread(str(path))
-        portraits.append(cv2.resize(image, (400, 400 * image.shape[0] // image.shape[1]))[:400])
-    cv2.imwrite(str(folder / "both.png"), np.hstack(portraits))
-    across = np.linspace(0, 255, 400, dtype=np.uint8)
-    cv2.imwrite(str(folder / "no_face.png"), np.dstack([np.tile(across, (300, 1))] * 3))
-    (folder / "broken.jpg").write_bytes((folder / "grace_hopper.jpg").read_bytes()[:20_000])
+    astronaut, hopper = portrait("astronaut"), portrait("grace_hopper")
+    small = cv2.resize(astronaut, (160, 160), interpolation=cv2.INTER_AREA)
+    made = {
+        "01_astronaut.png": astronaut, "02_grace_hopper.jpg": hopper, "03_wall.png": wall(),
+        "04_turned_left.png": turned("astronaut", (-88, 2), model),
+        "05_turned_right.png": turned("grace_hopper", (-2, 88), model),
+        "06_small.png": small, "07_dim.jpg": dim(hopper), "09_hills.png": hills(), "10_leaves.png": leaves(),
+    }  # fmt: skip
+    for name, picture in made.items():
+        cv2.imwrite(str(folder / name), picture)
+    exif = Image.Exif()
+    exif[0x0112] = TURN_CLOCKWISE
+    lying = Image.fromarray(np.ascontiguousarray(np.rot90(head("astronaut", 400)[..., ::-1])))
+    lying.save(folder / "08_lying_says_exif.jpg", exif=exif, quality=92)
+    whole = (folder / "02_grace_hopper.jpg").read_bytes()
+    (folder / "11_cut_off.jpg").write_bytes(whole[: len(whole) // 3])
+    (folder / "12_text.jpg").write_text("This is no picture.\n")
 
 
-def overlay(image: np.ndarray, landmarks: np.ndarray, visible: np.ndarray) -> None:
-    """Draw landmarks (68, 3): green where they can be seen, red where the head hides them."""
-    radius = max(2, image.shape[0] // 200)
-    for (x, y, _), seen in zip(landmarks, visible, strict=True):
-        cv2.circle(image, (round(float(x)), round(float(y))), radius, (80, 220, 80) if seen else (60, 60, 230), -1, 16)
+def table(run: ddfa_batch.Results) -> list[str]:
+    """A line of plain words for every input."""
+    faces = run.faces(["image_id", "yaw"]).to_pylist()
+    return [f"{row['key']:24}{outcome(row, [f for f in faces if f['image_id'] == row['image_id']])}"
+            for row in run.images().to_pylist()]  # fmt: skip
+
+
+def show(path: Path) -> None:
+    """Open a picture where somebody sits in front of a screen."""
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if screen and sys.stdout.isatty():
+        webbrowser.open(path.resolve().as_uri())
 
 
 def main() -> None:
     """Run the demo."""
-    if len(sys.argv) != 2 or not sys.argv[1]:
-        sys.exit("Give the path of a checkout of 3DDFA_V2: make demo MODEL=PATH/TO/3DDFA_V2")
+    if len(sys.argv) > 2:
+        sys.exit("Give nothing, or the path of a checkout of 3DDFA_V2: make demo MODEL=PATH/TO/3DDFA_V2")
     shutil.rmtree(OUT, ignore_errors=True)
-    pictures(OUT / "images")
-    command = [str(Path(sys.executable).with_name("ddfa-batch")), "--models-dir", str(OUT / "models")]
-    subprocess.run([*command, "models", "import", "3ddfa-v2", sys.argv[1], "--name", "demo"], check=True)
-    subprocess.run([*command, "process", str(OUT / "images"), str(OUT / "run")], check=True)
-    run = ddfa_batch.open(OUT / "run")
-    tiles = []
-    for key in ("astronaut.png", "grace_hopper.jpg", "both.png"):
-        image = cv2.imread(str(OUT / "images" / key))
-        for face in run.faces().to_pylist():
-            if face["key"] == key:
-                overlay(image, np.reshape(face["landmarks68"], (68, 3)), np.array(face["landmarks68_visible"]))
-        tiles.append(cv2.resize(image, (TILE * image.shape[1] // image.shape[0], TILE), interpolation=cv2.INTER_AREA))
-    cv2.imwrite(str(OUT / "overlays.png"), np.hstack(tiles))
-    print(f"\nLook at {OUT / 'overlays.png'}")
+    checkout = sys.argv[1] if len(sys.argv) == 2 else ""
+    model = ["--model", "builtin"]
+    if checkout:
+        ddfa("--models-dir", OUT / "models", "models", "import", "3ddfa-v2", checkout, "--name", "official")
+        model = ["--model", str(OUT / "models/official")]
+    pictures(OUT / "images", model)
+    ddfa("process", OUT / "images", OUT / "run", "--preview", 100, *model)
+    print("\nWhat became of each input:\n")
+    print("\n".join(table(ddfa_batch.open(OUT / "run"))))
+    sheet = OUT / "run/preview.png"
+    print(f"\nLook at {sheet}: meshes, and landmarks in green, red where the head hides them.")
+    show(sheet)
 
 
 if __name__ == "__main__":

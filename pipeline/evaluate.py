@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks import crop, figures, images, metrics, pose, scans, store
 from ddfa_batch.tasks.fit import AFLW21, FitBasis, FitConfig, Prior, aflw21_mix, aflw21_weights, fit
-from ddfa_batch.tasks.inputs import read_faces
+from ddfa_batch.tasks.inputs import read_faces, without_suffix
 from ddfa_batch.tasks.landmark_files import read_landmarks
 from ddfa_batch.tasks.models import Bundle, loaded_model
 from ddfa_batch.tasks.reconstruct import PointBasis, image_pose, points
@@ -273,11 +273,11 @@ def _of_run(run: Results, truth: Truth, studio: _Studio) -> Answers:
     rows_of: dict[str, list[int]] = {}
     for row, key in enumerate(table["key"].to_pylist()):
         rows_of.setdefault(key, []).append(row)
-    by_stem = {_stem(key): rows for key, rows in rows_of.items()}
+    by_stem = {without_suffix(key): rows for key, rows in rows_of.items()}
     out = _nothing(len(truth.keys), studio.model.layout.size)
     scores = np.asarray(table["score"])
     for i, key in enumerate(truth.keys):
-        rows = rows_of.get(key) or by_stem.get(_stem(key)) or []
+        rows = rows_of.get(key) or by_stem.get(without_suffix(key)) or []
         if not rows:
             continue
         chosen: int | None = int(np.argmax(scores[rows]))
@@ -289,10 +289,6 @@ def _of_run(run: Results, truth: Truth, studio: _Studio) -> Answers:
     seen = out.found
     out.landmarks[seen] = points(studio.landmarks, out.params[seen], out.rois[seen], studio.size)
     return out
-
-
-def _stem(key: str) -> str:
-    return PurePosixPath(key).with_suffix("").as_posix()
 
 
 def _of_model(studio: _Studio, truth: Truth, wanted: Wanted) -> Answers:

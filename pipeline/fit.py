@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from ddfa_batch.schemas.faces import Faces, ImageRecord
 from ddfa_batch.schemas.tables import PLAN
 from ddfa_batch.tasks import store
 from ddfa_batch.tasks.fit import FitBasis, FitConfig, Fitted, Prior, aflw21_weights, fit
-from ddfa_batch.tasks.inputs import Ignored, list_inputs, resolve_source
+from ddfa_batch.tasks.inputs import Ignored, list_inputs, resolve_source, without_suffix
 from ddfa_batch.tasks.landmark_files import LabelledFaces, read_landmarks
 from ddfa_batch.tasks.models import Bundle, load_morphable
 
@@ -119,7 +119,7 @@ def with_pictures(labelled: LabelledFaces, folder: Path) -> LabelledFaces:
         raise InputError(f"{folder} is no folder; give the one that the pictures of the landmarks lie in.")
     by_stem: dict[str, str] = {}
     for item in list_inputs(resolve_source(folder, None), folder, Ignored()):
-        by_stem.setdefault(PurePosixPath(item.key).with_suffix("").as_posix(), item.key)
+        by_stem.setdefault(without_suffix(item.key), item.key)
     found = {key: key if (folder / key).is_file() else by_stem.get(key) for key in dict.fromkeys(labelled.keys)}
     points, problems = labelled.landmarks.copy(), dict(labelled.problems)
     for row, key in enumerate(labelled.keys):

@@ -18,7 +18,7 @@ from ddfa_batch.schemas.arrays import F32, I32, I64, U8
 from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks import store
-from ddfa_batch.tasks.models import load_bundle, loaded_model
+from ddfa_batch.tasks.models import load_bundle, loaded_model, recorded_folder
 from ddfa_batch.tasks.reconstruct import PointBasis, points
 from ddfa_batch.tasks.video import read_clip
 
@@ -108,7 +108,7 @@ class Results:
             if file is not None and (self.path / file).is_file():
                 self._read(self.path / file, np.asarray(table["vertices_row"])[rows], out, places)
             else:
-                params, rois = (_matrix(table[name])[rows] for name in ("params", "roi"))
+                params, rois = (tables.matrix(table[name])[rows] for name in ("params", "roi"))
                 out[places] = self._rebuild(params, rois)
         return out
 
@@ -148,17 +148,14 @@ class Results:
             raise RunFolderError(f"{path} cannot be read ({fault}); see 'ddfa-batch status'.") from None
 
     def _model_folder(self) -> Path:
-        return Path(self._model if self._model is not None else self.run.model["folder"])
+        if self._model is not None:
+            return Path(self._model)
+        return recorded_folder(self.run.model["folder"], self.run.model["digest"])
 
     def _rebuild(self, params: F32, rois: Any) -> F32:
         loaded = loaded_model(str(self._model_folder()), self.run.model["digest"])
         size = loaded.bundle.manifest.input_size
         return points(PointBasis.of(loaded.morphable), params, rois, size)
-
-
-def _matrix(column: pa.ChunkedArray) -> Any:
-    array = column.combine_chunks()
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
 
 
 def open_run(out: str | Path, model: str | Path | None = None) -> Results:

@@ -19,6 +19,7 @@ from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
 from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.parameters import N_POSE
+from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks import images, motion
 from ddfa_batch.tasks.fit import Prior
 from ddfa_batch.tasks.models import Bundle, load_morphable
@@ -117,7 +118,7 @@ def _numbered(run: Results) -> Iterator[tuple[_Face, int]]:
     """The faces of a run's photographs, each with its number in its picture."""
     points = _points_of(run)
     table = run.faces(columns=["key", "face_index", "params", "roi"])
-    params, rois = _matrix(table["params"]), _matrix(table["roi"])
+    params, rois = (matrix(table[name]).astype(np.float64) for name in ("params", "roi"))
     names = zip(table["key"].to_pylist(), table["face_index"].to_pylist(), strict=True)
     for i, (key, index) in enumerate(names):
         xy, w = points.get((key, index), _UNLABELLED)
@@ -128,7 +129,8 @@ def _clip_faces(run: Results, labels: Results | None) -> Iterator[_Face]:
     """A face for every clip, its frames in order; of another run's faces, those that it made clips of."""
     table = run.frames(columns=["clip_id", "frame", "key", "face_index", "params", "roi"])
     table = table.sort_by([("clip_id", "ascending"), ("frame", "ascending")])
-    params, rois, clip_ids = _matrix(table["params"]), _matrix(table["roi"]), np.asarray(table["clip_id"])
+    params, rois = (matrix(table[name]).astype(np.float64) for name in ("params", "roi"))
+    clip_ids = np.asarray(table["clip_id"])
     keys, index = table["key"].to_pylist(), table["face_index"].to_pylist()
     known = None if labels is None else {(f.key, i): f for f, i in _numbered(labels)}
     starts = np.flatnonzero(np.diff(clip_ids, prepend=-1))
@@ -151,7 +153,7 @@ def _points_of(run: Results) -> dict[tuple[str, int], tuple[F64, F64]]:
         return {}
     table = pq.read_table(path, columns=["key", "face_index", "labels", "weights"])
     table = table.filter(pa.compute.is_valid(table["face_index"]))
-    given, weights = _matrix(table["labels"]), _matrix(table["weights"])
+    given, weights = (matrix(table[name]).astype(np.float64) for name in ("labels", "weights"))
     if given.shape[1] not in (2 * N_LANDMARKS, 3 * N_LANDMARKS):
         return {}
     xy = given.reshape(len(given), N_LANDMARKS, -1)[..., :2]
@@ -213,10 +215,3 @@ def _assembled(
     if lost := len(used) - len(made):
         notes.append(f"{lost:,} faces are left out, for their mirror images cannot be fitted.")
     return TrainingSet(made, tuple(notes))
-
-
-def _matrix(column: pa.ChunkedArray) -> F64:
-    """A column of lists of one length as an array (N, n)."""
-    array = column.combine_chunks()
-    flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    return np.asarray(flat.reshape(len(array), -1))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 
@@ -148,3 +150,9 @@ def _schema(name: str, columns: Columns, nullable: tuple[str, ...], metadata: di
             **metadata,
         },
     )
+
+
+def matrix(column: pa.ChunkedArray) -> Any:
+    """A column of N lists of one length n as an array (N, n) of the lists' own type."""
+    flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), len(flat) // max(len(column), 1))

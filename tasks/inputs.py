@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.schemas.arrays import F32, F64, I32
 from ddfa_batch.schemas.errors import InputError
+from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks.images import SUFFIXES
 from ddfa_batch.tasks.models import sha256
 
@@ -268,7 +269,7 @@ def read_faces(path: Path, n_params: int, model_digest: str, max_faces: int) -> 
     sha = hashlib.sha256()
     for file in files:
         table = _faces_table(file, n_params, model_digest)
-        params, rois = (_matrix(table[name]) for name in ("params", "roi"))
+        params, rois = (matrix(table[name]) for name in ("params", "roi"))
         if not (np.isfinite(params).all() and np.isfinite(rois).all() and (rois[:, 2:] > rois[:, :2]).all()):
             raise InputError(f"{file} has parameters that are not finite, or a roi that is no square.")
         scores = table["score"].to_pylist() if "score" in table.column_names else [0.0] * len(table)
@@ -308,9 +309,9 @@ def _faces_table(file: Path, n_params: int, model_digest: str) -> pa.Table:
     return table
 
 
-def _matrix(column: pa.ChunkedArray) -> Any:
-    flat = pc.cast(pc.list_flatten(column), pa.float64()).to_numpy()
-    return flat.reshape(len(column), -1) if len(column) else np.zeros((0, 4))
+def without_suffix(key: str) -> str:
+    """A key as labels often have it: the picture's path without its ending."""
+    return PurePosixPath(key).with_suffix("").as_posix()
 
 
 def read_boxes(path: Path) -> GivenBoxes:

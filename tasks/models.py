@@ -16,6 +16,8 @@ import numpy as np
 import onnxruntime as ort
 
 from ddfa_batch.schemas.bundle import (
+    BUILTIN,
+    CARD,
     MANIFEST,
     MORPHABLE,
     REGRESSOR,
@@ -69,6 +71,17 @@ class Bundle:
     manifest: BundleManifest
     digest: str
 
+    @property
+    def built_in(self) -> bool:
+        """Whether it is the one that comes with the package."""
+        return self.folder == builtin_folder()
+
+    @property
+    def card(self) -> Path | None:
+        """The model card, where there is one."""
+        path = self.folder / CARD
+        return path if path.is_file() else None
+
     def detector(self, name: str | None) -> tuple[str, DetectorSpec]:
         """The detector called `name`, or the default one, with its name."""
         chosen = name or self.manifest.default_detector
@@ -112,22 +125,55 @@ def load_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
 
 
+def builtin_folder() -> Path:
+    """Where the built-in model lies: in the package, as it was installed."""
+    return Path(__file__).resolve().parent.parent / "models" / BUILTIN
+
+
 def find_bundle(name_or_folder: str, models: Path) -> Bundle:
-    """Open a bundle by the path of its folder, or by its name in the folder `models`."""
+    """Open a bundle by the path of its folder, or by its name: the built-in one, or one in the folder `models`.
+
+    The word `builtin` always means the built-in one, whatever else bears the name: `./builtin` is a folder.
+    """
+    if name_or_folder == BUILTIN:
+        return _builtin()
     as_path = Path(name_or_folder)
     if as_path.is_dir():
         return load_bundle(as_path.resolve())
     if (models / name_or_folder / MANIFEST).is_file():
         return load_bundle((models / name_or_folder).resolve())
-    have = ", ".join(installed(models)) or "none yet"
+    have = ", ".join([BUILTIN, *installed(models)])
     raise BundleError(
-        f"No model called '{name_or_folder}' in {models} (there: {have}), and no such folder; "
+        f"No model called '{name_or_folder}' in {models} (there is: {have}), and no such folder; "
         "'ddfa-batch models import 3ddfa-v2 PATH' makes one from a checkout of the official release."
     )
 
 
+def _builtin() -> Bundle:
+    folder = builtin_folder()
+    try:
+        return load_bundle(folder)
+    except BundleError as fault:
+        reason = str(fault).partition("; ")[0].rstrip(".")
+        raise BundleError(
+            f"The built-in model is not whole in this installation ({reason}); install ddfa-batch again, or name "
+            "another model with --model."
+        ) from None
+
+
+def recorded_folder(folder: str, digest: str) -> Path:
+    """Where the bundle of a run lies now: where it lay then, or, if it is the built-in one, where that is here.
+
+    A run made with the built-in model can so be read, and gone on with, by another installation of the same package.
+    """
+    there, built_in = Path(folder) / MANIFEST, builtin_folder() / MANIFEST
+    if not there.is_file() and built_in.is_file() and sha256(built_in) == digest:
+        return built_in.parent
+    return there.parent
+
+
 def installed(models: Path) -> list[str]:
-    """Names of the bundles in the folder `models`, sorted."""
+    """Names of the bundles in the folder `models`, sorted; the built-in one is not among them."""
     if not models.is_dir():
         return []
     return sorted(entry.name for entry in models.iterdir() if (entry / MANIFEST).is_file())
@@ -276,7 +322,7 @@ class LoadedModel:
 @lru_cache(maxsize=2)
 def loaded_model(folder: str, digest: str) -> LoadedModel:
     """The model in `folder`, loaded once per process; `digest` is what the run was planned with."""
-    bundle = load_bundle(Path(folder))
+    bundle = load_bundle(recorded_folder(folder, digest))
     if bundle.digest != digest:
         raise BundleError(
             f"The model in {folder} is not the one this run was planned with (its model.json changed); "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,26 @@ def options(**changes: object) -> ProcessOptions:
 def wanted(source: Path, out: Path, bundle: Bundle, shard_size: int | None = 4, **changes: object) -> Wanted:
     """A request with the small model, four images a shard, and the options changed as named."""
     return Wanted(resolve_source(source, None), out, options(**changes), bundle, None, shard_size)
+
+
+@pytest.fixture(scope="session")
+def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository to build from: no build folder is left behind, and none left before is taken in."""
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "demo-out", "*.egg-info")
+    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("source") / "ddfa-batch", ignore=left_out))
+
+
+@pytest.fixture(scope="session")
+def wheel(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    return build_wheel(source_tree, tmp_path_factory.mktemp("wheel"))
+
+
+def build_wheel(source: Path, folder: Path) -> Path:
+    """Build a wheel from a source tree or distribution into a folder."""
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,14 @@ def test_a_bundle_survives_being_written_and_read(bundle: Bundle) -> None:
     assert parse_manifest(bundle.manifest.to_json(), "x") == bundle.manifest
 
 
+def test_a_card_is_for_people_and_no_part_of_the_model(copy: Path, bundle: Bundle) -> None:
+    assert bundle.card is None
+    (copy / "CARD.md").write_text("What it is.")
+    carded = models.load_bundle(copy)
+    assert carded.card == copy / "CARD.md"
+    assert (carded.digest, carded.manifest) == (bundle.digest, bundle.manifest)
+
+
 @pytest.mark.parametrize("file", ["regressor.onnx", "morphable.npz", "detectors/yunet.onnx"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
 def test_a_damaged_file_is_named(copy: Path, file: str, damage: str) -> None:
@@ -173,7 +181,7 @@ def test_what_is_of_another_family_is_not_added(copy: Path, tmp_path: Path, what
 def test_models_are_found_by_name_and_by_folder(models_folder: Path) -> None:
     assert models.find_bundle("small", models_folder).manifest.name == "small"
     assert models.find_bundle(str(models_folder / "small"), Path("/nowhere")).manifest.name == "small"
-    with pytest.raises(BundleError, match=r"No model called 'large'.*there: small"):
+    with pytest.raises(BundleError, match=r"No model called 'large'.*there is: builtin, small"):
         models.find_bundle("large", models_folder)
 
 

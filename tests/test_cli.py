@@ -16,10 +16,11 @@ from ddfa_batch.tasks.models import Bundle
 COMMAND = str(Path(sys.executable).with_name("ddfa-batch"))
 
 
-def run(*words: object, models: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(*words: object, models: Path | None = None, model: str | None = "small") -> subprocess.CompletedProcess[str]:
+    """Run a command where `models` is the models folder, and `model` the one the environment names, if any."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DDFA_BATCH")}
-    if models is not None:
-        environment["DDFA_BATCH_MODELS"] = str(models)
+    named = {"DDFA_BATCH_MODELS": models and str(models), "DDFA_BATCH_MODEL": models and model}
+    environment |= {name: value for name, value in named.items() if value}
     return subprocess.run([COMMAND, *map(str, words)], capture_output=True, text=True, env=environment, check=False)
 
 
@@ -39,6 +40,12 @@ def test_process_says_what_it_will_do_and_what_it_did(done: tuple[Path, str, str
     assert f'ddfa_batch.open("{out}")' in said
     assert "100%  12/12 images, 19 faces" in progress
     assert "\r" not in progress  # plain lines where no terminal is
+
+
+def test_one_line_says_which_model_is_used(done: tuple[Path, str, str], bundle: Bundle) -> None:
+    progress = done[2].splitlines()
+    assert progress[0] == f"Model: small ({bundle.folder}, 62 parameters, 1,230 vertices, detector yunet)"
+    assert len([line for line in progress if line.startswith("Model:")]) == 1
 
 
 def test_the_same_command_again_has_nothing_to_do(done: tuple[Path, str, str], photos: Path, models: Path) -> None:
@@ -121,8 +128,10 @@ def test_error_rows_end_a_run_with_0_or_3_if_strict(
         (("synth-videos", "in", "out", "--params", "in"), 1, "in holds no parameters"),
         (("synth-videos", "in", "out", "--params", "in", "--detector", "yunet"), 2, "--params replaces the detector"),
         (("labels", "import", "300w-lp", "in", "o.parquet"), 1, "are those of the Basel Face Model"),
+        (("fit", "in"), 2, "Missing argument 'OUT'"),
         (("models", "show", "none"), 1, "No model called 'none'"),
         (("models", "import", "3ddfa-v2", "in"), 1, "is it a checkout of 3DDFA_V2?"),
+        (("models", "import", "3ddfa-v2", "in", "--name", "builtin"), 1, "is the name of the model that comes with"),
         (("models", "import", "4ddfa", "in"), 2, "'4ddfa' is not '3ddfa-v2'"),
         (("models", "add-detector", "small", "yunet", "nowhere.onnx"), 1, "nowhere.onnx cannot be read"),
     ],
@@ -136,12 +145,6 @@ def test_misuse_is_one_sentence_and_a_code(
     assert answer.returncode == code
     assert said in answer.stderr
     assert "Traceback" not in answer.stderr
-
-
-def test_without_a_model_the_way_to_one_is_told(photos: Path, tmp_path: Path) -> None:
-    answer = run("process", photos, tmp_path / "out", models=tmp_path)
-    assert answer.returncode == 1
-    assert "ddfa-batch models import 3ddfa-v2" in answer.stderr
 
 
 def test_import_list_show_verify_and_add_detector(tmp_path: Path) -> None:
@@ -163,7 +166,8 @@ def test_import_list_show_verify_and_add_detector(tmp_path: Path) -> None:
     assert broken.returncode == 1
     assert "regressor.onnx is truncated or was altered" in broken.stderr
     photos = small_model.pictures(tmp_path / "in", [1, 2])
-    assert "altered" in run("process", photos, tmp_path / "out", models=folder).stderr
+    answer = run("process", photos, tmp_path / "out", models=folder, model="3ddfa-v2-mb05")
+    assert "altered" in answer.stderr
 
 
 def test_an_imported_model_processes_pictures(tmp_path: Path) -> None:
@@ -173,7 +177,7 @@ def test_an_imported_model_processes_pictures(tmp_path: Path) -> None:
     (tmp_path / "y.onnx").write_bytes(small_model.detector())
     run("models", "add-detector", "mine", "yunet", tmp_path / "y.onnx", models=folder)
     photos = small_model.pictures(tmp_path / "in", [1, 2, 0])
-    answer = run("process", photos, tmp_path / "out", "--detector", "yunet", models=folder)
+    answer = run("process", photos, tmp_path / "out", "--detector", "yunet", "--model", "mine", models=folder)
     assert answer.returncode == 0, answer.stderr
     assert "3 images: 3 faces, 1 without a face, 0 errors" in answer.stdout
 
@@ -182,6 +186,15 @@ COMMANDS = [
     (), ("process",), ("status",), ("models",), ("models", "import"), ("models", "list"), ("models", "show"),
     ("models", "verify"), ("models", "add-detector"), ("synth-videos",), ("labels",), ("labels", "import"), ("fit",),
 ]  # fmt: skip
+
+
+def test_a_preview_shows_every_input(models: Path, tmp_path: Path) -> None:
+    photos = small_model.pictures(tmp_path / "in", [2, 0])
+    (photos / "broken.png").write_text("nothing")
+    answer = run("process", photos, tmp_path / "out", "--preview", 9, models=models)
+    assert answer.returncode == 0, answer.stderr
+    assert f"Look at {tmp_path / 'out/preview.png'}" in answer.stdout
+    assert (tmp_path / "out/preview.png").stat().st_size > 10_000
 
 
 def test_synth_videos_from_stills_to_a_preview(models: Path, tmp_path: Path) -> None:
@@ -214,7 +227,7 @@ def test_ctrl_c_keeps_what_is_finished(models: Path, tmp_path: Path) -> None:
 
     photos = small_model.pictures(tmp_path / "in", [1] * 300)
     command = [COMMAND, "process", photos, tmp_path / "out", "--shard-size", "2", "--scheduler", "in-process"]
-    environment = {**os.environ, "DDFA_BATCH_MODELS": str(models)}
+    environment = {**os.environ, "DDFA_BATCH_MODELS": str(models), "DDFA_BATCH_MODEL": "small"}
     running = subprocess.Popen(
         [str(w) for w in command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

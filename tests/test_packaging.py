@@ -8,18 +8,11 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import pytest
-from conftest import ROOT
+from conftest import ROOT, build_wheel
+
+from ddfa_batch.schemas.bundle import BUILTIN, CARD, MANIFEST, parse_manifest
 
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
@@ -33,7 +26,27 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert not [n for n in names if "test" in n or "benchmark" in n]
     source = {str(p.relative_to(ROOT)) for d in ("pipeline", "tasks", "schemas") for p in (ROOT / d).rglob("*.py")}
     assert {n.removeprefix("ddfa_batch/") for n in names if n.endswith(".py") and n.count("/") > 1} == source
-    assert wheel.stat().st_size < 12e6
+
+
+def model_files() -> set[str]:
+    """What the built-in model consists of: its manifest, what that names, and its card."""
+    folder = ROOT / "models" / BUILTIN
+    named = parse_manifest((folder / MANIFEST).read_text(), MANIFEST).files
+    return {f"ddfa_batch/models/{BUILTIN}/{name}" for name in (*named, MANIFEST, CARD)}
+
+
+def test_the_wheel_holds_the_built_in_model_and_stays_small(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if "/models/" in name} == model_files()
+    assert wheel.stat().st_size <= 12e6
+
+
+def test_the_source_distribution_makes_the_same_wheel(wheel: Path, source_tree: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(tmp_path), str(source_tree)]
+    subprocess.run(command, check=True, capture_output=True)
+    again = build_wheel(next(tmp_path.glob("*.tar.gz")), tmp_path)
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert sorted(one.namelist()) == sorted(other.namelist())
 
 
 def test_no_stray_modules_lie_at_the_root() -> None:

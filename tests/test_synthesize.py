@@ -20,7 +20,7 @@ from ddfa_batch.pipeline import plan
 from ddfa_batch.pipeline import synthesize as steps
 from ddfa_batch.pipeline.labels import import_300w_lp
 from ddfa_batch.pipeline.plan import Wanted
-from ddfa_batch.pipeline.preview import draw_preview
+from ddfa_batch.pipeline.preview import draw_clips
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.synthesize import synthesize
@@ -322,7 +322,7 @@ def test_an_mp4_that_cannot_be_written_is_an_error_row(
 
 
 def test_the_preview_shows_the_clips(out: Path) -> None:
-    sheet, animation = draw_preview(plan.read_run(out), 2)
+    sheet, animation = draw_clips(plan.read_run(out), 2)
     assert cv2.imread(str(sheet)).shape == (4 * 150, N_FRAMES * 150, 3)
     assert animation.stat().st_size > 1000
 

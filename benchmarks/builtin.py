@@ -1,0 +1,199 @@
+"""Make the built-in model, from training data to the wheel's files: `make builtin`.
+
+    python benchmarks/builtin.py all SHARED WORK          every step below and between, those done already left out
+    python benchmarks/builtin.py face-model WORK          the morphable model, in a first bundle with an untrained net
+    python benchmarks/builtin.py transfer WORK FROM       a trained net's head, carried over to another face model
+    python benchmarks/builtin.py assemble WORK DETECTOR   the bundle in models/builtin; DETECTOR holds fcos.onnx
+
+SHARED holds the official release and the photographs, which may not be published; WORK is where all else goes. The
+trainings go on where they were stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.tasks.landmark_files import read_landmarks
+from ddfa_batch.tasks.models import load_bundle, load_morphable, write_bundle
+from ddfa_batch.tasks.training import export, face_model, meta_joint, nets
+from ddfa_batch.tasks.training.data import whitening
+
+NAME = "builtin"
+LICENCE = (
+    "Code, face model and generator: MIT. Weights: trained on AFLW photographs, which are for research use only; "
+    "use them for research."
+)
+PROVENANCE = (
+    "Made by ddfa-batch (make builtin). Regressor: MobileNet x0.5 trained with meta-joint optimisation, landmark "
+    "regression and short-video-synthesis on AFLW crops; labels: human landmarks together with the 68 points of "
+    "3DDFA_V2's mb05. Face model: designed and measured, no vertex of another. Detector: trained from scratch. "
+    "See CARD.md."
+)
+#: Faces that identities are measured on.
+N_MEASURED = 4000
+
+
+def face_model_step(work: Path) -> None:
+    template = face_model.build_template()
+    actions = face_model.expressions(template)
+    rng = np.random.default_rng(0)
+    labels = read_landmarks(work / "aflw" / "distilled.parquet")
+    rows = rng.choice(len(labels.keys), min(N_MEASURED, len(labels.keys)), replace=False)
+    marks = template.landmarks
+    measured = face_model.measure_identities(
+        labels.landmarks[rows, :, :2], labels.weights[rows], template.vertices[marks], actions[:, marks]
+    )
+    model = face_model.build(measured, template)
+    torch.manual_seed(0)
+    net = nets.build(nets.Architecture(width=0.5, n_params=model.layout.size))
+    pose = np.zeros(12)
+    manifest = BundleManifest(
+        name=NAME, version="1", licence=LICENCE, provenance="Not trained yet.", n_shape=model.layout.n_shape,
+        n_expression=model.layout.n_expression, input_size=120, input_mean=meta_joint.INPUT_MEAN,
+        input_std=meta_joint.INPUT_STD, param_mean=(*pose.tolist(), *measured.prior.mean.tolist()),
+        param_std=(*(pose + 1).tolist(), *measured.prior.std.tolist()), topology=model.topology, default_detector=None,
+    )  # fmt: skip
+    write_bundle(work / "builtin" / "first", manifest, {REGRESSOR: export.to_onnx(net, 120)}, model)
+    deviations = np.sqrt(np.square(measured.moves).sum(axis=2).mean(axis=1))
+    print(
+        f"{model.n_vertices:,} vertices, {len(model.triangles):,} triangles; 68 points of {len(rows):,} faces fitted "
+        f"to {100 * measured.residual:.2f} % of their size; identity modes of {deviations.max():.1f} to "
+        f"{deviations.min():.1f} mm"
+    )
+
+
+def transfer_step(work: Path, source: Path) -> None:
+    """Faces both face models were fitted to tell how one's parameters follow from the other's."""
+    tables = [open_run(work / "aflw" / run).faces(columns=["key", "params"]) for run in ("fit-all", "fit-builtin")]
+    by_key = [dict(zip(t["key"].to_pylist(), t["params"].to_pylist(), strict=True)) for t in tables]
+    keys = sorted(by_key[0].keys() & by_key[1].keys())
+    old, new = (np.array([params[key] for key in keys], np.float64) for params in by_key)
+    training = meta_joint.load(source)
+    z = (old - training.mean) / training.std
+    mean, std = whitening(new)
+    wanted = (new - mean) / std
+    design = np.column_stack([z, np.ones(len(z))])
+    ridge = 1e-2 * len(z) * np.eye(design.shape[1])
+    ridge[-1, -1] = 0
+    solved = np.linalg.solve(design.T @ design + ridge, design.T @ wanted)
+    explained = 1 - np.square(wanted - design @ solved).mean(axis=0)
+    head = training.net.fc_param
+    weight, bias = head.weight.detach().double().numpy(), head.bias.detach().double().numpy()
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(solved[:-1].T @ weight))
+        head.bias.copy_(torch.from_numpy(solved[:-1].T @ bias + solved[-1]))
+    begun = meta_joint.Training(
+        training.architecture, training.config, tuple(mean.tolist()), tuple(std.tolist()), training.net,
+        training.optimiser,
+    )  # fmt: skip
+    meta_joint.save(begun, work / "builtin" / "start.pt")
+    pose, shape, expression = (explained[part].mean() for part in (slice(12), slice(12, 52), slice(52, None)))
+    print(
+        f"{len(keys):,} faces; of the variance of pose {pose:.1%}, of shape {shape:.1%}, of expression "
+        f"{expression:.1%} follows from the other's"
+    )
+
+
+def assemble_step(work: Path, detector: Path) -> None:
+    """The chosen checkpoint, the face model and the detector as the bundle that is shipped."""
+    training = meta_joint.load(work / "builtin" / "trained" / "best.pt")
+    first = load_bundle(work / "builtin" / "first")
+    described = json.loads((detector / "fcos.json").read_text())
+    described.pop("sha256")
+    spec = DetectorSpec(**{**described, "file": f"detectors/{NAME}.onnx", "fit": tuple(described["fit"])})
+    detectors = export.Detectors({NAME: spec}, {spec.file: (detector / "fcos.onnx").read_bytes()}, NAME)
+    target = Path(__file__).resolve().parent.parent / "models" / NAME
+    card = (target / "CARD.md").read_bytes() if (target / "CARD.md").exists() else None
+    origin = export.Origin(NAME, "1", LICENCE, PROVENANCE)
+    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target)
+    if card is not None:
+        (target / "CARD.md").write_bytes(card)
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    last = training.history[-1]
+    print(f"{bundle.folder}: {size / 1e6:.1f} MB; checkpoint of iteration {training.iteration}, validation "
+          f"{last.validation:.2f} %")  # fmt: skip
+
+
+CLIPS = (
+    "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
+    "--blur 0 0 --format parquet"
+)
+OFFICIAL = "3ddfa-v2-mb05"
+
+
+def recipe(shared: Path, work: Path) -> list[tuple[Path, str]]:
+    """Every command in order, each with a file that is there once it has been run."""
+    here, aflw, made, detector = Path(__file__).parent, work / "aflw", work / "builtin", work / "detector"
+    ours, first, find = f"python {here}/builtin.py", made / "first", f"python {here}/detector.py {shared} {work}"
+    human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all"
+    final = f"ddfa-batch train {aflw}/fit-builtin {made}/trained --model {first} --clips {aflw}/clips-builtin"
+    return [
+        (aflw / "labels21.parquet", f"python {here}/prepare.py {shared} {work}"),
+        (work / "imported", f"ddfa-batch models import 3ddfa-v2 {shared}/upstream/3DDFA_V2"),
+        (aflw / "fit21/fits.parquet", f"ddfa-batch fit {aflw}/labels21.parquet {aflw}/images {aflw}/fit21 "
+                                      f"--model {OFFICIAL}"),
+        (aflw / "labels-all.parquet", f"python {here}/union.py {work}"),
+        (aflw / "fit-all/fits.parquet", f"ddfa-batch fit {aflw}/labels-all.parquet {aflw}/images {aflw}/fit-all "
+                                        f"--outline --model {OFFICIAL}"),
+        (work / "clips-all", f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-all --params {aflw}/fit-all {CLIPS}"),
+        (work / "human/model/model.json", f"{human} --iterations 400 --stage 0.4 40 --stage 0.8 60"),
+        (aflw / "distilled.parquet", f"python {here}/distil.py {work}"),
+        (first / "model.json", f"{ours} face-model {work}"),
+        (aflw / "fit-builtin/fits.parquet", f"ddfa-batch fit {aflw}/distilled.parquet {aflw}/images {aflw}/fit-builtin "
+                                            f"--model {first}"),
+        (work / "clips-builtin", f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-builtin --model {first} "
+                                 f"--params {aflw}/fit-builtin {CLIPS}"),
+        (made / "start.pt", f"{ours} transfer {work} {work}/human/best.pt"),
+        (made / "trained/model/model.json", f"{final} --start {made}/start.pt --iterations 70 --learning-rate 1.2e-3 "
+                                            "--seed 5 --stage 0.6 80"),
+        (detector / "prepared", f"{find} prepare"),
+        (detector / "trained", f"{find} train"),
+        (detector / "fcos.onnx", f"{find} export"),
+        (work / "assembled", f"{ours} assemble {work} {detector}"),
+        (work / "measured", f"python {here}/card.py {work} --write"),
+    ]  # fmt: skip
+
+
+def all_steps(shared: Path, work: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    for made, command in recipe(shared, work):
+        if made.exists():
+            continue
+        print(f"\n$ {command}", flush=True)
+        begun = time.monotonic()
+        subprocess.run(shlex.split(command), check=True)
+        print(f"{(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
+        if not made.exists():
+            made.touch()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("all", "face-model", "transfer", "assemble"))
+    parser.add_argument("work", type=Path, help="for all: SHARED")
+    parser.add_argument("other", type=Path, nargs="?", help="for all: WORK")
+    arguments = parser.parse_args()
+    if arguments.step != "face-model" and arguments.other is None:
+        parser.error(f"{arguments.step} takes two folders")
+    if arguments.step == "all":
+        all_steps(arguments.work, arguments.other)
+    elif arguments.step == "face-model":
+        face_model_step(arguments.work)
+    elif arguments.step == "transfer":
+        transfer_step(arguments.work, arguments.other)
+    else:
+        assemble_step(arguments.work, arguments.other)
+
+
+if __name__ == "__main__":
+    main()

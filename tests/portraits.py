@@ -1,0 +1,50 @@
+"""The public-domain portraits inside PyPI packages, and where the parts of their faces are, as a person marked them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+#: Rows of the 68 points whose mean stands for a part of the face; left is the picture's left.
+PARTS = {"left eye": range(36, 42), "right eye": range(42, 48), "nose": [30], "mouth": range(48, 68), "chin": [8]}
+#: Positions in pixels, in the order of PARTS.
+ASTRONAUT = np.array([(204, 101), (245, 103), (223, 127), (222, 145), (221, 177)], np.float64)
+HOPPER = np.array([(224, 192), (304, 187), (269, 233), (269, 274), (271, 332)], np.float64)
+#: How far off a part may be, as a share of the distance between the eyes.
+_NEAR = 0.25
+
+
+def astronaut() -> Path:
+    """skimage's, 512×512."""
+    return _inside("skimage", "data/astronaut.png")
+
+
+def hopper() -> Path:
+    """matplotlib's, 512×600."""
+    return _inside("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")
+
+
+def _inside(package: str, file: str) -> Path:
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / file
+
+
+def mirrored(target: Path, zoom: float) -> np.ndarray:
+    """Write hopper, mirrored and at another size, and give where the parts of her face are then."""
+    image = cv2.imread(str(hopper()))
+    cv2.imwrite(str(target), cv2.resize(image[:, ::-1], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA))
+    parts = HOPPER[[1, 0, 2, 3, 4]]
+    return (np.stack([image.shape[1] - 1 - parts[:, 0], parts[:, 1]], axis=1) + 0.5) * zoom - 0.5
+
+
+def strays(landmarks: np.ndarray, parts: np.ndarray) -> list[str]:
+    """Parts of a face which landmarks (68, 2 or 3) do not put where they are."""
+    allowed = _NEAR * float(np.linalg.norm(parts[1] - parts[0]))
+    found = [np.mean([landmarks[row, :2] for row in rows], axis=0) for rows in PARTS.values()]
+    return [name for name, there, part in zip(PARTS, found, parts, strict=True)
+            if not np.linalg.norm(there - part) <= allowed]  # fmt: skip

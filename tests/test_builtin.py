@@ -1,0 +1,184 @@
+"""The model that comes with the package: what it is, that it is the default, and that it finds faces."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import portraits
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import small_model
+from test_cli import run
+
+import ddfa_batch
+from ddfa_batch.schemas.bundle import BUILTIN, REGRESSOR
+from ddfa_batch.schemas.errors import BundleError
+from ddfa_batch.tasks import models as bundles
+from ddfa_batch.tasks.models import Bundle, load_morphable, loaded_model
+
+
+@pytest.fixture(scope="module")
+def builtin(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return bundles.find_bundle(BUILTIN, tmp_path_factory.mktemp("no models"))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the two portraits and a picture without a face, with no model named."""
+    folder = tmp_path_factory.mktemp("builtin")
+    (folder / "in").mkdir()
+    for path in (portraits.astronaut(), portraits.hopper()):
+        shutil.copy(path, folder / "in")
+    small_model.pictures(folder / "in", [0])
+    answer = run("process", folder / "in", folder / "out", "--vertices", "none", models=folder, model=None)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.startswith("Model: builtin (ddfa_batch/models/builtin, 62 parameters, ")
+    return folder / "out"
+
+
+# --------------------------------------------------------------------------------------------- what it is
+
+
+def test_it_is_whole_and_says_its_terms(builtin: Bundle) -> None:
+    manifest = builtin.manifest
+    assert (manifest.name, manifest.topology, manifest.layout.size) == (BUILTIN, "builtin_v1", 62)
+    assert manifest.default_detector in manifest.detectors
+    assert "research" in manifest.licence
+    assert "AFLW" in manifest.licence
+    assert builtin.card is not None
+    model = loaded_model(str(builtin.folder), builtin.digest)
+    assert model.morphable.uv is not None
+    model.detector_session(builtin.detector(None)[1])
+
+
+def test_the_portraits_come_out_as_a_person_marked_them(out: Path) -> None:
+    faces = {face["key"]: face for face in ddfa_batch.open(out).faces().to_pylist()}
+    assert sorted(faces) == ["astronaut.png", "grace_hopper.jpg"]
+    for key, parts in (("astronaut.png", portraits.ASTRONAUT), ("grace_hopper.jpg", portraits.HOPPER)):
+        assert portraits.strays(np.reshape(faces[key]["landmarks68"], (68, 3)), parts) == []
+        assert abs(faces[key]["yaw"]) < 20
+
+
+def test_its_face_looks_at_the_viewer(builtin: Bundle) -> None:
+    model = load_morphable(builtin)
+    landmarks = model.mean[model.landmarks]
+    assert landmarks[30, 2] > landmarks[[36, 45], 2].max()  # the nose is before the eyes
+    assert landmarks[36, 0] < landmarks[45, 0]
+    assert landmarks[27, 1] > landmarks[8, 1]
+
+
+def test_list_and_show_tell_what_it_is(builtin: Bundle, models: Path) -> None:
+    listed = run("models", "list", models=models).stdout
+    assert listed.startswith("builtin  ")
+    assert "used where no model is named" in listed.splitlines()[0]
+    assert builtin.manifest.licence in listed.splitlines()[1]
+    assert "small  " in listed
+    shown = run("models", "show", "builtin", models=models).stdout
+    for said in (builtin.manifest.licence, builtin.digest, "builtin_v1", "(default)", f"card: {builtin.card}"):
+        assert said in shown
+    assert run("models", "verify", "builtin").returncode == 0
+
+
+# ------------------------------------------------------------------------------------------- what its name means
+
+
+def test_the_name_means_the_packaged_one_whatever_else_bears_it(
+    builtin: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = small_model.bundle(tmp_path, BUILTIN)
+    monkeypatch.chdir(tmp_path)
+    assert bundles.find_bundle(BUILTIN, tmp_path) == builtin
+    assert bundles.find_bundle("./builtin", tmp_path).digest == other.digest
+    listed = run("models", "list", models=tmp_path, model=None).stdout
+    assert f"Hidden by its name: {tmp_path / BUILTIN}" in listed
+
+
+def test_it_takes_no_detector(tmp_path: Path) -> None:
+    (tmp_path / "y.onnx").write_bytes(small_model.detector())
+    answer = run("models", "add-detector", "builtin", "yunet", tmp_path / "y.onnx")
+    assert answer.returncode == 1
+    assert "is part of the installation" in answer.stderr
+
+
+def test_a_training_cannot_take_its_name(tmp_path: Path) -> None:
+    answer = run("train", tmp_path, tmp_path / BUILTIN)
+    assert answer.returncode == 1
+    assert "'builtin' is the name of the model that comes with the package" in answer.stderr
+
+
+@pytest.mark.parametrize("damage", ["nothing there", "a file is altered"])
+def test_an_installation_without_it_says_so_in_one_sentence(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    if damage == "a file is altered":
+        shutil.copytree(bundle.folder, tmp_path / BUILTIN)
+        (tmp_path / BUILTIN / REGRESSOR).write_bytes(b"altered")
+    monkeypatch.setattr(bundles, "builtin_folder", lambda: tmp_path / BUILTIN)
+    with pytest.raises(BundleError, match="The built-in model is not whole in this installation") as caught:
+        bundles.find_bundle(BUILTIN, tmp_path)
+    assert "install ddfa-batch again, or name another model" in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------- which model is used
+
+
+def test_a_run_goes_on_with_the_model_it_was_planned_with(models: Path, tmp_path: Path) -> None:
+    photos = small_model.pictures(tmp_path / "in", [1, 2])
+    assert run("process", photos, tmp_path / "out", "--model", "small", models=models, model=None).returncode == 0
+    again = run("process", photos, tmp_path / "out", models=models, model=None)
+    assert again.returncode == 0, again.stderr
+    assert "Nothing was left to do" in again.stdout
+    assert f"; {tmp_path / 'out'} was made with it, though the default is builtin" in again.stderr
+    named = run("process", photos, tmp_path / "out", "--model", "builtin", models=models, model=None)
+    assert named.returncode == 1
+    assert "differs in" in named.stderr
+    assert "model (there " in named.stderr
+    anew = run("process", photos, tmp_path / "out", "--overwrite", "--dry-run", models=models, model=None)
+    assert anew.stderr.startswith("Model: builtin (")
+
+
+def test_parameters_of_a_run_bring_their_model(models: Path, tmp_path: Path) -> None:
+    photos = small_model.pictures(tmp_path / "in", [1])
+    run("process", photos, tmp_path / "out", models=models)
+    answer = run("synth-videos", photos, tmp_path / "clips", "--params", tmp_path / "out", "--frames", 2,
+                 models=models, model=None)  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.startswith("Model: small (")
+    assert "parameters given)" in answer.stderr
+
+
+def test_fit_and_evaluate_say_it_too(out: Path, tmp_path: Path) -> None:
+    faces = ddfa_batch.open(out).faces(["key", "landmarks68"]).to_pylist()
+    rows = [{"key": face["key"], "pts68": np.reshape(face["landmarks68"], (68, 3))[:, :2].ravel().tolist()}
+            for face in faces]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "labels.parquet")
+    fitted = run("fit", tmp_path / "labels.parquet", tmp_path / "fit")
+    assert "Model: builtin (ddfa_batch/models/builtin, 62 parameters, " in fitted.stderr
+    assert "2 faces: 2 converged" in fitted.stdout
+    words = ("evaluate", tmp_path / "labels.parquet", tmp_path / "scores", "--run", out)
+    assert run(*words).stderr.startswith("Model: builtin (")
+    assert run(*words, "--quiet").stderr == ""
+
+
+def test_a_run_whose_model_is_gone_says_which(tmp_path: Path) -> None:
+    photos, folder = small_model.pictures(tmp_path / "in", [1]), tmp_path / "models"
+    small_model.bundle(folder)
+    run("process", photos, tmp_path / "out", models=folder)
+    shutil.rmtree(folder)
+    answer = run("process", photos, tmp_path / "out", models=folder, model=None)
+    assert answer.returncode == 1
+    assert f"{tmp_path / 'out'} was made with the model 'small', which cannot be used" in answer.stderr
+
+
+def test_a_run_of_another_installation_is_read_with_the_model_of_this_one(out: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(out, tmp_path / "out"))
+    about = json.loads((copy / "run.json").read_text())
+    about["model"]["folder"] = "/nowhere/site-packages/ddfa_batch/models/builtin"
+    (copy / "run.json").write_text(json.dumps(about))
+    np.testing.assert_array_equal(ddfa_batch.open(copy).vertices(), ddfa_batch.open(out).vertices())
+    again = run("process", out.parent / "in", copy, "--vertices", "none")
+    assert "Nothing was left to do" in again.stdout, again.stderr
