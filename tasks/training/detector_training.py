@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from queue import Empty
+from queue import Empty, Full
 from typing import Any
 
 import cv2
@@ -83,8 +84,15 @@ def loader(sources: Sources, seed: int, first: int, last: int) -> Iterator[Itera
 
 def _work(sources: Sources, seed: int, first: int, last: int, queue: Any) -> None:
     cv2.setNumThreads(0)
+    parent = os.getppid()
     for step in range(first, last):
-        queue.put(make_batch(sources, seed, step))
+        batch = make_batch(sources, seed, step)
+        while os.getppid() == parent:  # killed, it ends nobody
+            try:
+                queue.put(batch, timeout=1.0)
+                break
+            except Full:
+                continue
 
 
 @lru_cache(maxsize=8)
