@@ -203,7 +203,7 @@ def verify(folder: Path, /, name: str) -> None:
 
 @models.command("add-detector")
 @click.argument("name")
-@click.argument("family", type=click.Choice(["yunet"]))
+@click.argument("family", type=click.Choice(["yunet", "fcos"]))
 @click.argument("onnx_file", metavar="FILE.onnx", type=click.Path(path_type=Path))
 @click.option("--as", "detector", default=None, help="What to call it in --detector.  [default: the family]")
 @click.pass_obj

@@ -20,7 +20,7 @@ CARD = "CARD.md"
 #: The model that comes with the package, and is used where none is named.
 BUILTIN = "builtin"
 #: Detector families the project can run.
-DETECTOR_KINDS = ("faceboxes", "yunet")
+DETECTOR_KINDS = ("faceboxes", "yunet", "fcos")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -1,8 +1,8 @@
-"""Face boxes of an image: FaceBoxes, the YuNet family, or boxes the user brings."""
+"""Face boxes of an image: the project's own detector, FaceBoxes, the YuNet family, or boxes the user brings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Protocol
@@ -28,6 +28,13 @@ _FACEBOXES_HEADS: tuple[tuple[int, tuple[tuple[int, tuple[float, ...]], ...]], .
 _TOP_K, _KEEP_K = 5000, 750
 _NMS_IOU = 0.3
 _YUNET_STRIDES = (8, 16, 32)
+#: Strides of the heads of the project's own detector, and what its pictures' sides must be multiples of.
+FCOS_STRIDES = (8, 16, 32, 64)
+_FCOS_MULTIPLE = 32
+#: Largest log distance that is believed, in strides: e⁵ strides are 1,187 pixels at the finest.
+_MAX_EXPONENT = 5.0
+#: Logits beyond are scores of 0 or 1 as far as float32 can tell.
+_MAX_LOGIT = 60.0
 
 
 class Detector(Protocol):
@@ -43,7 +50,7 @@ def make_detector(
 ) -> Detector:
     """The detector of a bundle. `longest_side` replaces the size its spec scales pictures down to."""
     fit = (longest_side, longest_side) if longest_side else spec.fit
-    kinds: Mapping[str, type[FaceBoxes | YuNet]] = {"faceboxes": FaceBoxes, "yunet": YuNet}
+    kinds: Mapping[str, type[FaceBoxes | YuNet | Fcos]] = {"faceboxes": FaceBoxes, "yunet": YuNet, "fcos": Fcos}
     return kinds[spec.kind](session, min_score, fit)
 
 
@@ -159,6 +166,53 @@ class YuNet:
             scores.append(score[chosen])
         all_boxes = (np.concatenate(boxes) / scale).astype(np.float32)
         return _select(all_boxes, np.concatenate(scores).astype(np.float32), self._min_score)
+
+
+@lru_cache(maxsize=256)
+def cell_centres(height: int, width: int, stride: int) -> F32:
+    """Centres (height·width, 2) in pixels, x and y, of a grid of cells of `stride` pixels, row by row."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return ((np.stack([x.ravel(), y.ravel()], axis=1) + 0.5) * stride).astype(np.float32)
+
+
+class Fcos:
+    """The project's own detector (`networks.fcos`): heads at four strides, each cell a score and four distances."""
+
+    def __init__(self, session: ort.InferenceSession, min_score: float, fit: tuple[int, int]) -> None:
+        self._session, self._min_score, self._fit = session, min_score, fit
+        self._outputs = [f"level_{stride}" for stride in FCOS_STRIDES]
+        self._planes = np.empty((1, 3, 0, 0), np.float32)
+
+    def __call__(self, image: U8) -> Detections:
+        """Return the faces of `image`."""
+        small, scale = scaled_to_fit(image, self._fit)
+        height, width = small.shape[:2]
+        padded = tuple(-(-side // _FCOS_MULTIPLE) * _FCOS_MULTIPLE for side in (height, width))
+        if self._planes.shape[2:] != padded:
+            self._planes = np.empty((1, 3, *padded), np.float32)
+        self._planes[:, :, height:], self._planes[:, :, :, width:] = 0, 0
+        for plane, channel in zip(self._planes[0], cv2.split(small), strict=True):
+            plane[:height, :width] = channel
+        boxes, scores = decode_fcos(self._session.run(self._outputs, {"input": self._planes}), self._min_score)
+        return _select(boxes / np.float32(scale), scores, self._min_score)
+
+
+def decode_fcos(levels: Sequence[F32], min_score: float) -> tuple[F32, F32]:
+    """Boxes (N, 4) in pixels and scores (N,) of all cells that score at least `min_score`, unsuppressed.
+
+    `levels` are the outputs (1, 5, h, w) at `FCOS_STRIDES`: score logit, then log distances to left, top, right and
+    bottom in strides.
+    """
+    boxes, scores = [], []
+    for stride, level in zip(FCOS_STRIDES, levels, strict=True):
+        rows = level.reshape(5, -1)
+        score = 1 / (1 + np.exp(-np.clip(rows[0], -_MAX_LOGIT, _MAX_LOGIT)))
+        chosen = np.flatnonzero(score >= min_score)
+        centre = cell_centres(*level.shape[2:], stride)[chosen]
+        distance = np.exp(np.minimum(rows[1:, chosen].T, _MAX_EXPONENT)) * np.float32(stride)
+        boxes.append(np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], axis=1))
+        scores.append(score[chosen])
+    return np.concatenate(boxes).astype(np.float32), np.concatenate(scores).astype(np.float32)
 
 
 def _select(boxes: F32, scores: F32, min_score: float, plus_one: float = 0.0) -> Detections:

@@ -33,8 +33,30 @@ from ddfa_batch.schemas.morphable import MorphableModel
 _MAX_NPZ_BYTES = 4 << 30
 #: A model.json longer than this is not one.
 _MAX_MANIFEST_BYTES = 4 << 20
-#: Detector networks by the name `add-detector` takes: minimum score, largest picture (height, width).
-YUNET_MIN_SCORE, YUNET_FIT = 0.6, (640, 640)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of detectors that can be added: the outputs of its networks, and how one is described in a bundle."""
+
+    title: str
+    outputs: tuple[str, ...]
+    spec: DetectorSpec
+
+
+#: Families by the name `add-detector` takes. The numbers of fcos are measured: `benchmarks/detector.py … export`.
+FAMILIES = {
+    "yunet": Family(
+        "YuNet",
+        tuple(f"{part}_{stride}" for part in ("cls", "obj", "bbox") for stride in (8, 16, 32)),
+        DetectorSpec("yunet", "", min_score=0.6, fit=(640, 640)),
+    ),
+    "fcos": Family(
+        "detector of this project",
+        tuple(f"level_{stride}" for stride in (8, 16, 32, 64)),
+        DetectorSpec("fcos", "", min_score=0.5, fit=(720, 1080), roi_scale=1.46, roi_shift=0.0),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -194,20 +216,20 @@ def _swap(work: Path, target: Path) -> None:
 
 
 def add_detector(bundle: Bundle, name: str, kind: str, onnx_file: Path) -> Bundle:
-    """Add an ONNX detector to a bundle. Only the YuNet family is understood so far."""
-    if kind != "yunet":
-        raise BundleError(f"'{kind}' is not a family of detectors that can be added; there is: yunet.")
+    """Add an ONNX detector of one of the `FAMILIES` to a bundle."""
+    family = FAMILIES.get(kind)
+    if family is None:
+        raise BundleError(f"'{kind}' is not a family of detectors that can be added; there are: {', '.join(FAMILIES)}.")
     check_name(name)
     try:
         content = onnx_file.read_bytes()
     except OSError as fault:
         raise BundleError(f"{onnx_file} cannot be read ({fault.strerror}).") from None
     outputs = {o.name for o in _session(content, str(onnx_file)).get_outputs()}
-    needed = {f"{part}_{stride}" for part in ("cls", "obj", "bbox") for stride in (8, 16, 32)}
-    if missing := sorted(needed - outputs):
-        raise BundleError(f"{onnx_file} is no YuNet: it has no output {', '.join(missing)}.")
+    if missing := sorted(set(family.outputs) - outputs):
+        raise BundleError(f"{onnx_file} is no {family.title}: it has no output {', '.join(missing)}.")
     file = f"detectors/{name}.onnx"
-    spec = DetectorSpec(kind, file, YUNET_MIN_SCORE, YUNET_FIT)
+    spec = replace(family.spec, file=file)
     manifest = bundle.manifest
     manifest = replace(
         manifest,

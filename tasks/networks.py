@@ -1,4 +1,4 @@
-"""The project's networks as ONNX graphs, built from named arrays: MobileNetV1 and FaceBoxes.
+"""The project's networks as ONNX graphs, built from named arrays: MobileNetV1, FaceBoxes and the project's detector.
 
 Batch normalisation is folded into the convolutions, in float64. Building the graph from the weights by hand
 needs neither torch nor a tracing exporter, and nothing of a checkpoint but its arrays.
@@ -145,3 +145,49 @@ def faceboxes(weights: Weights) -> bytes:
     face = g.add("Softmax", head("conf", 2), axis=2)
     face = g.add("Gather", face, g.constant(np.array(1, np.int64)), axis=2, output="scores")
     return g.model("input", [1, 3, "height", "width"], {"boxes": [1, "n", 4], "scores": [1, "n"]})
+
+
+#: The blocks of the project's detector at each stride; the first of a row halves the resolution.
+FCOS_BLOCKS = (
+    (8, ("dw8_1", "dw8_2", "dw8_3")),
+    (16, ("dw16_1", "dw16_2", "dw16_3", "dw16_4")),
+    (32, ("dw32_1", "dw32_2", "dw32_3")),
+    (64, ("dw64_1", "dw64_2", "dw64_3")),
+)
+#: Its top-down path, in order: (from stride, to stride). Without stride 64, so that sides need only be multiples of 32.
+FCOS_LATERALS = ((32, 16), (16, 8))
+#: Its input is BGR 0..255; it was trained on 0..1, and the factor goes into the first weights.
+_FCOS_RANGE = 255.0
+
+
+def fcos(weights: Weights) -> bytes:
+    """The project's detector as ONNX: `input` (1, 3, H, W) BGR, H and W multiples of 32 → `level_8` … `level_64`.
+
+    Each output is (1, 5, h, w): score logit, then log distances to left, top, right and bottom in strides
+    (`tasks.detect.Fcos`). `weights` has the names of `tasks.training.detector.FaceDetector`.
+    """
+    g = Graph()
+
+    def separable(x: str, name: str, stride: int = 1) -> str:
+        depthwise = fold(weights, f"{name}.conv_dw", f"{name}.bn_dw")
+        x = g.add("Relu", g.conv(x, *depthwise, stride=stride, groups=depthwise[0].shape[0]))
+        return g.add("Relu", g.conv(x, *fold(weights, f"{name}.conv_sep", f"{name}.bn_sep")))
+
+    first, bias = fold(weights, "conv1", "bn1")
+    x = g.add("Relu", g.conv("input", (first / _FCOS_RANGE).astype(np.float32), bias, stride=4))
+    sides: dict[int, str] = {}
+    for stride, names in FCOS_BLOCKS:
+        for i, name in enumerate(names):
+            x = separable(x, name, stride=1 if i else 2)
+        sides[stride] = g.add("Relu", g.conv(x, *fold(weights, f"lateral{stride}", f"bn_lateral{stride}")))
+    twice = g.constant(np.array([1, 1, 2, 2], np.float32))
+    for coarse, fine in FCOS_LATERALS:
+        larger = g.add("Resize", sides[coarse], "", twice, mode="nearest", nearest_mode="floor",
+                       coordinate_transformation_mode="asymmetric")  # fmt: skip
+        sides[fine] = g.add("Add", sides[fine], larger)
+    for stride, side in sides.items():
+        out = separable(side, f"head{stride}")
+        out = g.conv(out, weights[f"out{stride}.weight"], weights[f"out{stride}.bias"])
+        g.add("Identity", out, output=f"level_{stride}")
+    return g.model("input", [1, 3, "height", "width"],
+                   {f"level_{s}": [1, 5, f"height_{s}", f"width_{s}"] for s in sides})  # fmt: skip

@@ -103,6 +103,26 @@ def detector() -> bytes:
     return g.model("input", [1, 3, "h", "w"], outputs)
 
 
+def fcos_detector() -> bytes:
+    """A network with the outputs of the project's own detector that finds the same squares as `detector`."""
+    g = Graph()
+    colour = np.array([1, -1, 1], np.float32).reshape(1, 3, 1, 1) / 510
+    magenta = g.add("Relu", g.conv("input", colour, np.zeros(1, np.float32)))
+    outputs: dict[str, list[int | str]] = {}
+    # The cell of 32 pixels is the upper left quarter of the square: half a stride to the left, one and a half to the
+    # right.
+    answer = np.array([-20, *np.log([0.5, 0.5, 1.5, 1.5])], np.float32)
+    for stride in (8, 16, 32, 64):
+        mean = g.add("AveragePool", magenta, kernel_shape=[stride, stride], strides=[stride, stride])
+        slope = np.array([40.0 if stride == 32 else 0.0, 0, 0, 0, 0], np.float32).reshape(5, 1, 1, 1)
+        if stride == 32:
+            two = np.ones((1, 1, 2, 2), np.float32) / 4
+            mean = g.add("Conv", mean, g.constant(two), kernel_shape=[2, 2], pads=[0, 0, 1, 1])
+        g.add("Identity", g.conv(mean, slope, answer), output=f"level_{stride}")
+        outputs[f"level_{stride}"] = [1, 5, f"h{stride}", f"w{stride}"]
+    return g.model("input", [1, 3, "h", "w"], outputs)
+
+
 def bundle(folder: Path, name: str = "small") -> Bundle:
     """A complete model bundle in `folder`/`name`."""
     manifest = BundleManifest(

@@ -15,6 +15,7 @@ import small_model
 from ddfa_batch.schemas.bundle import parse_manifest
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.tasks import models
+from ddfa_batch.tasks.detect import make_detector
 from ddfa_batch.tasks.models import Bundle
 
 
@@ -148,14 +149,32 @@ def test_any_yunet_can_be_added(copy: Path, tmp_path: Path) -> None:
     assert grown.digest != models.load_bundle(copy.parent / "copy").digest or grown.folder == copy
 
 
+def test_a_detector_of_the_projects_own_can_be_added(copy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(small_model.fcos_detector())
+    grown = models.add_detector(models.load_bundle(copy), "own", "fcos", path)
+    spec = grown.manifest.detectors["own"]
+    assert (spec.kind, spec.file) == ("fcos", "detectors/own.onnx")
+    assert spec.roi_scale < 1.58  # its boxes are the landmarks', not a head's
+    loaded = models.loaded_model(str(grown.folder), grown.digest)
+    found = make_detector(spec, loaded.detector_session(spec), spec.min_score, None)(small_model.picture(2))
+    assert len(found.scores) == 2
+
+
+def test_a_family_nobody_knows_is_refused_with_those_there_are(copy: Path) -> None:
+    with pytest.raises(BundleError, match=r"'magic' is not a family .* there are: yunet, fcos"):
+        models.add_detector(models.load_bundle(copy), "second", "magic", copy / "regressor.onnx")
+
+
+@pytest.mark.parametrize("family", ["yunet", "fcos"])
 @pytest.mark.parametrize("what", ["missing", "no network", "another network"])
-def test_what_is_no_yunet_is_not_added(copy: Path, tmp_path: Path, what: str) -> None:
+def test_what_is_of_another_family_is_not_added(copy: Path, tmp_path: Path, what: str, family: str) -> None:
     path = tmp_path / "mine.onnx"
     if what != "missing":
         path.write_bytes(small_model.regressor() if what == "another network" else b"nonsense")
     before = (copy / "model.json").read_bytes()
     with pytest.raises(BundleError, match=r"mine\.onnx"):
-        models.add_detector(models.load_bundle(copy), "second", "yunet", path)
+        models.add_detector(models.load_bundle(copy), "second", family, path)
     assert (copy / "model.json").read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""Detectors: priors, decoding and suppression against slow twins; YuNet's decoding against pictures."""
+"""Detectors: priors, decoding and suppression against slow twins; anchor-free decoding against pictures."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import upstream_files
 from ddfa_batch.schemas.bundle import DetectorSpec
 from ddfa_batch.tasks import networks
 from ddfa_batch.tasks.detect import (
+    FCOS_STRIDES,
+    cell_centres,
+    decode_fcos,
     faceboxes_priors,
     make_detector,
     non_maximum_suppression,
@@ -123,3 +126,90 @@ def test_boxes_are_those_of_the_full_picture_when_a_copy_is_scaled() -> None:
     large = np.kron(small_model.picture(1), np.ones((4, 4, 1), np.uint8))
     found = make_detector(spec, session(small_model.detector()), 0.7, 384)(large)
     np.testing.assert_allclose(found.boxes, [[128, 128, 384, 384]], atol=2)
+
+
+FCOS = DetectorSpec("fcos", "f.onnx", 0.5, (640, 640))
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 6])
+def test_fcos_finds_what_the_picture_shows(n: int) -> None:
+    found = make_detector(FCOS, session(small_model.fcos_detector()), 0.5, None)(small_model.picture(n))
+    assert len(found.scores) == n
+    np.testing.assert_allclose(found.boxes[:, 2:] - found.boxes[:, :2], small_model.FACE, rtol=1e-4)
+    corners = {(32, 32), (160, 32), (288, 32), (32, 160), (160, 160), (288, 160)}
+    assert {tuple(np.round(b[:2]).astype(int)) for b in found.boxes} <= corners
+
+
+def test_fcos_sees_nothing_of_the_picture_before() -> None:
+    detect = make_detector(FCOS, session(small_model.fcos_detector()), 0.5, None)
+    assert len(detect(small_model.picture(6)).scores) == 6
+    empty = np.zeros((250, 380, 3), np.uint8)  # padded to the same planes
+    assert len(detect(empty).scores) == 0
+    assert len(detect(empty[:33, :1]).scores) == 0
+
+
+def test_fcos_boxes_are_those_of_the_full_picture_when_a_copy_is_scaled() -> None:
+    large = np.kron(small_model.picture(1), np.ones((4, 4, 1), np.uint8))
+    found = make_detector(FCOS, session(small_model.fcos_detector()), 0.5, 384)(large)
+    np.testing.assert_allclose(found.boxes, [[128, 128, 384, 384]], atol=2)
+
+
+def random_levels(height: int, width: int) -> list[np.ndarray]:
+    return [RNG.normal(size=(1, 5, -(-height // s), -(-width // s))).astype(np.float32) for s in FCOS_STRIDES]
+
+
+def test_fcos_decodes_as_cell_by_cell() -> None:
+    levels = random_levels(96, 160)
+    boxes, scores = decode_fcos(levels, 0.6)
+    expected = []
+    for stride, level in zip(FCOS_STRIDES, levels, strict=True):
+        for i, j in product(*map(range, level.shape[2:])):
+            logit, *log_distances = level[0, :, i, j].astype(float)
+            score = 1 / (1 + np.exp(-logit))
+            if score >= 0.6:
+                left, top, right, bottom = np.exp(log_distances) * stride
+                x, y = (j + 0.5) * stride, (i + 0.5) * stride
+                expected.append((x - left, y - top, x + right, y + bottom, score))
+    assert len(expected) > 50
+    np.testing.assert_allclose(np.column_stack([boxes, scores]), expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("box", [(10.0, 20, 40, 52), (0, 0, 300, 200), (-30, -10, 35, 44)])
+def test_a_box_that_is_encoded_and_decoded_is_that_box(box: tuple[float, ...]) -> None:
+    levels = [np.full_like(level, -30) for level in random_levels(256, 320)]
+    for stride, level in zip(FCOS_STRIDES, levels, strict=True):
+        h, w = level.shape[2:]
+        centres = cell_centres(h, w, stride)
+        inside = ((centres > box[:2]) & (centres < box[2:])).all(axis=1)
+        distances = np.concatenate([centres[inside] - box[:2], box[2:] - centres[inside]], axis=1) / stride
+        level.reshape(5, -1)[0, inside] = 3.0
+        level.reshape(5, -1)[1:, inside] = np.log(distances).T
+    boxes, scores = decode_fcos(levels, 0.5)
+    assert len(boxes) > 4
+    np.testing.assert_allclose(boxes, np.tile(box, (len(boxes), 1)), atol=1e-3)
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-3.0)), rtol=1e-6)
+
+
+class Answers:
+    """Stands for a session that answers the same whatever it is shown."""
+
+    def __init__(self, levels: list[np.ndarray]) -> None:
+        self._levels = levels
+
+    def run(self, outputs: list[str], _: object) -> list[np.ndarray]:
+        assert outputs == [f"level_{s}" for s in FCOS_STRIDES]
+        return self._levels
+
+
+@pytest.mark.parametrize("min_score", [0.0, 0.5, 1.0])
+def test_fcos_bears_whatever_a_broken_network_answers(min_score: float) -> None:
+    levels = random_levels(128, 128)
+    for level in levels:
+        rows = level.reshape(5, -1)
+        for i, bad in enumerate((np.nan, np.inf, -np.inf, 1e30, -1e30)):
+            rows[i, RNG.random(rows.shape[1]) < 0.5] = bad
+            rows[0, RNG.random(rows.shape[1]) < 0.2] = bad
+    found = make_detector(FCOS, Answers(levels), min_score, None)(np.zeros((128, 128, 3), np.uint8))  # type: ignore[arg-type]
+    assert np.isfinite(found.boxes).all()
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+    assert ((found.scores > min_score) & (found.scores <= 1)).all()
