@@ -55,11 +55,11 @@ SKIMAGE = ("brick", "cell", "chelsea", "clock_motion", "coffee", "coins", "color
 #: Pictures of people of `crowds` that validate; the hash of so few names would leave chance too much.
 HELD_OUT_SCENES = ("crowds/10.jpg", "crowds/18.jpg", "crowds/24.jpg", "boxes_dlib/2008_002079.jpg")
 #: Training steps, and how many lie between two checkpoints.
-STEPS, EVERY = 9000, 500
+STEPS, EVERY = 11500, 500
 #: Largest picture (height, width), and the side of the validation pictures of one face or none.
 FIT, VALIDATION_SIDE = (720, 1080), 450
 #: How many of the last checkpoints are compared; extra boxes a validation picture of one face or none that are borne.
-LAST, EXTRAS = 4, 0.004
+LAST, EXTRAS = 4, 0.01
 #: How often each is timed.
 REPEATS = 200
 #: Scores at which validation is shown.
