@@ -55,7 +55,7 @@ SKIMAGE = ("brick", "cell", "chelsea", "clock_motion", "coffee", "coins", "color
 #: Pictures of people of `crowds` that validate; the hash of so few names would leave chance too much.
 HELD_OUT_SCENES = ("crowds/10.jpg", "crowds/18.jpg", "crowds/24.jpg", "boxes_dlib/2008_002079.jpg")
 #: Training steps, and how many lie between two checkpoints.
-STEPS, EVERY = 11500, 500
+STEPS, EVERY = 13900, 400
 #: Largest picture (height, width), and the side of the validation pictures of one face or none.
 FIT, VALIDATION_SIDE = (720, 1080), 450
 #: How many of the last checkpoints are compared.
@@ -329,7 +329,9 @@ def prepare(shared: Path, work: Path) -> None:
 
 def sources(work: Path, part: str) -> Sources:
     names = ("crops", "portraits", "scenes", "empty")
-    return Sources(*(Pictures.load(work / f"detector/{name}-{part}.npz") for name in names))
+    crops, *others = (Pictures.load(work / f"detector/{name}-{part}.npz") for name in names)
+    side = collage.seen_from_the_side(crops.points[crops.first[:-1]])
+    return Sources(crops, crops.chosen(np.flatnonzero(side)), *others)
 
 
 def train(work: Path, steps: int, seed: int) -> None:

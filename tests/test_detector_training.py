@@ -228,8 +228,10 @@ def layer(height: int, width: int, boxes: list[list[float]]) -> Layer:
 
 @pytest.fixture(scope="module")
 def sources() -> Sources:
+    crops = Pictures.of([layer(120, 120, [[20, 20, 100, 100]]) for _ in range(3)])
     return Sources(
-        Pictures.of([layer(120, 120, [[20, 20, 100, 100]]) for _ in range(3)]),
+        crops,
+        crops.chosen([2]),
         Pictures.of([layer(210, 190, [[60, 50, 130, 130]]) for _ in range(3)]),
         Pictures.of([layer(300, 400, [[30, 40, 60, 75], [200, 100, 260, 170]]), layer(100, 90, [])]),
         Pictures.of([layer(150, 260, []), layer(64, 64, [])]),
@@ -276,6 +278,13 @@ def test_a_framed_face_lies_where_its_box_says(sources: Sources) -> None:
         inner = framed.image[y - 15 : y + 15, x - 15 : x + 15]
         assert (inner == (0, 0, 255)).mean() > 0.95
         assert 0.25 * 200 * 0.9 <= x1 - x0 <= 0.65 * 200 * 1.2
+
+
+def test_profiles_are_told_by_the_nose_tip() -> None:
+    face = np.zeros((3, 68, 2), np.float32)
+    face[:, 16] = (100, 20)  # from ear to ear, slightly turned
+    face[:, 30] = [(50, 40), (95, 40), (-30, 10)]
+    assert collage.seen_from_the_side(face).tolist() == [False, True, True]
 
 
 def test_pictures_without_faces_have_none(sources: Sources) -> None:

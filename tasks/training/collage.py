@@ -24,6 +24,8 @@ _SMALLEST, _LARGEST = 15.0, 1.1
 #: What a pasted face may hide of the others: share of a box.
 _MAY_HIDE = 0.12
 _TRIES = 8
+#: How far along the line from ear to ear, from its middle, the nose tip of a profile lies; how often one is drawn.
+_SIDE, _PROFILES = 0.35, 0.35
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Pictures:
         pixels = self.pixels[self.start[i] : self.start[i + 1]].reshape(*self.sizes[i], 3)
         chosen = slice(self.first[i], self.first[i + 1])
         return Layer(pixels, self.points[chosen], self.ignored[chosen])
+
+    def chosen(self, which: Sequence[int] | I64) -> Pictures:
+        """Those of the given indices, in that order."""
+        return Pictures.of([self.picture(int(i)) for i in which])
 
     @staticmethod
     def of(layers: Sequence[Layer]) -> Pictures:
@@ -95,14 +101,27 @@ class Layer:
 class Sources:
     """Where training pictures come from.
 
-    crops: one face each, filling the picture; portraits: one face in its surroundings; scenes: photographs of people;
-    empty: pictures without a face.
+    crops: one face each, filling the picture; profiles: those of them that are seen from the side, which are drawn more
+    often; portraits: one face in its surroundings; scenes: photographs of people; empty: pictures without a face.
     """
 
     crops: Pictures
+    profiles: Pictures
     portraits: Pictures
     scenes: Pictures
     empty: Pictures
+
+    def crop(self, rng: np.random.Generator) -> Layer:
+        """One of the crops."""
+        source = self.profiles if len(self.profiles) and rng.random() < _PROFILES else self.crops
+        return source.picture(int(rng.integers(len(source))))
+
+
+def seen_from_the_side(points: F32) -> Bools:
+    """Which faces (K,) of points (K, 68, 2) have their nose tip near or beyond an end of the line from ear to ear."""
+    line = points[:, 16] - points[:, 0]
+    along = ((points[:, 30] - points[:, 0]) * line).sum(axis=1) / np.maximum((line**2).sum(axis=1), 1e-6)
+    return np.asarray(np.abs(along - 0.5) > _SIDE)
 
 
 def no_faces() -> F32:
@@ -139,9 +158,11 @@ def collage(sources: Sources, side: int, rng: np.random.Generator) -> tuple[U8, 
     """A training picture (side, side, 3), its boxes (K, 4) in pixels, and which of them are ignored (K,)."""
     kind = rng.random()
     if kind < 0.2:
-        source = sources.crops if rng.random() < 0.75 else sources.portraits
-        patch = _recoloured(source.picture(int(rng.integers(len(source)))), rng)
-        pasted = framed(patch, sources, side, rng)
+        if rng.random() < 0.7:
+            patch = sources.crop(rng)
+        else:
+            patch = sources.portraits.picture(int(rng.integers(len(sources.portraits))))
+        pasted = framed(_recoloured(patch, rng), sources, side, rng)
     elif kind < 0.28:
         pasted = without_faces(sources, side, rng)
     else:
@@ -206,7 +227,7 @@ def _mosaic(sources: Sources, side: int, rng: np.random.Generator) -> Layer:
 
 def _ground(sources: Sources, height: int, width: int, rng: np.random.Generator) -> Layer:
     """A photograph without a face, of people, or of one person; or no photograph at all."""
-    kind = rng.choice(4, p=(0.4, 0.3, 0.2, 0.1))
+    kind = rng.choice(4, p=(0.25, 0.35, 0.33, 0.07))
     if kind == 0:
         source = sources.empty.picture(int(rng.integers(len(sources.empty))))
         scale = max(height / source.image.shape[0], width / source.image.shape[1]) * np.exp(rng.uniform(-0.2, 1.2))
@@ -278,11 +299,12 @@ def _pasted(sources: Sources, base: Layer, rng: np.random.Generator) -> Layer:
     n = int(rng.integers(0, 4 + side // 40))
     for size in np.sort(np.exp(rng.uniform(np.log(_SMALLEST), np.log(_LARGEST * side), n)))[::-1]:
         kind = rng.choice(3, p=(0.65, 0.15, 0.2))
-        if kind == 2:
-            patch = _decoy(sources, rng)
+        if kind == 0:
+            patch = sources.crop(rng)
+        elif kind == 1:
+            patch = sources.portraits.picture(int(rng.integers(len(sources.portraits))))
         else:
-            source = (sources.crops, sources.portraits)[kind]
-            patch = source.picture(int(rng.integers(len(source))))
+            patch = _decoy(sources, rng)
         image = _paste(image, points, ignored, _recoloured(patch, rng), float(size), rng)
     return Layer(image, np.array(points, np.float32).reshape(-1, N_LANDMARKS, 2), np.array(ignored, bool))
 

@@ -159,13 +159,15 @@ def detection_loss(levels: list[Tensor], owner: Tensor, boxes: Tensor, centres: 
     """Quality focal loss of the scores plus generalised IoU loss of the boxes: one number.
 
     `owner` (B, N) as `owners` gives it, per picture; `boxes` (B, K, 4) pixels, padded; `centres` (N, 2) and
-    `strides` (N,) of `level_of_cells`. A cell's score is to be the IoU of its box with its face's, 0 on background.
+    `strides` (N,) of `level_of_cells`. A cell's score is to be halfway between 1 and the IoU of its box with its face's,
+    on background 0. Were it the IoU itself, faces whose box is hard to tell (profiles) would score as what is hardly a
+    face.
     """
     logits, log_distances = flat(levels)
     picture, cell = torch.nonzero(owner >= 0, as_tuple=True)
     found = decoded(log_distances[picture, cell], centres[cell], strides[cell])
     iou, giou = overlaps(found, boxes[picture, owner[picture, cell]])
-    quality = torch.zeros_like(logits).index_put((picture, cell), iou.detach())
+    quality = torch.zeros_like(logits).index_put((picture, cell), (1 + iou.detach()) / 2)
     gap = (quality - torch.sigmoid(logits)).square()
     entropy = functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
     scores = (gap * entropy * (owner != IGNORED)).sum()

@@ -29,6 +29,8 @@ LATER_BATCHES = ((256, 24), (448, 6), (448, 6), (640, 3))
 _LATER = 3000
 #: Peak of the learning rate, the steps to reach it (a tenth of them all, at most), and what it falls to by a cosine.
 _RATE, _WARM_UP, _LAST_RATE = 4e-3, 200, 1e-5
+#: What a second round begins with, and the share of all steps after which it does.
+_SECOND_RATE, _SECOND = 2e-3, 0.83
 _WEIGHT_DECAY = 1e-2
 #: Largest norm of a step's gradient.
 _CLIP = 10.0
@@ -129,8 +131,10 @@ class Training:
     def rate(self) -> float:
         """The learning rate of the step to come."""
         warm = min(1.0, (self.step + 1) / max(1, min(_WARM_UP, self.steps // 10)))
-        fall = (1 + math.cos(math.pi * min(1.0, self.step / self.steps))) / 2
-        return warm * (_LAST_RATE + (_RATE - _LAST_RATE) * fall)
+        second = int(self.steps * _SECOND)
+        peak, first, last = (_RATE, 0, second) if self.step < second else (_SECOND_RATE, second, self.steps)
+        fall = (1 + math.cos(math.pi * min(1.0, (self.step - first) / (last - first)))) / 2
+        return warm * (_LAST_RATE + (peak - _LAST_RATE) * fall)
 
     def learn(self, batch: Batch) -> float:
         """One step; its loss."""
