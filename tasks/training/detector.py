@@ -159,9 +159,9 @@ def detection_loss(levels: list[Tensor], owner: Tensor, boxes: Tensor, centres: 
     """Quality focal loss of the scores plus generalised IoU loss of the boxes: one number.
 
     `owner` (B, N) as `owners` gives it, per picture; `boxes` (B, K, 4) pixels, padded; `centres` (N, 2) and
-    `strides` (N,) of `level_of_cells`. A cell's score is to be halfway between 1 and the IoU of its box with its face's,
-    on background 0. Were it the IoU itself, faces whose box is hard to tell (profiles) would score as what is hardly a
-    face.
+    `strides` (N,) of `level_of_cells`. A cell's score is to be halfway between 1 and the IoU of its box with its
+    face's, on background 0. Were it the IoU itself, faces whose box is hard to tell (profiles) would score as what is
+    hardly a face.
     """
     logits, log_distances = flat(levels)
     picture, cell = torch.nonzero(owner >= 0, as_tuple=True)
