@@ -54,7 +54,7 @@ FAMILIES = {
     "fcos": Family(
         "detector of this project",
         tuple(f"level_{stride}" for stride in (8, 16, 32, 64)),
-        DetectorSpec("fcos", "", min_score=0.5, fit=(720, 1080), roi_scale=1.46, roi_shift=0.0),
+        DetectorSpec("fcos", "", min_score=0.61, fit=(720, 1080), roi_scale=1.432, roi_shift=-0.01),
     ),
 }
 
