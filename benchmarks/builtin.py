@@ -16,16 +16,23 @@ import json
 import shlex
 import subprocess
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from detector import boxes_of, sources, validation_pictures
 
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.tasks import crop
+from ddfa_batch.tasks.detect import make_detector
 from ddfa_batch.tasks.landmark_files import read_landmarks
-from ddfa_batch.tasks.models import load_bundle, load_morphable, write_bundle
+from ddfa_batch.tasks.models import Bundle, load_bundle, load_morphable, loaded_model, write_bundle
+from ddfa_batch.tasks.reconstruct import PointBasis, points
+from ddfa_batch.tasks.regress import Regressor
 from ddfa_batch.tasks.training import export, face_model, meta_joint, nets
+from ddfa_batch.tasks.training.collage import inside
 from ddfa_batch.tasks.training.data import whitening
 
 NAME = "builtin"
@@ -104,6 +111,62 @@ def transfer_step(work: Path, source: Path) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Boxes in validation pictures: score and agreement of true ones and of extra ones, faces and pictures in all."""
+
+    true: np.ndarray
+    extra: np.ndarray
+    faces: int
+    pictures: int
+
+
+def seen(bundle: Bundle, spec: DetectorSpec, detector: Path) -> Seen:
+    """What detector and regressor together say of the detector's validation pictures."""
+    loaded = loaded_model(str(bundle.folder), bundle.digest)
+    regress, size = Regressor(loaded.regressor, bundle.manifest), bundle.manifest.input_size
+    basis = PointBasis.of(loaded.morphable, loaded.morphable.landmarks)
+    detect = make_detector(spec, loaded.detector_session(spec), LEAST_SCORE, None)
+    pictures = validation_pictures(sources(detector.parent, "validation"))
+    true, extra, faces = [], [], 0
+    layers = pictures["portraits"] + pictures["empty"]
+    for layer in layers:
+        found, known = detect(layer.image), boxes_of(layer.points)
+        if not len(found.scores):
+            faces += len(known)
+            continue
+        rois = crop.roi_from_boxes(found.boxes, spec.roi_scale, spec.roi_shift)
+        for _ in range(2):
+            crops = np.stack([crop.crop(layer.image, roi, size) for roi in rois])
+            marks = points(basis, regress(crops), rois, size)
+            rois = crop.roi_from_landmarks(marks)
+        rows = np.column_stack([found.scores, crop.overlap(found.boxes, crop.landmark_boxes(marks))])
+        free = np.ones(len(rows), bool)
+        for box in known[~layer.ignored]:
+            hit = np.flatnonzero(free & (crop.overlap(found.boxes, np.tile(box, (len(rows), 1))) >= 0.5))[:1]
+            true += list(rows[hit])
+            free[hit] = False
+            faces += 1
+        for box in known[layer.ignored]:
+            free &= crop.overlap(found.boxes, np.tile(box, (len(rows), 1))) <= 0.2
+            free &= inside(found.boxes, box) <= 0.5
+        extra += list(rows[free])
+    return Seen(np.array(true), np.array(extra), faces, len(layers))
+
+
+def chosen(spec: DetectorSpec, said: Seen) -> DetectorSpec:
+    """The least score and agreement that find the most faces with no more than `MOST_EXTRA` extra boxes a picture."""
+    best = (0.0, 0.0, spec)
+    for score in np.round(np.arange(0.3, 0.8, 0.01), 2):
+        for agreement in np.round(np.arange(0.5, 0.81, 0.01), 2):
+            kept, false = (((rows > (score, agreement)).all(axis=1)).sum() for rows in (said.true, said.extra))
+            if false <= MOST_EXTRA * said.pictures and (kept, -false) > best[:2]:
+                best = kept, -false, replace(spec, min_score=float(score), agreement=float(agreement))
+    print(f"least score {best[2].min_score}, least agreement {best[2].agreement}: {best[0] / said.faces:.2%} of "
+          f"{said.faces:,} faces, {-best[1] / said.pictures:.2%} extra boxes")  # fmt: skip
+    return best[2]
+
+
 def assemble_step(work: Path, detector: Path) -> None:
     """The chosen checkpoint, the face model and the detector as the bundle that is shipped."""
     training = meta_joint.load(work / "builtin" / "trained" / "best.pt")
@@ -116,6 +179,9 @@ def assemble_step(work: Path, detector: Path) -> None:
     card = (target / "CARD.md").read_bytes() if (target / "CARD.md").exists() else None
     origin = export.Origin(NAME, "1", LICENCE, PROVENANCE)
     bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target)
+    spec = chosen(spec, seen(bundle, spec, detector))
+    detectors = replace(detectors, specs={NAME: spec})
+    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target)
     if card is not None:
         (target / "CARD.md").write_bytes(card)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -124,6 +190,8 @@ def assemble_step(work: Path, detector: Path) -> None:
           f"{last.validation:.2f} %")  # fmt: skip
 
 
+#: Boxes of a lower score are not looked at when thresholds are chosen; extra boxes a picture that are borne.
+LEAST_SCORE, MOST_EXTRA = 0.15, 0.01
 CLIPS = (
     "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
     "--blur 0 0 --format parquet"

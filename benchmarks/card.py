@@ -17,9 +17,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from ddfa_batch.pipeline.results import open_run
+
 CARD = Path(__file__).resolve().parent.parent / "models" / "builtin" / "CARD.md"
 BEGIN, END = "<!-- benchmarks/card.py -->", "<!-- end -->"
-COLUMNS = "0–30°|30–60°|60–90°|mean|faces found"
+COLUMNS = "0–30°|30–60°|60–90°|mean|faces found|extra boxes"
 
 
 def ddfa_batch(*arguments: str | Path) -> None:
@@ -36,9 +38,11 @@ def scores(work: Path, out: Path, model: str, detect: bool) -> dict[str, list[st
     else:
         ddfa_batch("evaluate", *labels, out / "scores", "--model", model, "--images", dev / "photographs")
     summary = json.loads((out / "scores" / "summary.json").read_text())
-    share = f"{summary['n_found'] / summary['n_labelled']:.1%}"
+    labelled, found = summary["n_labelled"], summary["n_found"]
+    extra = f"{(len(open_run(out / 'run').faces(columns=['key'])) - found) / labelled:.1%}" if detect else ""
+    share = f"{found / labelled:.1%}"
     return {
-        score["labels"]: [*(f"{value:.2f}" for value in (*score["bins"], score["mean_of_bins"])), share]
+        score["labels"]: [*(f"{value:.2f}" for value in (*score["bins"], score["mean_of_bins"])), share, extra]
         for score in summary["scores"]
     }
 

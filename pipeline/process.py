@@ -59,6 +59,7 @@ class Worker:
     detector: Detector | None
     roi_scale: float
     roi_shift: float
+    agreement: float
     regressor: Regressor
     landmarks: PointBasis
     dense: PointBasis
@@ -88,11 +89,11 @@ def _worker(out: str, _: int) -> Worker:
     run = plan.read_run(Path(out))
     options = run_options(run)
     model = loaded_model(run.model["folder"], run.model["digest"])
-    detector, roi = None, _GIVEN_ROI
+    detector, roi = None, (*_GIVEN_ROI, 0.0)
     if options.detector != GIVEN_BOXES:
         spec = model.bundle.manifest.detectors[options.detector]
         detector = make_detector(spec, model.detector_session(spec), options.min_score, options.detect_size)
-        roi = (spec.roi_scale, spec.roi_shift)
+        roi = (spec.roi_scale, spec.roi_shift, spec.agreement)
     occlusion = Occlusion.of(model.morphable)
     return Worker(
         run, options, model, detector, *roi,
@@ -171,7 +172,8 @@ def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     image = images.decode(data, w.options.max_pixels)
     clock.append(time.perf_counter())
     found = _given(row) if w.detector is None else w.detector(image)
-    found = found.best(w.options.max_faces or FACES_PER_IMAGE)
+    most = w.options.max_faces or FACES_PER_IMAGE
+    found = found.best(FACES_PER_IMAGE if w.agreement else most)
     clock.append(time.perf_counter())
     height, width = image.shape[:2]
     record = ImageRecord(
@@ -187,7 +189,15 @@ def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     for _ in range(w.options.refine):
         rois = crop.roi_from_landmarks(points(w.landmarks, params, rois, w.size))
         params, crops = _regress(w, image, rois)
+    if w.agreement:
+        agree = crop.overlap(found.boxes, crop.landmark_boxes(points(w.landmarks, params, rois, w.size))) >= w.agreement
+        chosen = np.flatnonzero(agree)[:most]
+        found, rois, params, crops = found.take(chosen), rois[chosen], params[chosen], crops[chosen]
     n = len(found.scores)
+    record = replace(record, status="ok" if n else "no_face", n_faces=n,
+                     regress_ms=(time.perf_counter() - clock[2]) * 1e3)  # fmt: skip
+    if not n:
+        return record, None
     faces = Faces(
         image_id=np.full(n, row.image_id, np.int64),
         index=np.arange(n, dtype=np.int32),
@@ -198,7 +208,7 @@ def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
         sharpness=np.array([quality.sharpness(c) for c in crops], np.float32),
         roi_outside=crop.outside_share(rois, width, height),
     )
-    return replace(record, regress_ms=(time.perf_counter() - clock[2]) * 1e3), faces
+    return record, faces
 
 
 def _given(row: PlanRow) -> Detections:

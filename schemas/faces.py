@@ -22,7 +22,11 @@ class Detections:
 
     def best(self, n: int) -> Detections:
         """The first `n` boxes."""
-        return Detections(self.boxes[:n], self.scores[:n])
+        return self.take(np.arange(min(n, len(self.scores))))
+
+    def take(self, rows: I64) -> Detections:
+        """The boxes of `rows`."""
+        return Detections(self.boxes[rows], self.scores[rows])
 
 
 @dataclass(frozen=True)

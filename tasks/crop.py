@@ -29,11 +29,25 @@ def roi_from_landmarks(landmarks: Floats) -> F64:
     Centred on the landmarks' box; the side is the diagonal of the box's bounding square: upstream's
     `parse_roi_box_from_landmark`. This is what a refinement pass crops.
     """
-    points = np.asarray(landmarks[..., :2], np.float64)
-    low, high = points.min(axis=1), points.max(axis=1)
+    boxes = landmark_boxes(landmarks)
+    low, high = boxes[:, :2], boxes[:, 2:]
     centre = (low + high) / 2
     half = np.maximum((high - low).max(axis=1) * np.sqrt(2), 1.0)[:, None] / 2
     return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def landmark_boxes(landmarks: Floats) -> F64:
+    """Boxes (N, 4) around landmarks (N, L, ≥2), in pixels: what a detector trained on landmarks answers."""
+    points = np.asarray(landmarks[..., :2], np.float64)
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+
+
+def overlap(a: Floats, b: Floats) -> F64:
+    """Intersection over union (N,) of boxes a (N, 4) with boxes b (N, 4), row by row; 0 where both are empty."""
+    sides = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
+    shared = sides[:, 0] * sides[:, 1]
+    areas = [(box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (a, b)]
+    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-12), np.float64)
 
 
 def crop(image: U8, roi: F64, size: int) -> U8:
