@@ -17,6 +17,7 @@ from test_cli import run
 import ddfa_batch
 from ddfa_batch.schemas.bundle import BUILTIN, REGRESSOR
 from ddfa_batch.schemas.errors import BundleError
+from ddfa_batch.tasks import crop
 from ddfa_batch.tasks import models as bundles
 from ddfa_batch.tasks.models import Bundle, load_morphable, loaded_model
 
@@ -61,6 +62,38 @@ def test_the_portraits_come_out_as_a_person_marked_them(out: Path) -> None:
     for key, parts in (("astronaut.png", portraits.ASTRONAUT), ("grace_hopper.jpg", portraits.HOPPER)):
         assert portraits.strays(np.reshape(faces[key]["landmarks68"], (68, 3)), parts) == []
         assert abs(faces[key]["yaw"]) < 20
+
+
+def test_boxes_that_disagree_with_their_own_landmarks_are_no_faces(out: Path, builtin: Bundle, tmp_path: Path) -> None:
+    def strict(agreement: float) -> Path:
+        copy = tmp_path / f"strict-{agreement}"
+        shutil.copytree(builtin.folder, copy)
+        content = json.loads((copy / "model.json").read_text())
+        content["detectors"][content["default_detector"]]["agreement"] = agreement
+        (copy / "model.json").write_text(json.dumps(content))
+        return copy
+
+    agreement = builtin.detector(None)[1].agreement
+    assert 0.5 < agreement < 0.9
+    table = ddfa_batch.open(out).faces(columns=["box", "landmarks68"])
+    boxes = np.stack(table["box"].to_numpy())
+    marks = np.stack(table["landmarks68"].to_numpy()).reshape(-1, 68, 3)
+    assert (crop.overlap(boxes, crop.landmark_boxes(marks)) >= agreement).all()
+    photos = out.parent / "in"
+    none = ddfa_batch.open(_processed(photos, tmp_path / "none", strict(0.99)))
+    assert len(none.faces()) == 0
+    assert set(none.images()["status"].to_pylist()) == {"no_face"}
+    assert set(none.images()["n_faces"].to_pylist()) == {0}
+    lax = ddfa_batch.open(_processed(photos, tmp_path / "lax", strict(0.0), "--max-faces", "1"))
+    assert set(lax.images()["n_faces"].to_pylist()) == {0, 1}
+    with pytest.raises(BundleError, match=r"agreement of detector 'builtin' must lie in 0\.\.1, but is 2"):
+        bundles.load_bundle(strict(2.0))
+
+
+def _processed(photos: Path, out: Path, model: Path, *more: str) -> Path:
+    answer = run("process", photos, out, "--model", model, "--vertices", "none", *more)
+    assert answer.returncode == 0, answer.stderr
+    return out
 
 
 def test_its_face_looks_at_the_viewer(builtin: Bundle) -> None:

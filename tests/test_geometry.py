@@ -187,3 +187,13 @@ def test_image_pose_leaves_its_argument_alone() -> None:
     before = p.copy()
     image_pose(p[:, :12].reshape(-1, 3, 4), rois(2), 120)
     np.testing.assert_array_equal(p, before)
+
+
+def test_overlap_of_boxes_row_by_row() -> None:
+    a = np.array([[0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 2, 2], [1, 1, 1, 1]], float)
+    b = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6], [1, 1, 1, 1]], float)
+    np.testing.assert_allclose(crop.overlap(a, b), [1, 1 / 3, 0, 0])
+    marks = RNG.normal(size=(3, 68, 3))
+    boxes = crop.landmark_boxes(marks)
+    np.testing.assert_array_equal(boxes[:, :2], marks[..., :2].min(axis=1))
+    np.testing.assert_array_equal(boxes[:, 2:], marks[..., :2].max(axis=1))
