@@ -153,6 +153,9 @@ def _schema(name: str, columns: Columns, nullable: tuple[str, ...], metadata: di
 
 
 def matrix(column: pa.ChunkedArray) -> Any:
-    """A column of N lists of one length n as an array (N, n) of the lists' own type."""
-    flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), len(flat) // max(len(column), 1))
+    """A column of N lists of one length n as an array (N, n) of the lists' own type; nulls are NaN."""
+    flat = pc.list_flatten(column)
+    if pa.types.is_null(flat.type):  # what pandas makes of nothing but NaN
+        flat = pc.cast(flat, pa.float64())
+    values = flat.to_numpy()
+    return values.reshape(len(column), len(values) // max(len(column), 1))
