@@ -1,7 +1,8 @@
 """The paper's Tables 3 and 4 and Figures 3 and 7, at a small scale on a laptop.
 
     python benchmarks/prepare.py ../shared WORK
-    ddfa-batch fit WORK/aflw/labels68.parquet WORK/aflw/images WORK/aflw/fit --outline
+    ddfa-batch fit WORK/aflw/labels68.parquet WORK/aflw/images WORK/aflw/fit --outline \
+        --model 3ddfa-v2-mb05
     ddfa-batch synth-videos WORK/aflw/images WORK/aflw/clips --params WORK/aflw/fit --frames 6 --speed 2 \
         --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 --blur 0 0 \
         --format parquet

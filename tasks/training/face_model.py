@@ -99,7 +99,17 @@ _JOINT, _JAW_DEGREES = np.array([-12.0, -84.0]), 17.0
 _BAG_DEPTH = 9.0
 #: How much deeper the bag is when the jaw is open, mm.
 _OPEN_BAG = 16.0
+#: How far the spline may pass its points by, for smoothness' sake (scipy's `smoothing`).
 _CHART_SMOOTHING = 0.15
+#: A label farther than this from its fitted point, mm, is a fault of the label.
+_LONGEST_LIFT = 12.0
+#: Faces are nearly symmetric; what labels of turned heads show of asymmetry is mostly turn, and is believed by this
+#: share.
+_ASYMMETRY = 0.4
+#: Labels are taken to scatter by this share of the face's size at least: no mode is spent on their noise.
+_LABEL_NOISE = 0.012
+#: Estimates shrink towards their prior; an expression's deviation is not let shrink with them below this.
+_LEAST_EXPRESSION = 0.3
 
 
 def chart_of(points: Floats) -> F64:
@@ -609,17 +619,6 @@ def measure_identities(
             np.concatenate([np.ones(len(moves)), np.maximum(expression.std(axis=0), _LEAST_EXPRESSION)]),
         )
     return Measured(offset, moves, prior, residual)
-
-
-#: A label farther than this from its fitted point, mm, is a fault of the label.
-_LONGEST_LIFT = 12.0
-#: Faces are nearly symmetric; what labels of turned heads show of asymmetry is mostly turn, and is believed by this
-#: share.
-_ASYMMETRY = 0.4
-#: Labels are taken to scatter by this share of the face's size at least: no mode is spent on their noise.
-_LABEL_NOISE = 0.012
-#: Estimates shrink towards their prior; an expression's deviation is not let shrink with them below this.
-_LEAST_EXPRESSION = 0.3
 
 
 def _points_model(neutral: Floats, moves: Floats, actions: Floats) -> MorphableModel:
