@@ -178,6 +178,7 @@ def show(folder: Path, /, name: str) -> None:
         mark = " (default)" if detector == manifest.default_detector else ""
         rows[f"detector {detector}{mark}"] = (
             f"{spec.kind}, score above {spec.min_score:g}, pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"
+            + (f", boxes that agree with their landmarks to {spec.agreement:g}" if spec.agreement else "")
         )
     for key, value in rows.items():
         click.echo(f"{key}: {value}")

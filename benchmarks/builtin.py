@@ -37,8 +37,8 @@ from ddfa_batch.tasks.training.data import whitening
 
 NAME = "builtin"
 LICENCE = (
-    "Code, face model and generator: MIT. Weights: trained on AFLW photographs, which are for research use only; "
-    "use them for research."
+    "Code, face model and generator: MIT. Weights: trained on photographs of AFLW and YouTube Faces, which are for "
+    "research use only; use them for research."
 )
 PROVENANCE = (
     "Made by ddfa-batch (make builtin). Regressor: MobileNet x0.5 trained with meta-joint optimisation, landmark "
