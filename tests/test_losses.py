@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -20,15 +19,7 @@ STD[12:] = np.linspace(4, 0.5, 50)
 MEAN[12:] = np.linspace(-1, 1, 50)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors on many threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 SPACE = FaceSpace.of(MODEL, MEAN, STD, 120, torch.float64)
 
 
