@@ -28,6 +28,8 @@ from ddfa_batch.schemas.bundle import (
 )
 from ddfa_batch.schemas.errors import BundleError, ShapeError
 from ddfa_batch.schemas.morphable import MorphableModel
+from ddfa_batch.schemas.parameters import ParameterLayout
+from ddfa_batch.tasks.detect import FCOS_STRIDES
 
 #: A morphable.npz may unpack to at most this much; the official model has 25 MB.
 _MAX_NPZ_BYTES = 4 << 30
@@ -53,7 +55,7 @@ FAMILIES = {
     ),
     "fcos": Family(
         "detector of this project",
-        tuple(f"level_{stride}" for stride in (8, 16, 32, 64)),
+        tuple(f"level_{stride}" for stride in FCOS_STRIDES),
         DetectorSpec("fcos", "", min_score=0.61, fit=(720, 1080), roi_scale=1.432, roi_shift=-0.01),
     ),
 }
@@ -255,8 +257,12 @@ def save_morphable(path: Path, model: MorphableModel) -> None:
 
 
 def load_morphable(bundle: Bundle) -> MorphableModel:
-    """Read the morphable model of a bundle; pickled arrays and zip bombs are refused."""
-    path = bundle.folder / MORPHABLE
+    """Read the morphable model of a bundle, once per process; pickled arrays and zip bombs are refused."""
+    return _morphable(bundle.folder / MORPHABLE, bundle.digest, bundle.manifest.layout)
+
+
+@lru_cache(maxsize=2)
+def _morphable(path: Path, _: str, layout: ParameterLayout) -> MorphableModel:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > _MAX_NPZ_BYTES:
@@ -280,10 +286,10 @@ def load_morphable(bundle: Bundle) -> MorphableModel:
         raise BundleError(f"{path} has no array {fault}; import the model again.") from None
     except (OSError, ValueError, zipfile.BadZipFile, ShapeError) as fault:
         raise BundleError(f"{path} holds no morphable model ({fault}).") from None
-    if model.layout != bundle.manifest.layout:
+    if model.layout != layout:
         raise BundleError(
             f"{path} has {model.layout.n_shape} + {model.layout.n_expression} coefficients, {MANIFEST} says "
-            f"{bundle.manifest.n_shape} + {bundle.manifest.n_expression}."
+            f"{layout.n_shape} + {layout.n_expression}."
         )
     return model
 
