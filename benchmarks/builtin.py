@@ -12,7 +12,6 @@ trainings go on where they were stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import subprocess
 import time
@@ -21,21 +20,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detector import boxes_of, sources, validation_pictures
+from detector import described, sources, told_apart, validation_pictures
 
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.schemas.bundle import BUILTIN, CARD, REGRESSOR, BundleManifest, DetectorSpec
 from ddfa_batch.tasks import crop
 from ddfa_batch.tasks.detect import make_detector
 from ddfa_batch.tasks.landmark_files import read_landmarks
-from ddfa_batch.tasks.models import Bundle, load_bundle, load_morphable, loaded_model, write_bundle
+from ddfa_batch.tasks.models import Bundle, builtin_folder, load_bundle, load_morphable, loaded_model, write_bundle
 from ddfa_batch.tasks.reconstruct import PointBasis, points
 from ddfa_batch.tasks.regress import Regressor
 from ddfa_batch.tasks.training import export, face_model, meta_joint, nets
-from ddfa_batch.tasks.training.collage import inside
 from ddfa_batch.tasks.training.data import whitening
 
-NAME = "builtin"
 LICENCE = (
     "Code, face model and generator: MIT. Weights: trained on photographs of AFLW and YouTube Faces, which are for "
     "research use only; use them for research."
@@ -48,6 +45,13 @@ PROVENANCE = (
 )
 #: Faces that identities are measured on.
 N_MEASURED = 4000
+#: Boxes of a lower score are not looked at when thresholds are chosen; extra boxes a picture that are borne.
+LEAST_SCORE, MOST_EXTRA = 0.15, 0.01
+CLIPS = (
+    "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
+    "--blur 0 0 --format parquet"
+)
+OFFICIAL = "3ddfa-v2-mb05"
 
 
 def face_model_step(work: Path) -> None:
@@ -65,7 +69,7 @@ def face_model_step(work: Path) -> None:
     net = nets.build(nets.Architecture(width=0.5, n_params=model.layout.size))
     pose = np.zeros(12)
     manifest = BundleManifest(
-        name=NAME, version="1", licence=LICENCE, provenance="Not trained yet.", n_shape=model.layout.n_shape,
+        name=BUILTIN, version="1", licence=LICENCE, provenance="Not trained yet.", n_shape=model.layout.n_shape,
         n_expression=model.layout.n_expression, input_size=120, input_mean=meta_joint.INPUT_MEAN,
         input_std=meta_joint.INPUT_STD, param_mean=(*pose.tolist(), *measured.prior.mean.tolist()),
         param_std=(*(pose + 1).tolist(), *measured.prior.std.tolist()), topology=model.topology, default_detector=None,
@@ -131,9 +135,9 @@ def seen(bundle: Bundle, spec: DetectorSpec, detector: Path) -> Seen:
     true, extra, faces = [], [], 0
     layers = pictures["portraits"] + pictures["empty"]
     for layer in layers:
-        found, known = detect(layer.image), boxes_of(layer.points)
+        faces += int((~layer.ignored).sum())
+        found = detect(layer.image)
         if not len(found.scores):
-            faces += len(known)
             continue
         rois = crop.roi_from_boxes(found.boxes, spec.roi_scale, spec.roi_shift)
         for _ in range(2):
@@ -141,16 +145,9 @@ def seen(bundle: Bundle, spec: DetectorSpec, detector: Path) -> Seen:
             marks = points(basis, regress(crops), rois, size)
             rois = crop.roi_from_landmarks(marks)
         rows = np.column_stack([found.scores, crop.overlap(found.boxes, crop.landmark_boxes(marks))])
-        free = np.ones(len(rows), bool)
-        for box in known[~layer.ignored]:
-            hit = np.flatnonzero(free & (crop.overlap(found.boxes, np.tile(box, (len(rows), 1))) >= 0.5))[:1]
-            true += list(rows[hit])
-            free[hit] = False
-            faces += 1
-        for box in known[layer.ignored]:
-            free &= crop.overlap(found.boxes, np.tile(box, (len(rows), 1))) <= 0.2
-            free &= inside(found.boxes, box) <= 0.5
-        extra += list(rows[free])
+        hits, others = told_apart(found.boxes, layer)
+        true += [rows[i] for i in hits if i is not None]
+        extra += list(rows[others])
     return Seen(np.array(true), np.array(extra), faces, len(layers))
 
 
@@ -171,32 +168,24 @@ def assemble_step(work: Path, detector: Path) -> None:
     """The chosen checkpoint, the face model and the detector as the bundle that is shipped."""
     training = meta_joint.load(work / "builtin" / "trained" / "best.pt")
     first = load_bundle(work / "builtin" / "first")
-    described = json.loads((detector / "fcos.json").read_text())
-    described.pop("sha256")
-    spec = DetectorSpec(**{**described, "file": f"detectors/{NAME}.onnx", "fit": tuple(described["fit"])})
-    detectors = export.Detectors({NAME: spec}, {spec.file: (detector / "fcos.onnx").read_bytes()}, NAME)
-    target = Path(__file__).resolve().parent.parent / "models" / NAME
-    card = (target / "CARD.md").read_bytes() if (target / "CARD.md").exists() else None
-    origin = export.Origin(NAME, "1", LICENCE, PROVENANCE)
-    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target)
-    spec = chosen(spec, seen(bundle, spec, detector))
-    detectors = replace(detectors, specs={NAME: spec})
-    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target)
+    spec = replace(described(detector), file=f"detectors/{BUILTIN}.onnx")
+    content = {spec.file: (detector / "fcos.onnx").read_bytes()}
+    origin = export.Origin(BUILTIN, "1", LICENCE, PROVENANCE)
+
+    def written(spec: DetectorSpec, target: Path) -> Bundle:
+        detectors = export.Detectors({BUILTIN: spec}, content, BUILTIN)
+        return export.to_bundle(training, load_morphable(first), origin, detectors, target)
+
+    spec = chosen(spec, seen(written(spec, work / "builtin" / "trial"), spec, detector))
+    target = builtin_folder()
+    card = (target / CARD).read_bytes() if (target / CARD).exists() else None
+    bundle = written(spec, target)
     if card is not None:
-        (target / "CARD.md").write_bytes(card)
+        (target / CARD).write_bytes(card)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     last = training.history[-1]
     print(f"{bundle.folder}: {size / 1e6:.1f} MB; checkpoint of iteration {training.iteration}, validation "
           f"{last.validation:.2f} %")  # fmt: skip
-
-
-#: Boxes of a lower score are not looked at when thresholds are chosen; extra boxes a picture that are borne.
-LEAST_SCORE, MOST_EXTRA = 0.15, 0.01
-CLIPS = (
-    "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
-    "--blur 0 0 --format parquet"
-)
-OFFICIAL = "3ddfa-v2-mb05"
 
 
 def recipe(shared: Path, work: Path) -> list[tuple[Path, str]]:

@@ -18,8 +18,10 @@ import tempfile
 from pathlib import Path
 
 from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.schemas.bundle import CARD
+from ddfa_batch.tasks.models import builtin_folder
 
-CARD = Path(__file__).resolve().parent.parent / "models" / "builtin" / "CARD.md"
+CARD_FILE = builtin_folder() / CARD
 BEGIN, END = "<!-- benchmarks/card.py -->", "<!-- end -->"
 COLUMNS = "0–30°|30–60°|60–90°|mean|faces found|extra boxes"
 
@@ -70,9 +72,9 @@ def main() -> None:
     text = table(arguments.work, arguments.beside)
     print(text)
     if arguments.write:
-        card = CARD.read_text(encoding="utf-8")
+        card = CARD_FILE.read_text(encoding="utf-8")
         before, rest = card.split(BEGIN)
-        CARD.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        CARD_FILE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

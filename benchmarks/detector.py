@@ -38,9 +38,10 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import DetectorSpec
 from ddfa_batch.tasks import networks
 from ddfa_batch.tasks.checkpoints import read_arrays
-from ddfa_batch.tasks.crop import roi_from_boxes, roi_from_landmarks
+from ddfa_batch.tasks.crop import overlap, roi_from_boxes, roi_from_landmarks
 from ddfa_batch.tasks.detect import Detector, make_detector, non_maximum_suppression
-from ddfa_batch.tasks.store import write_json
+from ddfa_batch.tasks.metrics import labelled_face
+from ddfa_batch.tasks.store import whole_file, write_json
 from ddfa_batch.tasks.training import collage, detector_training, host
 from ddfa_batch.tasks.training.collage import Layer, Pictures, Sources, boxes_of, no_faces, points_in_box
 
@@ -145,14 +146,6 @@ def at_scales(find: Finder, image: np.ndarray, scales: Sequence[float]) -> tuple
     return every[kept], score[kept]
 
 
-def overlap(a: Boxes, b: Boxes) -> np.ndarray:
-    """Intersection over union (len(a), len(b))."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    area = [(x[:, 2:] - x[:, :2]).prod(axis=1) for x in (a, b)]
-    return shared / np.maximum(area[0][:, None] + area[1][None] - shared, 1e-9)
-
-
 def conversion(find: Finder, layers: Sequence[Layer]) -> np.ndarray:
     """The matrix (4, 4) from a detector's box to the landmarks': of (cx, cy, w, h) in units of its own size.
 
@@ -163,7 +156,7 @@ def conversion(find: Finder, layers: Sequence[Layer]) -> np.ndarray:
         image = cv2.copyMakeBorder(layer.image, 40, 40, 40, 40, cv2.BORDER_CONSTANT)
         boxes, _ = find(image)
         true = boxes_of(layer.points[:1]) + 40
-        if len(boxes) and (best := overlap(np.asarray(boxes), true)[:, 0]).max() > 0.45:
+        if len(boxes) and (best := overlap(np.asarray(boxes), true)).max() > 0.45:
             theirs.append(boxes[best.argmax()])
             ours.append(true[0])
     a, b = np.array(theirs), np.array(ours)
@@ -188,7 +181,7 @@ def agreed(found: dict[str, tuple[Boxes, np.ndarray]]) -> tuple[Boxes, np.ndarra
     merged, votes = [], []
     left = np.argsort(-scores)
     while len(left):
-        near = overlap(boxes[left[:1]], boxes[left])[0] > 0.4
+        near = overlap(boxes[left[:1]], boxes[left]) > 0.4
         group = left[near]
         best = [group[teacher[group] == t][0] for t in np.unique(teacher[group])]
         merged.append(np.average(boxes[best], axis=0, weights=scores[best]))
@@ -221,7 +214,7 @@ def with_neighbours(layer: Layer, find: Finder, how: np.ndarray) -> Layer:
     """The layer, with whatever else looks like a face in it marked as ignored."""
     boxes, _ = find(cv2.copyMakeBorder(layer.image, 20, 20, 20, 20, cv2.BORDER_CONSTANT))
     boxes = converted(np.asarray(boxes, np.float64).reshape(-1, 4) - 20, how)
-    others = boxes[overlap(boxes, boxes_of(layer.points).astype(np.float64)).max(axis=1) < 0.2]
+    others = boxes[overlap(boxes[:, None], boxes_of(layer.points).astype(np.float64)).max(axis=1) < 0.2]
     return Layer(layer.image, np.concatenate([layer.points, points_in_box(others)]),
                  np.concatenate([layer.ignored, np.ones(len(others), bool)]))  # fmt: skip
 
@@ -352,8 +345,8 @@ def train(work: Path, steps: int, seed: int) -> None:
                 seen = f"{training.pictures:,} pictures, {speed:.3f} s a step"
                 say(folder, f"step {training.step}, loss {loss:.4f}, {seen}")
             if training.step % EVERY == 0 or training.step == steps:
-                torch.save(training.state(), folder / "new.pt")
-                (folder / "new.pt").replace(folder / "checkpoint.pt")
+                with whole_file(folder / "checkpoint.pt") as work_file:
+                    torch.save(training.state(), work_file)
                 content = networks.fcos(training.weights())
                 (folder / f"step{training.step:06d}.onnx").write_bytes(content)
                 say(folder, f"step {training.step}: {validated(content, pictures)}")
@@ -404,22 +397,31 @@ def validation_pictures(held: Sources) -> dict[str, list[Layer]]:
     return {"portraits": portraits, "collages": collages, "empty": empty, "scenes": scenes}
 
 
+def told_apart(boxes: Boxes, layer: Layer) -> tuple[list[int | None], np.ndarray]:
+    """Which of the boxes (N, 4), best first, is each face that is not ignored, and which (N,) are extra.
+
+    A face is found by the best box that overlaps it by half; a box on an ignored face counts for nothing.
+    """
+    true = boxes_of(layer.points)
+    free = np.ones(len(boxes), bool)
+    found: list[int | None] = []
+    for face in true[~layer.ignored]:
+        hit = np.flatnonzero(free & (overlap(boxes, face) >= 0.5))[:1]
+        free[hit] = False
+        found.append(int(hit[0]) if len(hit) else None)
+    for face in true[layer.ignored]:
+        free &= (overlap(boxes, face) <= 0.2) & (collage.inside(boxes, face) <= 0.5)
+    return found, free
+
+
 def tally(detect: Detector, layers: Sequence[Layer]) -> Tally:
-    """A face is found by the best box that overlaps it by half; a box on an ignored face counts for nothing."""
+    """What the detector says about the faces of `layers`, and what else it says."""
     matched, extra = [], []
     for layer in layers:
-        found, true = detect(layer.image), boxes_of(layer.points)
-        free = np.ones(len(found.scores), bool)
-        iou = overlap(found.boxes, true)
-        for j in np.flatnonzero(~layer.ignored):
-            hit = np.flatnonzero(free & (iou[:, j] >= 0.5))
-            matched.append(found.scores[hit[0]] if len(hit) else 0.0)
-            free[hit[:1]] = False
-        for j in np.flatnonzero(layer.ignored):
-            shared = overlap(found.boxes, true[[j]])[:, 0] > 0.2
-            part = collage.inside(found.boxes, true[j]) > 0.5
-            free &= ~(shared | part)
-        extra += list(found.scores[free])
+        found = detect(layer.image)
+        faces, others = told_apart(found.boxes, layer)
+        matched += [0.0 if i is None else found.scores[i] for i in faces]
+        extra += list(found.scores[others])
     return Tally(np.array(matched), np.array(extra), len(layers))
 
 
@@ -459,6 +461,13 @@ def export(work: Path) -> None:
           f"roi_shift {shift}; its rois are {error:.1%} of a side off those of the landmarks (median)")  # fmt: skip
 
 
+def described(folder: Path) -> DetectorSpec:
+    """What `export` wrote of fcos.onnx."""
+    said = json.loads((folder / "fcos.json").read_text())
+    del said["sha256"]
+    return DetectorSpec(**{**said, "fit": tuple(said["fit"])})
+
+
 def least_faults(portraits: Tally, empty: Tally) -> tuple[float, float]:
     """The fewest faults, and the least score, in steps of 0.01, that makes them.
 
@@ -481,7 +490,7 @@ def fitted_roi(detect: Detector, train: Sources) -> tuple[float, float, float]:
     for i in rng.choice(len(train.crops), 1500, replace=False):
         layer = collage.framed(train.crops.picture(i), train, VALIDATION_SIDE, rng)
         boxes = detect(layer.image).boxes
-        if len(boxes) and (iou := overlap(boxes, boxes_of(layer.points[:1]))[:, 0]).max() >= 0.5:
+        if len(boxes) and (iou := overlap(boxes, boxes_of(layer.points[:1]))).max() >= 0.5:
             found.append(boxes[iou.argmax()])
             wanted.append(roi_from_landmarks(layer.points[:1])[0])
     box, roi = np.array(found, np.float64), np.array(wanted)
@@ -502,9 +511,7 @@ def fitted_roi(detect: Detector, train: Sources) -> tuple[float, float, float]:
 def report(shared: Path, work: Path) -> None:
     """What the detector does on photographs that neither trained it nor chose anything, beside FaceBoxes."""
     folder = work / "detector"
-    described = json.loads((folder / "fcos.json").read_text())
-    described.pop("sha256")
-    spec = DetectorSpec(**{**described, "fit": tuple(described["fit"])})
+    spec = described(folder)
     ours = make_detector(spec, session((folder / "fcos.onnx").read_bytes()), spec.min_score, None)
     weights = read_arrays(shared / "upstream/3DDFA_V2/FaceBoxes/weights/FaceBoxesProd.pth")
     theirs = make_detector(DetectorSpec("faceboxes", "", 0.5, FIT), session(networks.faceboxes(weights)), 0.5, None)
@@ -530,13 +537,12 @@ def labelled(detect: Detector, folder: Path, find: dict[str, Finder]) -> str:
     for i, (name, face) in enumerate(zip(table["name"].to_pylist(), points, strict=True)):
         image = cv2.imread(str(folder / name))
         boxes, centre = detect(image).boxes, face.mean(axis=0)
-        holds = ((boxes[:, :2] <= centre) & (centre <= boxes[:, 2:])).all(axis=1)
-        nearest = np.linalg.norm((boxes[:, :2] + boxes[:, 2:]) / 2 - centre, axis=1) + 1e9 * ~holds
         others = np.arange(len(boxes))
-        if holds.any():
+        its = labelled_face(boxes, centre)
+        if its is not None:
             found[i] = True
-            others = np.delete(others, nearest.argmin())
-            ious.append(overlap(boxes[[nearest.argmin()]], boxes_of(face[None]))[0, 0])
+            others = np.delete(others, its)
+            ious.append(overlap(boxes[its], boxes_of(face[None])[0]))
             halves[i] = ious[-1] >= 0.5
         else:
             missed.append(name)

@@ -19,7 +19,7 @@ from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, GIVEN_BOXES, ProcessOp
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.schemas.faces import Faces, ImageRecord
 from ddfa_batch.schemas.tables import PLAN
-from ddfa_batch.tasks import store
+from ddfa_batch.tasks import crop, store
 from ddfa_batch.tasks.fit import FitBasis, FitConfig, Fitted, Prior, aflw21_weights, fit
 from ddfa_batch.tasks.inputs import Ignored, list_inputs, resolve_source, without_suffix
 from ddfa_batch.tasks.landmark_files import LabelledFaces, read_landmarks
@@ -93,11 +93,10 @@ def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index
     rows = rows[np.argsort(image_id[rows], kind="stable")]
     owner = image_id[rows]
     counts = np.bincount(owner, minlength=len(keys))
-    xy = fitted.landmarks[rows, :, :2]
     unknown = np.full(len(rows), np.nan, np.float32)
     faces = Faces(
         image_id=owner, index=index[rows], score=np.full(len(rows), _SCORE, np.float32),
-        box=np.concatenate([xy.min(axis=1), xy.max(axis=1)], axis=1) if len(rows) else np.zeros((0, 4), np.float32),
+        box=crop.landmark_boxes(fitted.landmarks[rows]).astype(np.float32),
         roi=fitted.rois[rows], params=fitted.params[rows], sharpness=unknown, roi_outside=unknown,
     )  # fmt: skip
     return Found([_record(i, key, int(counts[i]), labelled) for i, key in enumerate(keys)], faces)

@@ -43,10 +43,13 @@ def landmark_boxes(landmarks: Floats) -> F64:
 
 
 def overlap(a: Floats, b: Floats) -> F64:
-    """Intersection over union (N,) of boxes a (N, 4) with boxes b (N, 4), row by row; 0 where both are empty."""
-    sides = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
-    shared = sides[:, 0] * sides[:, 1]
-    areas = [(box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (a, b)]
+    """Intersection over union (…,) of boxes a (…, 4) with boxes b (…, 4); 0 where both are empty.
+
+    Leading axes broadcast: `overlap(a, b)` goes row by row, `overlap(a[:, None], b)` is every one of a with all of b.
+    """
+    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
+    shared = sides[..., 0] * sides[..., 1]
+    areas = [(box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (a, b)]
     return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-12), np.float64)
 
 

@@ -32,7 +32,7 @@ _YUNET_STRIDES = (8, 16, 32)
 FCOS_STRIDES = (8, 16, 32, 64)
 _FCOS_MULTIPLE = 32
 #: Largest log distance that is believed, in strides: e⁵ strides are 1,187 pixels at the finest.
-_MAX_EXPONENT = 5.0
+MAX_EXPONENT = 5.0
 #: Logits beyond are scores of 0 or 1 as far as float32 can tell.
 _MAX_LOGIT = 60.0
 
@@ -209,7 +209,7 @@ def decode_fcos(levels: Sequence[F32], min_score: float) -> tuple[F32, F32]:
         score = 1 / (1 + np.exp(-np.clip(rows[0], -_MAX_LOGIT, _MAX_LOGIT)))
         chosen = np.flatnonzero(score >= min_score)
         centre = cell_centres(*level.shape[2:], stride)[chosen]
-        distance = np.exp(np.minimum(rows[1:, chosen].T, _MAX_EXPONENT)) * np.float32(stride)
+        distance = np.exp(np.minimum(rows[1:, chosen].T, MAX_EXPONENT)) * np.float32(stride)
         boxes.append(np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], axis=1))
         scores.append(score[chosen])
     return np.concatenate(boxes).astype(np.float32), np.concatenate(scores).astype(np.float32)

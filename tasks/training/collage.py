@@ -14,6 +14,7 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, I64, U8, Bools, Floats, check_shape
 from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.tasks.crop import landmark_boxes
 
 #: Share of a face's box inside the picture: a face from `_FACE` up, to be ignored from `_PART` up, else nothing.
 _FACE, _PART = 0.6, 0.2
@@ -131,7 +132,7 @@ def no_faces() -> F32:
 
 def boxes_of(points: F32) -> F32:
     """Boxes (K, 4) x0, y0, x1, y1 of faces' points (K, 68, 2)."""
-    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    return landmark_boxes(points).astype(np.float32)
 
 
 def points_in_box(boxes: F32) -> F32:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddfa_batch.schemas.arrays import F32, I64, Bools
-from ddfa_batch.tasks.detect import FCOS_STRIDES, cell_centres
+from ddfa_batch.tasks.detect import FCOS_STRIDES, MAX_EXPONENT, cell_centres
 from ddfa_batch.tasks.networks import FCOS_BLOCKS, FCOS_LATERALS
+from ddfa_batch.tasks.training.collage import sizes_of
 
 #: Channels after the stem, of the blocks at strides 8, 16, 32 and 64, and of the heads.
 STEM, WIDTHS, HEAD = 32, (64, 112, 144, 160), 64
@@ -29,8 +30,6 @@ CENTRE_RADIUS = 1.5
 BACKGROUND, IGNORED = -1, -2
 #: First answers: a score of 0.01 everywhere, as for focal losses (Lin et al., 2017), and 2.5 strides to each side.
 _FIRST_SCORE, _FIRST_DISTANCE = 0.01, 2.5
-#: Largest exponent of a distance, in strides, as `tasks.detect` reads it.
-_MAX_EXPONENT = 5.0
 #: Weight of the boxes' loss against the scores'.
 _BOX_WEIGHT = 2.0
 
@@ -48,7 +47,7 @@ def owners(boxes: F32, ignored: Bools, height: int, width: int) -> I64:
     Where two faces claim a cell the smaller one gets it; an ignored box frees all cells in it that no face claims.
     """
     owner: list[I64] = []
-    sizes = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
+    sizes = sizes_of(boxes)
     largest_first = np.argsort(-sizes, kind="stable")
     for stride, (low, high) in zip(FCOS_STRIDES, FACE_SIZES, strict=True):
         grid = np.full((-(-height // stride), -(-width // stride)), BACKGROUND, np.int64)
@@ -142,7 +141,7 @@ def flat(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 def decoded(log_distances: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
     """Boxes (…, 4) in pixels of log distances (…, 4), in strides, to left, top, right and bottom of centres (…, 2)."""
-    distance = log_distances.clamp(max=_MAX_EXPONENT).exp() * strides[..., None]
+    distance = log_distances.clamp(max=MAX_EXPONENT).exp() * strides[..., None]
     return torch.cat([centres - distance[..., :2], centres + distance[..., 2:]], dim=-1)
 
 

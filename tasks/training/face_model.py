@@ -25,6 +25,7 @@ from scipy.spatial import Delaunay, cKDTree
 
 from ddfa_batch.schemas.arrays import F32, F64, I32, I64, Bools, Floats, check_shape
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
+from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.fit import FitBasis, FitConfig, Prior, fit
 from ddfa_batch.tasks.reconstruct import image_pose
 from ddfa_batch.tasks.training.data import FLIP68
@@ -180,7 +181,7 @@ def build_template(seed: int = 5) -> Template:
     """The neutral face; `seed` shuffles where vertices of smooth areas lie."""
     points, places = landmark_table()
     surface = _surface(points, places)
-    eye, rows = _feature_rows(places)
+    rows = _feature_rows(places)
     half = _half_chart(places, rows, np.random.default_rng(seed))
     off = half[:, 0] > 1e-6
     chart = np.vstack([half, half[off] * [-1, 1]])
@@ -192,7 +193,7 @@ def build_template(seed: int = 5) -> Template:
     landmarks = np.array([np.argmin(np.linalg.norm(chart - place, axis=1)) for place in places])
     vertices = surface(chart)
     vertices += _relief(chart)[:, None] * _outwards(surface, chart)
-    ball = _within(eye, np.abs(chart) * [1, 0] + chart * [0, 1])
+    ball = _within(rows["eye"], _on_the_right(chart))
     bag = _within(_slit_outline(rows), chart)
     vertices[ball] = _on_ball(vertices[ball], _BALL)
     vertices[bag, 2] -= _BAG_DEPTH
@@ -224,8 +225,13 @@ def _outwards(surface: Callable[[F64], F64], chart: F64, step: float = 0.5) -> F
     return np.asarray(normal / np.linalg.norm(normal, axis=1, keepdims=True))
 
 
+def _on_the_right(chart: F64) -> F64:
+    """Positions (N, 2) of the chart with those of the left half mirrored."""
+    return chart * np.where(chart[:, :1] < 0, [-1, 1], [1, 1])
+
+
 def _relief(chart: F64) -> F64:
-    right = np.abs(chart[:, :1]) * [1, 0] + chart * [0, 1]
+    right = _on_the_right(chart)
     height = np.zeros(len(chart))
     for peak, width, line in _RELIEF:
         height += peak * np.exp(-0.5 * (_distance(right, np.array(line)) / width) ** 2)
@@ -264,8 +270,8 @@ def _through(points: F64, n: int) -> F64:
     return np.asarray(CubicSpline(np.arange(len(points)), points)(np.linspace(0, len(points) - 1, n)))
 
 
-def _feature_rows(places: F64, n: int = 21) -> tuple[F64, dict[str, F64]]:
-    """The right eye's outline (36, 2) and the named rows of vertices around eye and mouth, right half."""
+def _feature_rows(places: F64, n: int = 21) -> dict[str, F64]:
+    """The rows of vertices around eye and mouth, right half, by name; `eye` is its outline (36, 2)."""
     upper, lower = _through(places[[42, 43, 44, 45]], 19), _through(places[[45, 46, 47, 42]], 19)
     eye = np.vstack([upper[:-1], lower[:-1]])
     centre = eye.mean(axis=0)
@@ -282,7 +288,7 @@ def _feature_rows(places: F64, n: int = 21) -> tuple[F64, dict[str, F64]]:
     for wider, away in ((1.04, 1.9), (1.08, 4.0)):
         rows[f"above {away}"] = outer_up * [wider, 1] + [0, away]
         rows[f"below {away}"] = outer_low * [wider, 1] - [0, away * 1.1]
-    return eye, rows
+    return rows
 
 
 def _slit_outline(rows: dict[str, F64]) -> F64:
@@ -540,9 +546,9 @@ class _Spread:
 def _closed_eyes(template: Template, spread: _Spread) -> F64:
     """Both lids meet near the lower one, sliding over the eyeball."""
     points, chart = template.vertices, template.chart
-    eye, _ = _feature_rows(chart[template.landmarks])
+    eye = _feature_rows(chart[template.landmarks])["eye"]
     centre = eye.mean(axis=0)
-    right = np.abs(chart[:, :1]) * [1, 0] + chart * [0, 1]
+    right = _on_the_right(chart)
     lower, upper = eye[18:], eye[:19]
     line_low = np.interp(right[:, 0], lower[::-1, 0], lower[::-1, 1])
     line_up = np.interp(right[:, 0], upper[:, 0], upper[:, 1])
@@ -601,9 +607,11 @@ def measure_identities(
         found = fit(x, model, prior, config=FitConfig(noise_floor=_LABEL_NOISE, noise_ceiling=0.03))
         fine = found.converged
         residual = float(found.residual[fine].mean())
-        T = image_pose(found.params[fine, :12].reshape(-1, 3, 4).astype(np.float64), found.rois[fine], FitConfig().size)
+        T = image_pose(
+            found.params[fine, :N_POSE].reshape(-1, 3, 4).astype(np.float64), found.rois[fine], FitConfig().size
+        )
         seen = np.isfinite(x[fine]).all(axis=2) * (found.weights[fine] > 0)
-        alpha = found.params[fine, 12:].astype(np.float64)
+        alpha = found.params[fine, N_POSE:].astype(np.float64)
         points = FitBasis.landmarks68(model)
         left = np.nan_to_num(x[fine]) - _projected(points, alpha, T)
         scale = np.linalg.norm(T[:, 0, :3], axis=1)
