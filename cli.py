@@ -771,10 +771,17 @@ def fit(
 )
 @click.option(
     "--landmarks",
-    type=click.Choice(["lrr", "lmk", "none"]),
+    type=click.Choice(["lrr", "lmk", "lrr+lmk", "none"]),
     default="lrr",
     show_default=True,
-    help="The 68 points: a head of their own, a constraint, or not used.",
+    help="The 68 points: a head of their own, a constraint, both, or not used.",
+)
+@click.option(
+    "--distance",
+    type=click.Choice(["squared", "plain"]),
+    default="squared",
+    show_default=True,
+    help="How VDC and the 68 points count errors: as the paper, or so that wrong labels matter less.",
 )
 @click.option("--beta", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of vanilla-joint.")
 @click.option("--look-ahead", type=click.IntRange(1), default=100, show_default=True, help="k, steps of an iteration.")
@@ -848,7 +855,7 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
     from ddfa_batch.tasks.training.nets import Architecture
 
     bundle = _model(folder, options["model"], labels).say(options["quiet"])
-    same = ("method", "landmarks", "beta", "look_ahead", "iterations", "learning_rate", "stages", "seed")
+    same = ("method", "landmarks", "distance", "beta", "look_ahead", "iterations", "learning_rate", "stages", "seed")
     sampling = Sampling(options["stills"], options["frames"], options["motion"], options["turned"],
                         bundle.manifest.input_size)  # fmt: skip
     wanted = Training(

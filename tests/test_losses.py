@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -169,6 +170,33 @@ def test_landmark_terms_skip_missing_labels() -> None:
     assert float(losses.landmark_regression(t(answer), t(labels), t(weights), 120)) == pytest.approx(regression)
 
 
+def test_plain_distances_count_every_labelled_face_alike() -> None:
+    z, target = batch()
+    rng = np.random.default_rng(2)
+    labels, weights = rng.uniform(0, 120, (5, 68, 2)), rng.uniform(0, 1, (5, 68))
+    weights[rng.random((5, 68)) < 0.3] = 0
+    weights[3] = 0  # a face without any label
+    labels[weights == 0] = np.nan
+    answer = rng.normal(size=(5, 136))
+    dense, constraint, regression = [], [], []
+    for b in range(5):
+        off = np.square(slow_vertices(z[b]) - slow_vertices(target[b])).sum(axis=1).mean()
+        dense.append(np.sqrt(off))
+        seen = np.flatnonzero(weights[b])
+        if not len(seen):
+            continue
+        points = slow_vertices(z[b])[MODEL.landmarks][seen, :2] * [1, -1] + [-1, 120]
+        heads = answer[b].reshape(68, 2)[seen] * 60 + 60
+        for found, means in ((points, constraint), (heads, regression)):
+            lengths = np.linalg.norm(found - labels[b, seen], axis=1)
+            means.append(np.average(lengths, weights=weights[b, seen]))
+    close = partial(pytest.approx, rel=1e-3)  # the bend at 0
+    assert float(losses.vdc_unsquared(SPACE, t(z), t(target))) == close(np.mean(dense))
+    assert float(losses.landmark_distance(SPACE, t(z), t(labels), t(weights))) == close(np.mean(constraint))
+    found = losses.landmark_regression_distance(t(answer), t(labels), t(weights), 120)
+    assert float(found) == close(np.mean(regression))
+
+
 def test_balanced_has_the_main_losss_size_and_the_extras_gradient() -> None:
     x = torch.tensor([2.0], requires_grad=True)
     extra = losses.balanced(torch.tensor(6.0), (x * x).sum())
@@ -191,6 +219,9 @@ def test_gradients() -> None:
     assert check(lambda x: losses.parameter_distance(x, target, fixed), (z,))
     assert check(lambda x: losses.landmark_constraint(SPACE, x, labels, weights), (z,))
     assert check(lambda x: losses.landmark_regression(x, labels, weights, 120), (answer,))
+    assert check(lambda x: losses.vdc_unsquared(SPACE, x, target), (z,))
+    assert check(lambda x: losses.landmark_distance(SPACE, x, labels, weights), (z,))
+    assert check(lambda x: losses.landmark_regression_distance(x, labels, weights, 120), (answer,))
 
 
 def test_no_gradient_flows_through_the_weights() -> None:

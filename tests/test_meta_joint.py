@@ -52,10 +52,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize("distance", meta_joint.DISTANCES)
 @pytest.mark.parametrize("landmarks", meta_joint.LANDMARK_TERMS)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains(method: str, landmarks: str) -> None:
-    config = replace(CONFIG, method=method, landmarks=landmarks, iterations=2)
+def test_every_method_trains(method: str, landmarks: str, distance: str) -> None:
+    config = replace(CONFIG, method=method, landmarks=landmarks, distance=distance, iterations=2)
     heard: list[meta_joint.Record] = []
     done = meta_joint.run(begin(config), STILLS, SPACE, report=heard.append)
     assert done.iteration == 2

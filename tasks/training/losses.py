@@ -10,6 +10,7 @@ are therefore exact over the whole mesh, and cost the same for any number of ver
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,8 @@ from ddfa_batch.schemas.parameters import N_POSE
 
 #: Keeps a ratio of losses finite where the denominator vanishes.
 _TINY = 1e-12
+#: Distances, px, below which an unsquared loss is about square again: its gradient would jump at 0.
+_SOFT = 0.1
 #: Random faces from which the losses' units are taken.
 _UNIT_SAMPLES = 512
 
@@ -192,7 +195,9 @@ def fwpdc(space: FaceSpace, z: Tensor, target: Tensor) -> Tensor:
     return parameter_distance(z, target, fwpdc_weights(space, z, target))
 
 
-def vanilla_joint(space: FaceSpace, z: Tensor, target: Tensor, beta: float) -> Tensor:
+def vanilla_joint(
+    space: FaceSpace, z: Tensor, target: Tensor, beta: float, vdc: Callable[[FaceSpace, Tensor, Tensor], Tensor] = vdc
+) -> Tensor:
     """L = β·L_fwpdc + (1 − β)·|L_fwpdc|/|L_vdc|·L_vdc (section 2.2); the ratio is a number, not a path of gradients."""
     f, v = fwpdc(space, z, target), vdc(space, z, target)
     return beta * f + (1 - beta) * balanced(f, v)
@@ -204,6 +209,15 @@ def balanced(main: Tensor, extra: Tensor) -> Tensor:
     return ratio * extra
 
 
+def vdc_unsquared(space: FaceSpace, z: Tensor, target: Tensor) -> Tensor:
+    """VDC without its square: the mean over the faces of √(‖V₃d(p) − V₃d(p^g)‖² / N), px.
+
+    The square lets the faces that are furthest off, often those with a wrong label, decide; the errors by which nets
+    are compared are distances.
+    """
+    return _lengths(vertex_errors(space, z, target)).mean()
+
+
 def landmark_constraint(space: FaceSpace, z: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """The "lmk" regularisation of Table 3: squared distance, px², of the parameters' own 68 points from the labels.
 
@@ -212,13 +226,27 @@ def landmark_constraint(space: FaceSpace, z: Tensor, labels: Tensor, weights: Te
     return _weighted_squares(landmarks(space, z) - _filled(labels, weights), weights)
 
 
+def landmark_distance(space: FaceSpace, z: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """The mean over the labelled faces of the mean distance, px, of the parameters' own 68 points from the labels."""
+    return _mean_lengths(landmarks(space, z) - _filled(labels, weights), weights)
+
+
 def landmark_regression(answer: Tensor, labels: Tensor, weights: Tensor, size: int) -> Tensor:
     """L_lrr = 1/N · Σ_i ‖l_i − l_i^g‖² with N = 136 (section 2.3), of the landmark head's answer (B, 136).
 
     The head answers in half sides of the crop from its centre, x and y by turns; labels and weights as above.
     """
+    return _weighted_squares(_head_error(answer, labels, weights, size), weights) / 2
+
+
+def landmark_regression_distance(answer: Tensor, labels: Tensor, weights: Tensor, size: int) -> Tensor:
+    """The mean over the labelled faces of the mean distance, px, of the landmark head's answer (B, 136)."""
+    return _mean_lengths(_head_error(answer, labels, weights, size) * (size / 2), weights)
+
+
+def _head_error(answer: Tensor, labels: Tensor, weights: Tensor, size: int) -> Tensor:
     wanted = _filled(labels, weights) / (size / 2) - 1
-    return _weighted_squares(answer.reshape(-1, N_LANDMARKS, 2) - wanted, weights) / 2
+    return answer.reshape(-1, N_LANDMARKS, 2) - wanted
 
 
 def _filled(labels: Tensor, weights: Tensor) -> Tensor:
@@ -229,3 +257,15 @@ def _filled(labels: Tensor, weights: Tensor) -> Tensor:
 def _weighted_squares(difference: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean squared length of differences (B, 68, 2)."""
     return (difference.square().sum(dim=2) * weights).sum() / weights.sum().clamp_min(_TINY)
+
+
+def _mean_lengths(difference: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean length of differences (B, 68, 2), every face that has a label counted alike."""
+    of_faces = weights.sum(dim=1)
+    means = (_lengths(difference.square().sum(dim=2)) * weights).sum(dim=1) / of_faces.clamp_min(_TINY)
+    return means.sum() / (of_faces > 0).sum().clamp_min(1)
+
+
+def _lengths(squares: Tensor) -> Tensor:
+    """Roots whose slope stays finite at 0."""
+    return (squares + _SOFT**2).sqrt()

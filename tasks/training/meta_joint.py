@@ -38,8 +38,10 @@ from ddfa_batch.tasks.training.nets import Architecture, Regressor, build
 
 #: The paper's variants (Table 3), and what the branches of an iteration minimise in each.
 METHODS = ("vdc", "fwpdc", "vdc-from-fwpdc", "vanilla-joint", "meta-joint")
-#: What is done with the 2-D landmarks (section 2.3, Table 3): nothing, a constraint, a head of their own.
-LANDMARK_TERMS = ("none", "lmk", "lrr")
+#: What is done with the 2-D landmarks (section 2.3, Table 3): nothing, a constraint, a head of their own, or both.
+LANDMARK_TERMS = ("none", "lmk", "lrr", "lrr+lmk")
+#: How VDC and the landmark terms count a distance: squared, as the paper, or as it is.
+DISTANCES = ("squared", "plain")
 #: Of a checkpoint; one of another layout is refused.
 _FORMAT, _VERSION = "ddfa-batch training", 2
 #: Network input (BGR − 127.5) / 128, as upstream.
@@ -52,7 +54,7 @@ class TrainConfig:
 
     method of `METHODS`; landmarks of `LANDMARK_TERMS`; look_ahead: k, steps of an iteration (the paper's best: 100);
     beta of vanilla-joint (the paper's best: 0.5); switch: share of the iterations after which vdc-from-fwpdc changes
-    over. learning_rate: AdamW's at its highest, see `rate`; clip: longest gradient. diverged: a
+    over. distance of `DISTANCES`. learning_rate: AdamW's at its highest, see `rate`; clip: longest gradient. diverged: a
     meta-test vertex error so many times the best yet ends the training. stages: (share, pixels), rising:
     up to that share of the iterations images are so small, and the work less by the square; labels stay those of the
     full size.
@@ -64,6 +66,7 @@ class TrainConfig:
     iterations: int = 100
     beta: float = 0.5
     switch: float = 0.5
+    distance: str = "squared"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warmup: int = 100
@@ -75,7 +78,8 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        for name, value, known in (("method", self.method, METHODS), ("landmarks", self.landmarks, LANDMARK_TERMS)):
+        for name, value, known in (("method", self.method, METHODS), ("landmarks", self.landmarks, LANDMARK_TERMS),
+                                   ("distance", self.distance, DISTANCES)):  # fmt: skip
             if value not in known:
                 raise TrainingError(f"There is no {name} '{value}'; there are {', '.join(known)}.")
         if list(self.stages) != sorted(self.stages) or any(not 0 < s <= 1 or p < 32 for s, p in self.stages):
@@ -185,24 +189,28 @@ def targets(space: FaceSpace, batch: Batch) -> Tensor:
 
 
 def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: Regressor, batch: Batch) -> Tensor:
-    """The branch's loss plus its landmark term, scaled to the same size (Algorithm 1, line 8)."""
+    """The branch's loss plus its landmark terms, each scaled to the same size (Algorithm 1, line 8)."""
     z, answer = net(as_input(batch, space.mean.device))
-    target = targets(space, batch)
+    target, squared = targets(space, batch), config.distance == "squared"
+    vdc = losses.vdc if squared else losses.vdc_unsquared
     if branch == "vdc":
-        main = losses.vdc(space, z, target) / space.vdc_unit
+        main = vdc(space, z, target) / space.vdc_unit ** (1 if squared else 0.5)
     elif branch == "fwpdc":
         main = losses.fwpdc(space, z, target) / space.fwpdc_unit
     else:
-        main = losses.vanilla_joint(space, z, target, config.beta) / space.fwpdc_unit
+        main = losses.vanilla_joint(space, z, target, config.beta, vdc) / space.fwpdc_unit
     if config.landmarks == "none":
         return main
     labels = torch.from_numpy(batch.landmarks).to(space.mean)
     weights = torch.from_numpy(batch.weights).to(space.mean)
-    if config.landmarks == "lmk":
-        extra = losses.landmark_constraint(space, z, labels, weights)
-    else:
-        extra = losses.landmark_regression(answer, labels, weights, space.size)
-    return main + losses.balanced(main, extra)
+    total = main
+    if "lmk" in config.landmarks:
+        constraint = losses.landmark_constraint if squared else losses.landmark_distance
+        total = total + losses.balanced(main, constraint(space, z, labels, weights))
+    if "lrr" in config.landmarks:
+        regression = losses.landmark_regression if squared else losses.landmark_regression_distance
+        total = total + losses.balanced(main, regression(answer, labels, weights, space.size))
+    return total
 
 
 def vertex_error(space: FaceSpace, net: Regressor, batch: Batch) -> float:
