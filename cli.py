@@ -178,7 +178,7 @@ def show(folder: Path, /, name: str) -> None:
         mark = " (default)" if detector == manifest.default_detector else ""
         rows[f"detector {detector}{mark}"] = (
             f"{spec.kind}, score above {spec.min_score:g}, pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"
-            + (f", boxes that agree with their landmarks to {spec.agreement:g}" if spec.agreement else "")
+            + (f", boxes above {spec.candidate_score:g} shown to the regressor" if spec.trust else "")
         )
     for key, value in rows.items():
         click.echo(f"{key}: {value}")

@@ -15,23 +15,25 @@ import argparse
 import shlex
 import subprocess
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from detector import described, sources, told_apart, validation_pictures
+from detector import VALIDATION_SIDE, described, session, sources, told_apart, validation_pictures
 
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import BUILTIN, CARD, REGRESSOR, BundleManifest, DetectorSpec
 from ddfa_batch.tasks import crop
 from ddfa_batch.tasks.detect import make_detector
 from ddfa_batch.tasks.landmark_files import read_landmarks
-from ddfa_batch.tasks.models import Bundle, builtin_folder, load_bundle, load_morphable, loaded_model, write_bundle
-from ddfa_batch.tasks.reconstruct import PointBasis, points
-from ddfa_batch.tasks.regress import Regressor
-from ddfa_batch.tasks.training import export, face_model, meta_joint, nets
+from ddfa_batch.tasks.models import builtin_folder, load_bundle, load_morphable, write_bundle
+from ddfa_batch.tasks.regress import log_odds
+from ddfa_batch.tasks.training import collage, export, face_model, meta_joint, nets
+from ddfa_batch.tasks.training.collage import Layer, Sources
 from ddfa_batch.tasks.training.data import whitening
+from ddfa_batch.tasks.training.face_head import FaceHead, fit_face_head
 
 LICENCE = (
     "Code, face model and generator: MIT. Weights: trained on photographs of AFLW and YouTube Faces, which are for "
@@ -45,8 +47,10 @@ PROVENANCE = (
 )
 #: Faces that identities are measured on.
 N_MEASURED = 4000
-#: Boxes of a lower score are not looked at when thresholds are chosen; extra boxes a picture that are borne.
-LEAST_SCORE, MOST_EXTRA = 0.15, 0.01
+#: Boxes of a lower score are not shown to the regressor; extra boxes a validation picture that are borne.
+CANDIDATE_SCORE, MOST_EXTRA = 0.25, 0.005
+#: Pictures from which the regressor learns what is a face; side of its crops.
+N_PICTURES, SIZE = 6000, 120
 CLIPS = (
     "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
     "--blur 0 0 --format parquet"
@@ -117,51 +121,77 @@ def transfer_step(work: Path, source: Path) -> None:
 
 @dataclass(frozen=True)
 class Seen:
-    """Boxes in validation pictures: score and agreement of true ones and of extra ones, faces and pictures in all."""
+    """Boxes that the detector would show the regressor, and what that saw in them.
 
-    true: np.ndarray
-    extra: np.ndarray
+    odds (N,): the detector's log odds; features (N, F) of the crop of its roi; is_face (N,), boxes of unsure truth left
+    out; faces and pictures in all.
+    """
+
+    odds: np.ndarray
+    features: np.ndarray
+    is_face: np.ndarray
     faces: int
     pictures: int
 
 
-def seen(bundle: Bundle, spec: DetectorSpec, detector: Path) -> Seen:
-    """What detector and regressor together say of the detector's validation pictures."""
-    loaded = loaded_model(str(bundle.folder), bundle.digest)
-    regress, size = Regressor(loaded.regressor, bundle.manifest), bundle.manifest.input_size
-    basis = PointBasis.of(loaded.morphable, loaded.morphable.landmarks)
-    detect = make_detector(spec, loaded.detector_session(spec), LEAST_SCORE, None)
-    pictures = validation_pictures(sources(detector.parent, "validation"))
-    true, extra, faces = [], [], 0
-    layers = pictures["portraits"] + pictures["empty"]
+def seen(net: nets.Regressor, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> Seen:
+    """What detector and regressor make of the pictures of `layers`."""
+    detect = make_detector(spec, session(content), CANDIDATE_SCORE, None)
+    odds, features, is_face, faces, pictures = [], [], [], 0, 0
     for layer in layers:
+        pictures += 1
         faces += int((~layer.ignored).sum())
         found = detect(layer.image)
         if not len(found.scores):
             continue
         rois = crop.roi_from_boxes(found.boxes, spec.roi_scale, spec.roi_shift)
-        for _ in range(2):
-            crops = np.stack([crop.crop(layer.image, roi, size) for roi in rois])
-            marks = points(basis, regress(crops), rois, size)
-            rois = crop.roi_from_landmarks(marks)
-        rows = np.column_stack([found.scores, crop.overlap(found.boxes, crop.landmark_boxes(marks))])
+        crops = torch.from_numpy(np.stack([crop.crop(layer.image, roi, SIZE) for roi in rois]))
+        with torch.no_grad():
+            sees = net.features((crops.permute(0, 3, 1, 2) - meta_joint.INPUT_MEAN) / meta_joint.INPUT_STD).numpy()
         hits, others = told_apart(found.boxes, layer)
-        true += [rows[i] for i in hits if i is not None]
-        extra += list(rows[others])
-    return Seen(np.array(true), np.array(extra), faces, len(layers))
+        true = [i for i in hits if i is not None]
+        rows = [*true, *np.flatnonzero(others)]
+        odds += list(log_odds(found.scores[rows]))
+        features += [sees[i] for i in rows]
+        is_face += [True] * len(true) + [False] * (len(rows) - len(true))
+    return Seen(np.array(odds), np.array(features), np.array(is_face), faces, pictures)
 
 
-def chosen(spec: DetectorSpec, said: Seen) -> DetectorSpec:
-    """The least score and agreement that find the most faces with no more than `MOST_EXTRA` extra boxes a picture."""
-    best = (0.0, 0.0, spec)
-    for score in np.round(np.arange(0.3, 0.8, 0.01), 2):
-        for agreement in np.round(np.arange(0.5, 0.81, 0.01), 2):
-            kept, false = (((rows > (score, agreement)).all(axis=1)).sum() for rows in (said.true, said.extra))
-            if false <= MOST_EXTRA * said.pictures and (kept, -false) > best[:2]:
-                best = kept, -false, replace(spec, min_score=float(score), agreement=float(agreement))
-    print(f"least score {best[2].min_score}, least agreement {best[2].agreement}: {best[0] / said.faces:.2%} of "
-          f"{said.faces:,} faces, {-best[1] / said.pictures:.2%} extra boxes")  # fmt: skip
-    return best[2]
+def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
+    """Pictures such as the detector meets, and collages, of what it was trained on."""
+    rng = np.random.default_rng(77)
+    for _ in range(n):
+        kind = rng.choice(4, p=(0.25, 0.35, 0.2, 0.2))
+        if kind == 3:
+            image, boxes, ignored = collage.collage(train, VALIDATION_SIDE, rng)
+            yield Layer(image, collage.points_in_box(boxes), ignored)
+            continue
+        if kind == 2:
+            layer = collage.without_faces(train, VALIDATION_SIDE, rng)
+        else:
+            face = train.portraits.picture(int(rng.integers(len(train.portraits)))) if kind == 0 else train.crop(rng)
+            layer = collage.framed(face, train, VALIDATION_SIDE, rng)
+        yield Layer(collage.developed(layer.image, rng), layer.points, layer.ignored)
+
+
+def face_head_of(
+    net: nets.Regressor, spec: DetectorSpec, content: bytes, folder: Path
+) -> tuple[DetectorSpec, FaceHead]:
+    """The regressor's say in what is a face, and the least score with no more than `MOST_EXTRA` extra boxes."""
+    train = seen(net, spec, content, training_pictures(sources(folder, "train"), N_PICTURES))
+    head = fit_face_head(train.features, train.odds, train.is_face)
+    pictures = validation_pictures(sources(folder, "validation"))
+    held = seen(net, spec, content, pictures["portraits"] + pictures["empty"])
+    scores = 1 / (1 + np.exp(-head(held.features, held.odds)))
+    for least in np.round(np.arange(0.2, 0.99, 0.01), 2):
+        kept = scores > least
+        extra = (kept & ~held.is_face).sum() / held.pictures
+        if extra <= MOST_EXTRA:
+            break
+    print(f"Face head from {len(train.is_face):,} boxes, {train.is_face.mean():.0%} faces; trust {head.trust:.2f}. "
+          f"Least score {least}: {(kept & held.is_face).sum() / held.faces:.2%} of {held.faces:,} validation faces "
+          f"({held.is_face.sum() / held.faces:.2%} have a box), {extra:.2%} extra boxes.")  # fmt: skip
+    return replace(spec, min_score=float(least), candidate_score=CANDIDATE_SCORE, trust=head.trust), head
 
 
 def assemble_step(work: Path, detector: Path) -> None:
@@ -169,17 +199,14 @@ def assemble_step(work: Path, detector: Path) -> None:
     training = meta_joint.load(work / "builtin" / "trained" / "best.pt")
     first = load_bundle(work / "builtin" / "first")
     spec = replace(described(detector), file=f"detectors/{BUILTIN}.onnx")
-    content = {spec.file: (detector / "fcos.onnx").read_bytes()}
-    origin = export.Origin(BUILTIN, "1", LICENCE, PROVENANCE)
-
-    def written(spec: DetectorSpec, target: Path) -> Bundle:
-        detectors = export.Detectors({BUILTIN: spec}, content, BUILTIN)
-        return export.to_bundle(training, load_morphable(first), origin, detectors, target)
-
-    spec = chosen(spec, seen(written(spec, work / "builtin" / "trial"), spec, detector))
+    content = (detector / "fcos.onnx").read_bytes()
+    spec, head = face_head_of(training.net.eval(), spec, content, detector.parent)
     target = builtin_folder()
     card = (target / CARD).read_bytes() if (target / CARD).exists() else None
-    bundle = written(spec, target)
+    bundle = export.to_bundle(
+        training, load_morphable(first), export.Origin(BUILTIN, "1", LICENCE, PROVENANCE),
+        export.Detectors({BUILTIN: spec}, {spec.file: content}, BUILTIN), target, head,
+    )  # fmt: skip
     if card is not None:
         (target / CARD).write_bytes(card)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())

@@ -56,7 +56,7 @@ SKIMAGE = ("brick", "cell", "chelsea", "clock_motion", "coffee", "coins", "color
 #: Pictures of people of `crowds` that validate; the hash of so few names would leave chance too much.
 HELD_OUT_SCENES = ("crowds/10.jpg", "crowds/18.jpg", "crowds/24.jpg", "boxes_dlib/2008_002079.jpg")
 #: Training steps, and how many lie between two checkpoints.
-STEPS, EVERY = 13900, 400
+STEPS, EVERY = 19850, 400
 #: Largest picture (height, width), and the side of the validation pictures of one face or none.
 FIT, VALIDATION_SIDE = (720, 1080), 450
 #: How many of the last checkpoints are compared.
@@ -202,12 +202,29 @@ def crops(work: Path) -> Iterator[tuple[str, Layer]]:
             yield key, Layer(image, face[None].astype(np.float32), np.zeros(1, bool))
 
 
+def turned(work: Path) -> Iterator[tuple[str, Layer]]:
+    """The portraits with their heads turned, profiles most of all: the last frame of each clip of WORK/turned."""
+    run = open_run(work / "turned")
+    table = run.frames(columns=["clip_id", "frame", "key", "landmarks68"])
+    last = np.asarray(table["frame"]).max()
+    for row in table.to_pylist():
+        if row["frame"] == last:
+            points = np.array(row["landmarks68"], np.float32).reshape(1, 68, 3)[..., :2]
+            image = run.clip(row["clip_id"])[last]
+            if collage.inside(boxes_of(points), (0, 0, *image.shape[1::-1]))[0] >= HELD:
+                yield person_of(row["key"]), Layer(image, points, np.zeros(1, bool))
+
+
 def portraits(shared: Path) -> Iterator[tuple[str, Layer]]:
     table = pq.read_table(shared / "data/youtube_faces/frames.parquet")
     for name, jpeg, points in zip(*(table[c].to_pylist() for c in ("name", "jpeg", "pts68")), strict=True):
         image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-        person = re.sub(r"_\d+\.jpg$", "", name)
-        yield person, Layer(image, np.array(points, np.float32).reshape(1, 68, 2), np.zeros(1, bool))
+        yield person_of(name), Layer(image, np.array(points, np.float32).reshape(1, 68, 2), np.zeros(1, bool))
+
+
+def person_of(name: str) -> str:
+    """Whom a frame of YouTube Faces shows: all frames of a person train, or all validate."""
+    return re.sub(r"_\d+\.jpg$", "", name)
 
 
 def with_neighbours(layer: Layer, find: Finder, how: np.ndarray) -> Layer:
@@ -307,6 +324,7 @@ def prepare(shared: Path, work: Path) -> None:
     for name in ("crops", "portraits"):
         every[name] = [(key, with_neighbours(layer, find["yunet_s"], how["yunet_s"])) for key, layer in every[name]]
         print(name, len(every[name]), "others ignored:", sum(int(x.ignored.sum()) for _, x in every[name]), flush=True)
+    every["portraits"] += list(turned(work))
     every["scenes"] = list(scenes(shared, find, how))
     every["empty"] = list(backgrounds(work))
     for name, rows in every.items():

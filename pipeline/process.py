@@ -24,7 +24,7 @@ from ddfa_batch.pipeline.plan import PlanRow, Run, Totals, Wanted
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64, I64, U8
 from ddfa_batch.schemas.config import FACES_PER_IMAGE, GIVEN_BOXES, Execution, ProcessOptions, SynthOptions
-from ddfa_batch.schemas.errors import DdfaError, ImageError
+from ddfa_batch.schemas.errors import BundleError, DdfaError, ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks import crop, images, pose, quality, store
@@ -32,7 +32,7 @@ from ddfa_batch.tasks.detect import Detector, make_detector
 from ddfa_batch.tasks.inputs import resolve_path
 from ddfa_batch.tasks.models import LoadedModel, loaded_model
 from ddfa_batch.tasks.reconstruct import BLOCK, PointBasis, image_pose, points
-from ddfa_batch.tasks.regress import Regressor
+from ddfa_batch.tasks.regress import FACE, Regressor, confirmed
 from ddfa_batch.tasks.visibility import Occlusion, visible
 
 #: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
@@ -59,7 +59,8 @@ class Worker:
     detector: Detector | None
     roi_scale: float
     roi_shift: float
-    agreement: float
+    min_score: float
+    trust: float
     regressor: Regressor
     landmarks: PointBasis
     dense: PointBasis
@@ -89,15 +90,21 @@ def _worker(out: str, _: int) -> Worker:
     run = plan.read_run(Path(out))
     options = run_options(run)
     model = loaded_model(run.model["folder"], run.model["digest"])
-    detector, roi = None, (*_GIVEN_ROI, 0.0)
+    regressor = Regressor(model.regressor, model.bundle.manifest)
+    detector, roi, trust = None, _GIVEN_ROI, 0.0
     if options.detector != GIVEN_BOXES:
         spec = model.bundle.manifest.detectors[options.detector]
-        detector = make_detector(spec, model.detector_session(spec), options.min_score, options.detect_size)
-        roi = (spec.roi_scale, spec.roi_shift, spec.agreement)
+        least = spec.candidate_score if spec.trust else options.min_score
+        detector = make_detector(spec, model.detector_session(spec), least, options.detect_size)
+        roi, trust = (spec.roi_scale, spec.roi_shift), spec.trust
+        if trust and not regressor.tells_faces:
+            raise BundleError(
+                f"{model.bundle.folder}: detector '{options.detector}' has the regressor tell what is a face (trust), "
+                f"but that network has no output '{FACE}'."
+            )
     occlusion = Occlusion.of(model.morphable)
     return Worker(
-        run, options, model, detector, *roi,
-        regressor=Regressor(model.regressor, model.bundle.manifest),
+        run, options, model, detector, *roi, options.min_score, trust, regressor,
         landmarks=PointBasis.of(model.morphable, model.morphable.landmarks),
         dense=PointBasis.of(model.morphable),
         occlusion=occlusion,
@@ -173,7 +180,7 @@ def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     clock.append(time.perf_counter())
     found = _given(row) if w.detector is None else w.detector(image)
     most = w.options.max_faces or FACES_PER_IMAGE
-    found = found.best(FACES_PER_IMAGE if w.agreement else most)
+    found = found.best(FACES_PER_IMAGE if w.trust else most)
     clock.append(time.perf_counter())
     height, width = image.shape[:2]
     record = ImageRecord(
@@ -185,15 +192,21 @@ def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
         return record, None
 
     rois = crop.roi_from_boxes(found.boxes, w.roi_scale, w.roi_shift)
-    params, crops = _regress(w, image, rois)
-    for _ in range(w.options.refine):
-        rois = crop.roi_from_landmarks(points(w.landmarks, params, rois, w.size))
-        params, crops = _regress(w, image, rois)
-    if w.agreement:
-        agree = crop.overlap(found.boxes, crop.landmark_boxes(points(w.landmarks, params, rois, w.size))) >= w.agreement
-        chosen = np.flatnonzero(agree)[:most]
-        found, rois, params, crops = found.take(chosen), rois[chosen], params[chosen], crops[chosen]
-    n = len(found.scores)
+    crops = _crops(w, image, rois)
+    if w.trust:
+        params, face = w.regressor.with_faces(crops)
+        scores = confirmed(found.scores, face, w.trust)
+        order = np.argsort(-scores, kind="stable")
+        chosen = order[scores[order] > w.min_score][:most]
+        found = Detections(found.boxes[chosen], scores[chosen])
+        rois, params, crops = rois[chosen], params[chosen], crops[chosen]
+    else:
+        params = w.regressor(crops)
+    for _ in range(w.options.refine if len(rois) else 0):
+        rois = crop.roi_from_landmarks(points(w.landmarks, _finite(params), rois, w.size))
+        crops = _crops(w, image, rois)
+        params = w.regressor(crops)
+    params, n = _finite(params), len(rois)
     record = replace(record, status="ok" if n else "no_face", n_faces=n,
                      regress_ms=(time.perf_counter() - clock[2]) * 1e3)  # fmt: skip
     if not n:
@@ -217,13 +230,14 @@ def _given(row: PlanRow) -> Detections:
     return Detections(np.ascontiguousarray(rows[:, :4]), np.ascontiguousarray(rows[:, 4]))
 
 
-def _regress(w: Worker, image: U8, rois: F64) -> tuple[F32, U8]:
-    """One pass of the network: parameters (N, P) and the crops (N, size, size, 3) they came from."""
-    crops = np.stack([crop.crop(image, roi, w.size) for roi in rois])
-    params = w.regressor(crops)
+def _crops(w: Worker, image: U8, rois: F64) -> U8:
+    return np.stack([crop.crop(image, roi, w.size) for roi in rois])
+
+
+def _finite(params: F32) -> F32:
     if not np.isfinite(params).all():
         raise ImageError("failed", "The regressor gave numbers that are not finite.")
-    return params, crops
+    return params
 
 
 def reconstruct(out: str, _: int, found: Found) -> tuple[Found, Geometry]:

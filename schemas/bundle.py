@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
@@ -32,8 +33,9 @@ class DetectorSpec:
 
     `roi_scale` and `roi_shift` are multiples of the box's mean side: upstream's 1.58 and 0.14
     (3DDFA_V2, `parse_roi_box_from_bbox`). `fit` (height, width): larger images are detected on a copy
-    scaled down to fit; upstream's FaceBoxes uses 720×1080. `agreement`, for a detector whose boxes are those of the
-    68 landmarks: least intersection over union of a box with that of the landmarks found in it; less is no face.
+    scaled down to fit; upstream's FaceBoxes uses 720×1080. `trust` above 0: the regressor has a say in what is a face.
+    It sees every box with a score above `candidate_score`, and what it answers as `face` is added to the detector's log
+    odds times `trust`; that is the score then, and a face has more than `min_score`.
     """
 
     kind: str
@@ -42,7 +44,8 @@ class DetectorSpec:
     fit: tuple[int, int]
     roi_scale: float = 1.58
     roi_shift: float = 0.14
-    agreement: float = 0.0
+    candidate_score: float = 0.0
+    trust: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,9 @@ def _check(manifest: BundleManifest, source: str) -> None:
     for name, spec in manifest.detectors.items():
         if spec.kind not in DETECTOR_KINDS:
             raise BundleError(f"{source}: detector '{name}' is of unknown kind '{spec.kind}'.")
-        if not 0 <= spec.agreement < 1:
-            raise BundleError(f"{source}: agreement of detector '{name}' must lie in 0..1, but is {spec.agreement}.")
+        if not (math.isfinite(spec.trust) and spec.trust >= 0 and 0 <= spec.candidate_score < 1):
+            raise BundleError(f"{source}: detector '{name}' needs a trust of 0 or more and a candidate_score in 0..1, "
+                              f"not {spec.trust} and {spec.candidate_score}.")  # fmt: skip
         if len(spec.fit) != 2 or min(spec.fit) < 32:
             raise BundleError(f"{source}: detector '{name}' needs fit = [height, width], each at least 32.")
     needed = {REGRESSOR, MORPHABLE, *(spec.file for spec in manifest.detectors.values())}

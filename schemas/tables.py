@@ -90,7 +90,7 @@ def faces_schema(n_params: int, metadata: dict[str, str]) -> pa.Schema:
         ("key", pa.string(), "the input's key, as in the images table"),
         ("face_index", pa.int32(), "rank of the face in its image, best score first"),
         ("box", _vector(f32, 4), "x0, y0, x1, y1 of the detector, image pixels"),
-        ("score", f32, "the detector's confidence in [0, 1]"),
+        ("score", f32, "confidence in [0, 1] that it is a face"),
         *_pose_columns(n_params),
         ("roi_outside", f32, "share of the roi's area beyond the image, in [0, 1]"),
         ("param_distance", f32, "RMS of the whitened parameters; about 1 for a typical training face"),

@@ -1,15 +1,19 @@
-"""Crops to parameters: the network's pass, its refinement, and the arrays in between."""
+"""Crops to parameters: the network's pass, what it says of whether they are faces, and the arrays in between."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnxruntime as ort
 
-from ddfa_batch.schemas.arrays import F32, U8, check_shape
+from ddfa_batch.schemas.arrays import F32, F64, U8, check_shape
 from ddfa_batch.schemas.bundle import BundleManifest
 
 #: Crops of one forward pass. More gains nothing on one CPU thread (measured flat to 16, slower at 64).
 _BATCH = 8
+#: Names of a network's outputs: whitened parameters (B, P), and log odds (B, 1) of a face where it has a say in that.
+PARAMS, FACE = "params", "face"
+#: Scores nearer to 0 or 1 count as this far from it, and odds beyond as these: a network may be certain.
+_CERTAIN, _MAX_ODDS = 1e-6, 60.0
 
 
 class Regressor:
@@ -22,17 +26,40 @@ class Regressor:
         self._shift, self._factor = np.float32(manifest.input_mean), np.float32(1 / manifest.input_std)
         self._mean = np.array(manifest.param_mean, np.float32)
         self._std = np.array(manifest.param_std, np.float32)
+        names = [output.name for output in session.get_outputs()]
+        self._params = next((name for name in names if name != FACE), PARAMS)
+        self.tells_faces = FACE in names
 
     def __call__(self, crops: U8) -> F32:
         """Parameters (N, P), de-normalised (p·σ + μ; paper, section 2.1), of BGR crops (N, size, size, 3)."""
+        (whitened,) = self._answers(crops, [self._params])
+        return np.asarray(whitened * self._std + self._mean)
+
+    def with_faces(self, crops: U8) -> tuple[F32, F32]:
+        """Parameters (N, P) as above, and the network's log odds (N,) that a crop shows a face; it must tell them."""
+        whitened, face = self._answers(crops, [self._params, FACE])
+        return np.asarray(whitened * self._std + self._mean), face[:, 0]
+
+    def _answers(self, crops: U8, names: list[str]) -> list[F32]:
         check_shape("crops", crops, None, self.size, self.size, 3)
         parts = []
         for start in range(0, crops.shape[0], _BATCH):
             planes = crops[start : start + _BATCH].transpose(0, 3, 1, 2).astype(np.float32, order="C")
             planes -= self._shift
             planes *= self._factor
-            (whitened,) = self._session.run(None, {self._input: planes})
-            parts.append(whitened * self._std + self._mean)
+            parts.append(self._session.run(names, {self._input: planes}))
         if not parts:
-            return np.zeros((0, self._mean.size), np.float32)
-        return np.concatenate(parts)
+            return [np.zeros((0, 1 if name == FACE else self._mean.size), np.float32) for name in names]
+        return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+def confirmed(scores: F32, face: F32, trust: float) -> F32:
+    """Scores (N,) of a detector together with the regressor's log odds (N,): σ(trust · logit(score) + face)."""
+    odds = trust * log_odds(scores) + face
+    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -_MAX_ODDS, _MAX_ODDS))), np.float32)
+
+
+def log_odds(scores: F32) -> F64:
+    """logit(score) (N,), finite also where a score is 0 or 1."""
+    certain = np.clip(scores.astype(np.float64), _CERTAIN, 1 - _CERTAIN)
+    return np.asarray(np.log(certain / (1 - certain)))

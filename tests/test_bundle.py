@@ -58,6 +58,9 @@ def test_a_damaged_file_is_named(copy: Path, file: str, damage: str) -> None:
         models.load_bundle(copy)
 
 
+FCOS = {"kind": "fcos", "file": "a", "min_score": 0, "fit": [64, 64]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -72,6 +75,9 @@ def test_a_damaged_file_is_named(copy: Path, file: str, damage: str) -> None:
         ({"files": {"/etc/passwd": "0" * 64}}, "is not a file inside the bundle"),
         ({"files": {}}, "gives no sha256 for detectors/yunet.onnx, morphable.npz, regressor.onnx"),
         ({"detectors": {"x": {"kind": "magic", "file": "a", "min_score": 0, "fit": [64, 64]}}}, "unknown kind"),
+        ({"detectors": {"x": {**FCOS, "trust": -1}}}, "detector 'x' needs a trust of 0 or more .* not -1 and"),
+        ({"detectors": {"x": {**FCOS, "trust": float("nan")}}}, "needs a trust of 0 or more"),
+        ({"detectors": {"x": {**FCOS, "candidate_score": 1.5}}}, r"candidate_score in 0\.\.1"),
         ({"default_detector": "nobody"}, "nobody"),
     ],
 )

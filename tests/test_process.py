@@ -25,10 +25,10 @@ from ddfa_batch.pipeline import process as steps
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.config import Execution
-from ddfa_batch.schemas.errors import InputError, RunFolderError
+from ddfa_batch.schemas.errors import BundleError, InputError, RunFolderError
 from ddfa_batch.tasks import store
 from ddfa_batch.tasks.inputs import read_boxes
-from ddfa_batch.tasks.models import Bundle
+from ddfa_batch.tasks.models import Bundle, load_bundle
 
 HERE = Execution("in-process")
 COUNTS = [1, 2, 0, 1, 3, 1, 0, 2, 6, 1, 1, 1]
@@ -304,6 +304,16 @@ def test_an_unexpected_error_is_a_row_with_its_reason(
 def test_max_faces_keeps_the_best(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
     process(wanted(photos, tmp_path / "out", bundle, max_faces=2), HERE)
     assert open_run(tmp_path / "out").images()["n_faces"].to_pylist() == [min(n, 2) for n in COUNTS]
+
+
+def test_a_regressor_that_cannot_tell_faces_is_not_asked(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(bundle.folder, copy)
+    content = json.loads((copy / "model.json").read_text())
+    content["detectors"]["yunet"]["trust"] = 1.0
+    (copy / "model.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=r"detector 'yunet' has the regressor tell what is a face \(trust\)"):
+        process(wanted(photos, tmp_path / "out", load_bundle(copy)), HERE)
 
 
 def test_given_boxes_replace_the_detector(photos: Path, bundle: Bundle, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ _SMALLEST, _LARGEST = 15.0, 1.1
 #: What a pasted face may hide of the others: share of a box.
 _MAY_HIDE = 0.12
 _TRIES = 8
+#: How often a face lies on its side, or nearly; how often a crop is given a portrait's head and shoulders.
+_LYING, _WORN = 0.08, 0.35
 #: How far along the line from ear to ear, from its middle, the nose tip of a profile lies; how often one is drawn.
 _SIDE, _PROFILES = 0.35, 0.35
 
@@ -103,7 +105,8 @@ class Sources:
     """Where training pictures come from.
 
     crops: one face each, filling the picture; profiles: those of them that are seen from the side, which are drawn more
-    often; portraits: one face in its surroundings; scenes: photographs of people; empty: pictures without a face.
+    often; portraits: one face in its surroundings, as photographed or turned; scenes: photographs of people; empty:
+    pictures without a face.
     """
 
     crops: Pictures
@@ -116,6 +119,10 @@ class Sources:
         """One of the crops."""
         source = self.profiles if len(self.profiles) and rng.random() < _PROFILES else self.crops
         return source.picture(int(rng.integers(len(source))))
+
+    def portrait(self, rng: np.random.Generator) -> Layer:
+        """One of the portraits."""
+        return self.portraits.picture(int(rng.integers(len(self.portraits))))
 
 
 def seen_from_the_side(points: F32) -> Bools:
@@ -159,10 +166,7 @@ def collage(sources: Sources, side: int, rng: np.random.Generator) -> tuple[U8, 
     """A training picture (side, side, 3), its boxes (K, 4) in pixels, and which of them are ignored (K,)."""
     kind = rng.random()
     if kind < 0.2:
-        if rng.random() < 0.7:
-            patch = sources.crop(rng)
-        else:
-            patch = sources.portraits.picture(int(rng.integers(len(sources.portraits))))
+        patch = sources.crop(rng) if rng.random() < 0.6 else sources.portrait(rng)
         pasted = framed(_recoloured(patch, rng), sources, side, rng)
     elif kind < 0.28:
         pasted = without_faces(sources, side, rng)
@@ -185,6 +189,7 @@ def framed(source: Layer, sources: Sources, side: int, rng: np.random.Generator)
 
     It stands before a picture without faces where its own does not fill the frame.
     """
+    source = _worn(source, sources, rng) if rng.random() < _WORN else source
     box = boxes_of(source.points[:1])[0]
     if rng.random() < 0.5:
         source, box = _surrounded(source, box)
@@ -192,7 +197,7 @@ def framed(source: Layer, sources: Sources, side: int, rng: np.random.Generator)
     image: U8 = np.asarray(cv2.resize(empty, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
     scale = rng.uniform(0.25, 0.65) * side / float(sizes_of(box[None])[0])
     place = rng.uniform(0.4, 0.6, 2) * side
-    matrix = _similarity(scale, rng.normal(0, 8), box.reshape(2, 2).mean(axis=0), place)
+    matrix = _similarity(scale, _turn(rng), box.reshape(2, 2).mean(axis=0), place)
     h, w = source.image.shape[:2]
     frame = _frame(w, h, matrix)
     image = _blended(image, source.image, _mask(source, box, rng), matrix, frame)
@@ -236,7 +241,7 @@ def _ground(sources: Sources, height: int, width: int, rng: np.random.Generator)
     if kind == 1:
         return _scene(sources.scenes.picture(int(rng.integers(len(sources.scenes)))), height, width, rng)
     if kind == 2:
-        source = sources.portraits.picture(int(rng.integers(len(sources.portraits))))
+        source = sources.portrait(rng)
         scale = max(height / source.image.shape[0], width / source.image.shape[1]) * np.exp(rng.uniform(-0.3, 0.7))
         centre = boxes_of(source.points[:1]).reshape(2, 2).mean(axis=0)
         return _window(source, height, width, float(scale), centre, rng)
@@ -302,8 +307,9 @@ def _pasted(sources: Sources, base: Layer, rng: np.random.Generator) -> Layer:
         kind = rng.choice(3, p=(0.65, 0.15, 0.2))
         if kind == 0:
             patch = sources.crop(rng)
+            patch = _worn(patch, sources, rng) if rng.random() < _WORN else patch
         elif kind == 1:
-            patch = sources.portraits.picture(int(rng.integers(len(sources.portraits))))
+            patch = sources.portrait(rng)
         else:
             patch = _decoy(sources, rng)
         image = _paste(image, points, ignored, _recoloured(patch, rng), float(size), rng)
@@ -313,7 +319,7 @@ def _pasted(sources: Sources, base: Layer, rng: np.random.Generator) -> Layer:
 def _decoy(sources: Sources, rng: np.random.Generator) -> Layer:
     """A piece of a picture without a face, or of a portrait below its face: its box is that of a face that is not."""
     if rng.random() < 0.35:
-        source = sources.portraits.picture(int(rng.integers(len(sources.portraits))))
+        source = sources.portrait(rng)
         h, w = source.image.shape[:2]
         top = int(boxes_of(source.points)[:, 3].max() * 1.02) + 1
         if h - top > 24 and w > 24:
@@ -335,7 +341,7 @@ def _paste(
     h, w = patch.image.shape[:2]
     box = boxes_of(patch.points[:1])[0] if len(patch.points) else np.array([0.15 * w, 0.15 * h, 0.85 * w, 0.85 * h])
     scale = size / float(sizes_of(box[None])[0])
-    angle = rng.uniform(-45, 45) if rng.random() < 0.25 else rng.normal(0, 8)
+    angle = rng.uniform(-45, 45) if rng.random() < 0.2 else _turn(rng)
     if len(patch.points) and size > 0.35 * side and rng.random() < 0.4:
         patch, box = _surrounded(patch, box)
     others = boxes_of(np.array(points, np.float32).reshape(-1, N_LANDMARKS, 2))
@@ -364,6 +370,33 @@ def _surrounded(patch: Layer, box: F32) -> tuple[Layer, F32]:
     return Layer(np.asarray(blurred), patch.points + shift, patch.ignored), box + np.tile(shift, 2)
 
 
+def _worn(crop: Layer, sources: Sources, rng: np.random.Generator) -> Layer:
+    """A crop's face in the place of a portrait's: seen from any side, before real hair, shoulders and rooms.
+
+    As it is, if it would not cover that other face.
+    """
+    portrait = sources.portrait(rng)
+    if len(portrait.points) != 1 or len(crop.points) != 1:
+        return crop
+    (old,), (box,) = boxes_of(portrait.points), boxes_of(crop.points)
+    scale = rng.uniform(1.05, 1.35) * float(sizes_of(old[None])[0] / sizes_of(box[None])[0])
+    matrix = _similarity(scale, rng.normal(0, 4), box.reshape(2, 2).mean(axis=0), old.reshape(2, 2).mean(axis=0))
+    h, w = crop.image.shape[:2]
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    soft = 0.1 * min(h, w)
+    edge = np.minimum(np.minimum(x + 1, w - x), np.minimum(y + 1, h - y))
+    mask = np.asarray(np.clip(edge / soft, 0, 1) * 255, np.uint8)
+    if inside(old[None], _frame(w, h, matrix))[0] < 1:
+        return crop
+    image = _blended(portrait.image.copy(), crop.image, mask, matrix, _frame(w, h, matrix))
+    return Layer(image, _moved(crop.points, matrix), crop.ignored)
+
+
+def _turn(rng: np.random.Generator) -> float:
+    """Degrees: most people hold their heads up, some lie."""
+    return float(rng.uniform(-110, 110) if rng.random() < _LYING else rng.normal(0, 8))
+
+
 def _mask(patch: Layer, box: F32, rng: np.random.Generator) -> U8:
     """What of the patch is pasted (h, w), 0..255: all of it, with soft edges, or an oval around the face."""
     h, w = patch.image.shape[:2]
@@ -383,9 +416,9 @@ def _mask(patch: Layer, box: F32, rng: np.random.Generator) -> U8:
 
 def _blended(image: U8, patch: U8, mask: U8, matrix: F32, frame: F32) -> U8:
     """`image` with the patch moved by `matrix` laid over it through its mask; `frame` is where it comes to lie."""
-    side = image.shape[0]
-    x0, y0 = (int(v) for v in np.clip(np.floor(frame[:2]), 0, side))
-    x1, y1 = (int(v) for v in np.clip(np.ceil(frame[2:]) + 1, 0, side))
+    height, width = image.shape[:2]
+    x0, y0 = (int(v) for v in np.clip(np.floor(frame[:2]), 0, (width, height)))
+    x1, y1 = (int(v) for v in np.clip(np.ceil(frame[2:]) + 1, 0, (width, height)))
     if x1 <= x0 or y1 <= y0:
         return image
     local = matrix - np.array([[0, 0, x0], [0, 0, y0]], np.float32)
@@ -464,8 +497,8 @@ def _recoloured(patch: Layer, rng: np.random.Generator) -> Layer:
 def developed(image: U8, rng: np.random.Generator) -> U8:
     """The whole picture under another light, now and then grey, blurred, sharpened, grainy, or badly compressed."""
     if rng.random() < 0.6:
-        gamma = float(np.exp(rng.normal(0, 0.35)))
-        gain = rng.uniform(0.6, 1.25) * (1 + rng.normal(0, 0.06, 3))
+        gamma = float(np.exp(rng.normal(0, 0.45)))
+        gain = rng.uniform(0.4, 1.3) * (1 + rng.normal(0, 0.06, 3))
         table = np.clip((np.arange(256)[:, None] / 255) ** gamma * 255 * gain, 0, 255).astype(np.uint8)
         image = np.asarray(cv2.LUT(image, table[None]))
     if rng.random() < 0.12:

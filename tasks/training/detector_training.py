@@ -30,7 +30,7 @@ _LATER = 3000
 #: Peak of the learning rate, the steps to reach it (a tenth of them all, at most), and what it falls to by a cosine.
 _RATE, _WARM_UP, _LAST_RATE = 4e-3, 200, 1e-5
 #: What a second round begins with, and the share of all steps after which it does.
-_SECOND_RATE, _SECOND = 2e-3, 0.83
+_SECOND_RATE, _SECOND = 2e-3, 0.7
 _WEIGHT_DECAY = 1e-2
 #: Largest norm of a step's gradient.
 _CLIP = 10.0

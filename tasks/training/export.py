@@ -18,6 +18,7 @@ from ddfa_batch.schemas.errors import ShapeError, TrainingError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks import networks
 from ddfa_batch.tasks.models import Bundle, write_bundle
+from ddfa_batch.tasks.training.face_head import FaceHead
 from ddfa_batch.tasks.training.meta_joint import INPUT_MEAN, INPUT_STD, Training
 from ddfa_batch.tasks.training.nets import Regressor, weights_in_use
 
@@ -58,12 +59,14 @@ class Detectors:
         return Detectors(dict(manifest.detectors), files, manifest.default_detector)
 
 
-def to_onnx(net: Regressor, size: int) -> bytes:
+def to_onnx(net: Regressor, size: int, face: FaceHead | None = None) -> bytes:
     """The net in use as ONNX: `input` (batch, 3, size, size) → `params` (batch, P), whitened; the head left out.
 
-    Raises `TrainingError` where the graph's answer is further than `TOLERANCE` from the net's.
+    With `face` also → `face` (batch, 1). Raises `TrainingError` where the graph's answer is further than `TOLERANCE`
+    from the net's.
     """
-    graph = networks.mobilenet(weights_in_use(net), size)
+    head = {} if face is None else {"fc_face.weight": face.weight[None], "fc_face.bias": np.float32([face.bias])}
+    graph = networks.mobilenet({**weights_in_use(net), **head}, size)
     gap = largest_gap(net, graph, size)
     if not gap <= TOLERANCE:
         raise TrainingError(f"The exported network differs from the trained one by {gap:.2g} (allowed: {TOLERANCE}).")
@@ -73,7 +76,7 @@ def to_onnx(net: Regressor, size: int) -> bytes:
 def largest_gap(net: Regressor, graph: bytes, size: int) -> float:
     """Largest difference of the whitened parameters between torch and the graph, on crops of noise."""
     probes: F32 = np.random.default_rng(0).uniform(-1, 1, (_PROBES, 3, size, size)).astype(np.float32)
-    (found,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"input": probes})
+    (found,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(["params"], {"input": probes})
     device = next(net.parameters()).device
     was_training = net.training
     net.eval()
@@ -83,7 +86,10 @@ def largest_gap(net: Regressor, graph: bytes, size: int) -> float:
     return float(np.abs(found - expected).max())
 
 
-def to_bundle(training: Training, model: MorphableModel, origin: Origin, detectors: Detectors, target: Path) -> Bundle:
+def to_bundle(
+    training: Training, model: MorphableModel, origin: Origin, detectors: Detectors, target: Path,
+    face: FaceHead | None = None,
+) -> Bundle:  # fmt: skip
     """Write the trained net, its whitening, the face model and detectors as a bundle to the folder `target`."""
     if training.architecture.n_params != model.layout.size:
         raise ShapeError(
@@ -96,4 +102,4 @@ def to_bundle(training: Training, model: MorphableModel, origin: Origin, detecto
         input_mean=INPUT_MEAN, input_std=INPUT_STD, param_mean=training.mean, param_std=training.std,
         topology=model.topology, default_detector=detectors.default, detectors=detectors.specs,
     )  # fmt: skip
-    return write_bundle(target, manifest, {REGRESSOR: to_onnx(training.net, size), **detectors.files}, model)
+    return write_bundle(target, manifest, {REGRESSOR: to_onnx(training.net, size, face), **detectors.files}, model)

@@ -54,8 +54,8 @@ class TrainConfig:
 
     method of `METHODS`; landmarks of `LANDMARK_TERMS`; look_ahead: k, steps of an iteration (the paper's best: 100);
     beta of vanilla-joint (the paper's best: 0.5); switch: share of the iterations after which vdc-from-fwpdc changes
-    over. distance of `DISTANCES`. learning_rate: AdamW's at its highest, see `rate`; clip: longest gradient. diverged: a
-    meta-test vertex error so many times the best yet ends the training. stages: (share, pixels), rising:
+    over. distance of `DISTANCES`. learning_rate: AdamW's at its highest, see `rate`; clip: longest gradient.
+    diverged: a meta-test vertex error so many times the best yet ends the training. stages: (share, pixels), rising:
     up to that share of the iterations images are so small, and the work less by the square; labels stay those of the
     full size.
     """
@@ -225,7 +225,7 @@ def vertex_error(space: FaceSpace, net: Regressor, batch: Batch) -> float:
 
 
 @dataclass
-class _Branch:
+class Branch:
     """One look-ahead: its own net and optimiser, and the losses of its steps."""
 
     name: str
@@ -252,15 +252,15 @@ class _Branch:
             self.losses[-1] = math.inf
 
 
-def _fork(training: Training, names: tuple[str, ...]) -> list[_Branch]:
+def _fork(training: Training, names: tuple[str, ...]) -> list[Branch]:
     """A branch for each name; each but the last with copies of the net and of the optimiser's state."""
     branches = []
     for name in names[:-1]:
         net = copy.deepcopy(training.net)
         optimiser = _optimiser(net, training.config)
         optimiser.load_state_dict(copy.deepcopy(training.optimiser.state_dict()))
-        branches.append(_Branch(name, net, optimiser))
-    return [*branches, _Branch(names[-1], training.net, training.optimiser)]
+        branches.append(Branch(name, net, optimiser))
+    return [*branches, Branch(names[-1], training.net, training.optimiser)]
 
 
 def advance(training: Training, space: FaceSpace, batches: Iterator[Batch]) -> Training:

@@ -180,12 +180,16 @@ class Regressor(nn.Module):
                 nn.init.normal_(module.weight, std=_HEAD_STD)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Whitened parameters (B, P) and landmarks (B, 136) of crops (B, 3, H, W), (BGR − 127.5) / 128."""
+    def features(self, x: Tensor) -> Tensor:
+        """What the heads see (B, F), the pooled channels, of crops (B, 3, H, W), (BGR − 127.5) / 128."""
         x = torch.relu(self.bn1(self.conv1(x)))
         for name, _ in MOBILENET_BLOCKS:
             x = self.get_submodule(name)(x)
-        x = x.mean(dim=(2, 3))
+        return x.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Whitened parameters (B, P) and landmarks (B, 136) of crops (B, 3, H, W), (BGR − 127.5) / 128."""
+        x = self.features(x)
         return self.fc_param(x), self.fc_lm(x)
 
 
