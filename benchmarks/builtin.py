@@ -15,7 +15,7 @@ import argparse
 import shlex
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from ddfa_batch.tasks import crop
 from ddfa_batch.tasks.detect import make_detector
 from ddfa_batch.tasks.landmark_files import read_landmarks
 from ddfa_batch.tasks.models import builtin_folder, load_bundle, load_morphable, write_bundle
-from ddfa_batch.tasks.regress import log_odds
+from ddfa_batch.tasks.regress import confirmed, log_odds
 from ddfa_batch.tasks.training import collage, export, face_model, meta_joint, nets
 from ddfa_batch.tasks.training.collage import Layer, Sources
 from ddfa_batch.tasks.training.data import whitening
@@ -49,10 +49,17 @@ PROVENANCE = (
 N_MEASURED = 4000
 #: Boxes of a lower score are not shown to the regressor; extra boxes a validation picture that are borne.
 CANDIDATE_SCORE, MOST_EXTRA = 0.25, 0.005
+#: Where no face is found, the picture is looked at once more at this share of its size.
+AGAIN = 0.7
+NO_BOX = np.zeros((0, 4), np.float32)
 #: Pictures from which the regressor learns what is a face; side of its crops.
 N_PICTURES, SIZE = 6000, 120
 CLIPS = (
     "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
+    "--blur 0 0 --format parquet"
+)
+TURNS = (
+    "--frames 2 --yaw-range -80 80 --pitch-range -30 30 --speed 100 --roll -30 30 --scale 1 1 --shift 0 0 --noise 0 0 "
     "--blur 0 0 --format parquet"
 )
 OFFICIAL = "3ddfa-v2-mb05"
@@ -124,37 +131,34 @@ class Seen:
     """Boxes that the detector would show the regressor, and what that saw in them.
 
     odds (N,): the detector's log odds; features (N, F) of the crop of its roi; is_face (N,), boxes of unsure truth left
-    out; faces and pictures in all.
+    out.
     """
 
     odds: np.ndarray
     features: np.ndarray
     is_face: np.ndarray
-    faces: int
-    pictures: int
 
 
 def seen(net: nets.Regressor, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> Seen:
     """What detector and regressor make of the pictures of `layers`."""
     detect = make_detector(spec, session(content), CANDIDATE_SCORE, None)
-    odds, features, is_face, faces, pictures = [], [], [], 0, 0
+    odds, features, is_face = [], [], []
     for layer in layers:
-        pictures += 1
-        faces += int((~layer.ignored).sum())
         found = detect(layer.image)
-        if not len(found.scores):
-            continue
-        rois = crop.roi_from_boxes(found.boxes, spec.roi_scale, spec.roi_shift)
-        crops = torch.from_numpy(np.stack([crop.crop(layer.image, roi, SIZE) for roi in rois]))
-        with torch.no_grad():
-            sees = net.features((crops.permute(0, 3, 1, 2) - meta_joint.INPUT_MEAN) / meta_joint.INPUT_STD).numpy()
         hits, others = told_apart(found.boxes, layer)
         true = [i for i in hits if i is not None]
-        rows = [*true, *np.flatnonzero(others)]
-        odds += list(log_odds(found.scores[rows]))
-        features += [sees[i] for i in rows]
+        rows = np.array([*true, *np.flatnonzero(others)], int)
+        odds.append(log_odds(found.scores[rows]))
+        features.append(features_of(net, spec, layer, found.boxes[rows]))
         is_face += [True] * len(true) + [False] * (len(rows) - len(true))
-    return Seen(np.array(odds), np.array(features), np.array(is_face), faces, pictures)
+    return Seen(np.concatenate(odds), np.concatenate(features), np.array(is_face))
+
+
+def features_of(net: nets.Regressor, spec: DetectorSpec, layer: Layer, boxes: np.ndarray) -> np.ndarray:
+    """The net's last features (N, F) of the crops of boxes (N, 4)."""
+    crops = torch.from_numpy(crop.crops(layer.image, crop.roi_from_boxes(boxes, spec.roi_scale, spec.roi_shift), SIZE))
+    with torch.no_grad():
+        return net.features((crops.permute(0, 3, 1, 2) - meta_joint.INPUT_MEAN) / meta_joint.INPUT_STD).numpy()
 
 
 def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
@@ -174,6 +178,23 @@ def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
         yield Layer(collage.developed(layer.image, rng), layer.points, layer.ignored)
 
 
+def looks(
+    net: nets.Regressor, head: FaceHead, spec: DetectorSpec, content: bytes, layers: Sequence[Layer]
+) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """Of every picture, at its size and at `AGAIN` of it: boxes (N, 4) and scores (N,) by detector and regressor."""
+    detect = make_detector(spec, session(content), CANDIDATE_SCORE, None)
+    every = []
+    for layer in layers:
+        of_picture = []
+        for shrink in (1.0, AGAIN):
+            found = detect(layer.image, shrink)
+            scores = confirmed(found.scores, head(features_of(net, spec, layer, found.boxes), 0), head.trust)
+            order = np.argsort(-scores, kind="stable")
+            of_picture.append((found.boxes[order], scores[order]))
+        every.append(of_picture)
+    return every
+
+
 def face_head_of(
     net: nets.Regressor, spec: DetectorSpec, content: bytes, folder: Path
 ) -> tuple[DetectorSpec, FaceHead]:
@@ -181,17 +202,22 @@ def face_head_of(
     train = seen(net, spec, content, training_pictures(sources(folder, "train"), N_PICTURES))
     head = fit_face_head(train.features, train.odds, train.is_face)
     pictures = validation_pictures(sources(folder, "validation"))
-    held = seen(net, spec, content, pictures["portraits"] + pictures["empty"])
-    scores = 1 / (1 + np.exp(-head(held.features, held.odds)))
-    for least in np.round(np.arange(0.2, 0.99, 0.01), 2):
-        kept = scores > least
-        extra = (kept & ~held.is_face).sum() / held.pictures
-        if extra <= MOST_EXTRA:
+    layers = pictures["portraits"] + pictures["empty"]
+    faces, every = sum(int((~layer.ignored).sum()) for layer in layers), looks(net, head, spec, content, layers)
+    for least in np.round(np.arange(0.2, 1.0, 0.01), 2):
+        hits = extra = 0
+        for layer, of_picture in zip(layers, every, strict=True):
+            boxes = next((boxes[scores > least] for boxes, scores in of_picture if (scores > least).any()), NO_BOX)
+            which, others = told_apart(boxes, layer)
+            hits += sum(i is not None for i in which)
+            extra += int(others.sum())
+        if extra <= MOST_EXTRA * len(layers):
             break
-    print(f"Face head from {len(train.is_face):,} boxes, {train.is_face.mean():.0%} faces; trust {head.trust:.2f}. "
-          f"Least score {least}: {(kept & held.is_face).sum() / held.faces:.2%} of {held.faces:,} validation faces "
-          f"({held.is_face.sum() / held.faces:.2%} have a box), {extra:.2%} extra boxes.")  # fmt: skip
-    return replace(spec, min_score=float(least), candidate_score=CANDIDATE_SCORE, trust=head.trust), head
+    print(
+        f"Face head from {len(train.is_face):,} boxes, {train.is_face.mean():.0%} faces; trust {head.trust:.2f}. "
+        f"Least score {least}: {hits / faces:.2%} of {faces:,} validation faces, {extra / len(layers):.2%} extra boxes."
+    )
+    return replace(spec, min_score=float(least), candidate_score=CANDIDATE_SCORE, trust=head.trust, again=AGAIN), head
 
 
 def assemble_step(work: Path, detector: Path) -> None:
@@ -218,6 +244,7 @@ def assemble_step(work: Path, detector: Path) -> None:
 def recipe(shared: Path, work: Path) -> list[tuple[Path, str]]:
     """Every command in order, each with a file that is there once it has been run."""
     here, aflw, made, detector = Path(__file__).parent, work / "aflw", work / "builtin", work / "detector"
+    portraits = work / "portraits"
     ours, first, find = f"python {here}/builtin.py", made / "first", f"python {here}/detector.py {shared} {work}"
     human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all"
     final = f"ddfa-batch train {aflw}/fit-builtin {made}/trained --model {first} --clips {aflw}/clips-builtin"
@@ -240,6 +267,10 @@ def recipe(shared: Path, work: Path) -> list[tuple[Path, str]]:
         (made / "start.pt", f"{ours} transfer {work} {work}/human/best.pt"),
         (made / "trained/model/model.json", f"{final} --start {made}/start.pt --iterations 70 --learning-rate 1.2e-3 "
                                             "--seed 5 --stage 0.6 80"),
+        (portraits / "run/run.json", f"ddfa-batch process {portraits}/images {portraits}/run --model {OFFICIAL} "
+                                     "--vertices none --max-faces 1"),
+        (work / "turned", f"ddfa-batch synth-videos {portraits}/images {work}/turned --model {OFFICIAL} "
+                          f"--params {portraits}/run {TURNS}"),
         (detector / "prepared", f"{find} prepare"),
         (detector / "trained", f"{find} train"),
         (detector / "fcos.onnx", f"{find} export"),

@@ -5,7 +5,8 @@
     python benchmarks/detector.py SHARED WORK export       fcos.onnx, and by validation its least score and roi
     python benchmarks/detector.py SHARED WORK report       test photographs, once; times beside FaceBoxes
 
-WORK/aflw/images comes from benchmarks/prepare.py, WORK/aflw/fit-all from `ddfa-batch fit` of them. Backgrounds are
+WORK/aflw/images comes from benchmarks/prepare.py, WORK/aflw/fit-all from `ddfa-batch fit` of them, WORK/turned from
+`ddfa-batch synth-videos` of the portraits (benchmarks/builtin.py has the commands). Backgrounds are
 scikit-image's pictures and the wallpapers and stamps of four Debian packages, fetched with apt-get where that is there;
 other pictures without a face may be put into WORK/backgrounds. Where a picture came from decides, by a hash of its
 name, whether it trains or validates. Nothing of WORK may be published but fcos.onnx.
@@ -40,7 +41,10 @@ from ddfa_batch.tasks import networks
 from ddfa_batch.tasks.checkpoints import read_arrays
 from ddfa_batch.tasks.crop import overlap, roi_from_boxes, roi_from_landmarks
 from ddfa_batch.tasks.detect import Detector, make_detector, non_maximum_suppression
+from ddfa_batch.tasks.find import Finder
 from ddfa_batch.tasks.metrics import labelled_face
+from ddfa_batch.tasks.models import builtin_folder, load_bundle, loaded_model
+from ddfa_batch.tasks.regress import Regressor
 from ddfa_batch.tasks.store import whole_file, write_json
 from ddfa_batch.tasks.training import collage, detector_training, host
 from ddfa_batch.tasks.training.collage import Layer, Pictures, Sources, boxes_of, no_faces, points_in_box
@@ -73,7 +77,7 @@ HELD = 0.9
 NO_PEOPLE = "dogs.jpg"
 
 Boxes = np.ndarray
-Finder = Callable[[np.ndarray], tuple[Boxes, np.ndarray]]
+Teacher = Callable[[np.ndarray], tuple[Boxes, np.ndarray]]
 
 
 def validates(name: str) -> bool:
@@ -91,7 +95,7 @@ def session(content: bytes) -> ort.InferenceSession:
 # ------------------------------------------------------------------------------------ boxes of well-known detectors
 
 
-def teachers(shared: Path) -> dict[str, Finder]:
+def teachers(shared: Path) -> dict[str, Teacher]:
     """Detectors that label what nobody has labelled: boxes (N, 4) and scores (N,) of a picture, each."""
     upstream = shared / "upstream"
     weights = read_arrays(upstream / "3DDFA_V2/FaceBoxes/weights/FaceBoxesProd.pth")
@@ -99,7 +103,7 @@ def teachers(shared: Path) -> dict[str, Finder]:
         "faceboxes": (networks.faceboxes(weights), "faceboxes"),
         "yunet_s": ((upstream / "yunet/yunet_s_dynamic.onnx").read_bytes(), "yunet"),
     }
-    found: dict[str, Finder] = {}
+    found: dict[str, Teacher] = {}
     for name, (content, kind) in nets.items():
         detector = make_detector(DetectorSpec(kind, "", 0.3, (4000, 4000)), session(content), 0.3, None)
 
@@ -132,7 +136,7 @@ def retinaface(net: ort.InferenceSession, image: np.ndarray, min_score: float) -
     return boxes[kept], scores[kept]
 
 
-def at_scales(find: Finder, image: np.ndarray, scales: Sequence[float]) -> tuple[Boxes, np.ndarray]:
+def at_scales(find: Teacher, image: np.ndarray, scales: Sequence[float]) -> tuple[Boxes, np.ndarray]:
     """What `find` finds on the picture at several scales, suppressed together."""
     boxes, scores = [], []
     for scale in scales:
@@ -146,7 +150,7 @@ def at_scales(find: Finder, image: np.ndarray, scales: Sequence[float]) -> tuple
     return every[kept], score[kept]
 
 
-def conversion(find: Finder, layers: Sequence[Layer]) -> np.ndarray:
+def conversion(find: Teacher, layers: Sequence[Layer]) -> np.ndarray:
     """The matrix (4, 4) from a detector's box to the landmarks': of (cx, cy, w, h) in units of its own size.
 
     Least squares over the faces of `layers` that it finds.
@@ -227,7 +231,7 @@ def person_of(name: str) -> str:
     return re.sub(r"_\d+\.jpg$", "", name)
 
 
-def with_neighbours(layer: Layer, find: Finder, how: np.ndarray) -> Layer:
+def with_neighbours(layer: Layer, find: Teacher, how: np.ndarray) -> Layer:
     """The layer, with whatever else looks like a face in it marked as ignored."""
     boxes, _ = find(cv2.copyMakeBorder(layer.image, 20, 20, 20, 20, cv2.BORDER_CONSTANT))
     boxes = converted(np.asarray(boxes, np.float64).reshape(-1, 4) - 20, how)
@@ -236,7 +240,7 @@ def with_neighbours(layer: Layer, find: Finder, how: np.ndarray) -> Layer:
                  np.concatenate([layer.ignored, np.ones(len(others), bool)]))  # fmt: skip
 
 
-def scenes(shared: Path, find: dict[str, Finder], how: dict[str, np.ndarray]) -> Iterator[tuple[str, Layer]]:
+def scenes(shared: Path, find: dict[str, Teacher], how: dict[str, np.ndarray]) -> Iterator[tuple[str, Layer]]:
     """Photographs of people with the boxes on which two teachers agree; those of one alone are ignored."""
     data = shared / "data"
     by_hand = {}
@@ -535,7 +539,7 @@ def report(shared: Path, work: Path) -> None:
     theirs = make_detector(DetectorSpec("faceboxes", "", 0.5, FIT), session(networks.faceboxes(weights)), 0.5, None)
     both = {"fcos": ours, "faceboxes": theirs}
     find = {name: one for name, one in teachers(shared).items() if name != "faceboxes"}
-    for name, detect in both.items():
+    for name, detect in {**both, "built-in model, its regressor asked": together()}.items():
         print(f"\n{name} on aflw2000_dev\n" + labelled(detect, shared / "data/aflw2000_dev", find))
     print("\nfaces found: fcos, faceboxes")
     for path in photographs(shared):
@@ -545,7 +549,15 @@ def report(shared: Path, work: Path) -> None:
     times(both, session((folder / "fcos.onnx").read_bytes()), session(networks.faceboxes(weights)))
 
 
-def labelled(detect: Detector, folder: Path, find: dict[str, Finder]) -> str:
+def together() -> Detector:
+    """The faces of the built-in model: its detector's boxes that its regressor takes for faces too."""
+    bundle = load_bundle(builtin_folder())
+    model, (_, spec) = loaded_model(str(bundle.folder), bundle.digest), bundle.detector(None)
+    find = Finder(spec, model.detector_session(spec), Regressor(model.regressor, bundle.manifest), spec.min_score)
+    return lambda image, shrink=1.0: find(image).found
+
+
+def labelled(detect: Detector, folder: Path, find: dict[str, Teacher]) -> str:
     """Recall and extra boxes on AFLW2000-3D photographs: a face is found by a box that holds its landmarks' mean."""
     table = pq.read_table(folder / "labels.parquet")
     points = table["pts68"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 68)[:, :2].transpose(0, 2, 1) - 1

@@ -3,8 +3,9 @@
     python benchmarks/prepare.py ../shared WORK
 
 WORK/aflw: images/ (14,503 training crops), labels68.parquet (the 11,765 with 68 points), labels21.parquet (all, AFLW's
-21). WORK/dev: photographs/ (a link), original.parquet and reannotated.parquet (68 points, counted from 0, and yaw),
-and mat/ with a .mat file of parameters for each photograph. Nothing of this may be published.
+21). WORK/portraits: images/ (3,462 video frames of YouTube Faces). WORK/dev: photographs/ (a link), original.parquet
+and reannotated.parquet (68 points, counted from 0, and yaw), and mat/ with a .mat file of parameters for each
+photograph. Nothing of this may be published.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ def training_crops(source: Path, target: Path) -> None:
     pq.write_table(table.select(["name", "yaw_deg", "pts21"]), target / "labels21.parquet")
 
 
+def portraits(source: Path, target: Path) -> None:
+    (target / "images").mkdir(parents=True, exist_ok=True)
+    table = pq.read_table(source / "frames.parquet", columns=["name", "jpeg"])
+    for name, jpeg in zip(table["name"].to_pylist(), table["jpeg"].to_pylist(), strict=True):
+        (target / "images" / name).write_bytes(jpeg)
+
+
 def photographs(source: Path, target: Path) -> None:
     (target / "mat").mkdir(parents=True, exist_ok=True)
     if not (target / "photographs").exists():
@@ -60,6 +68,7 @@ def photographs(source: Path, target: Path) -> None:
 def main() -> None:
     shared, work = Path(sys.argv[1]), Path(sys.argv[2])
     training_crops(shared / "data/aflw_train", work / "aflw")
+    portraits(shared / "data/youtube_faces", work / "portraits")
     photographs(shared / "data/aflw2000_dev", work / "dev")
 
 

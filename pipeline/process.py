@@ -11,7 +11,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,17 @@ import pyarrow as pa
 from ddfa_batch.pipeline import graph, plan
 from ddfa_batch.pipeline.plan import PlanRow, Run, Totals, Wanted
 from ddfa_batch.schemas import tables
-from ddfa_batch.schemas.arrays import F32, F64, I64, U8
+from ddfa_batch.schemas.arrays import F32, F64, I64
 from ddfa_batch.schemas.config import FACES_PER_IMAGE, GIVEN_BOXES, Execution, ProcessOptions, SynthOptions
-from ddfa_batch.schemas.errors import BundleError, DdfaError, ImageError
+from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks import crop, images, pose, quality, store
-from ddfa_batch.tasks.detect import Detector, make_detector
+from ddfa_batch.tasks.find import Finder, look
 from ddfa_batch.tasks.inputs import resolve_path
 from ddfa_batch.tasks.models import LoadedModel, loaded_model
 from ddfa_batch.tasks.reconstruct import BLOCK, PointBasis, image_pose, points
-from ddfa_batch.tasks.regress import FACE, Regressor, confirmed
+from ddfa_batch.tasks.regress import Regressor
 from ddfa_batch.tasks.visibility import Occlusion, visible
 
 #: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
@@ -56,11 +56,7 @@ class Worker:
     run: Run
     options: ProcessOptions
     model: LoadedModel
-    detector: Detector | None
-    roi_scale: float
-    roi_shift: float
-    min_score: float
-    trust: float
+    find: Finder | None
     regressor: Regressor
     landmarks: PointBasis
     dense: PointBasis
@@ -91,20 +87,13 @@ def _worker(out: str, _: int) -> Worker:
     options = run_options(run)
     model = loaded_model(run.model["folder"], run.model["digest"])
     regressor = Regressor(model.regressor, model.bundle.manifest)
-    detector, roi, trust = None, _GIVEN_ROI, 0.0
+    find = None
     if options.detector != GIVEN_BOXES:
         spec = model.bundle.manifest.detectors[options.detector]
-        least = spec.candidate_score if spec.trust else options.min_score
-        detector = make_detector(spec, model.detector_session(spec), least, options.detect_size)
-        roi, trust = (spec.roi_scale, spec.roi_shift), spec.trust
-        if trust and not regressor.tells_faces:
-            raise BundleError(
-                f"{model.bundle.folder}: detector '{options.detector}' has the regressor tell what is a face (trust), "
-                f"but that network has no output '{FACE}'."
-            )
+        find = Finder(spec, model.detector_session(spec), regressor, options.min_score, options.detect_size)
     occlusion = Occlusion.of(model.morphable)
     return Worker(
-        run, options, model, detector, *roi, options.min_score, trust, regressor,
+        run, options, model, find, regressor,
         landmarks=PointBasis.of(model.morphable, model.morphable.landmarks),
         dense=PointBasis.of(model.morphable),
         occlusion=occlusion,
@@ -178,37 +167,22 @@ def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     data = images.read_bytes(resolve_path(Path(w.run.root), row.item))
     image = images.decode(data, w.options.max_pixels)
     clock.append(time.perf_counter())
-    found = _given(row) if w.detector is None else w.detector(image)
     most = w.options.max_faces or FACES_PER_IMAGE
-    found = found.best(FACES_PER_IMAGE if w.trust else most)
-    clock.append(time.perf_counter())
-    height, width = image.shape[:2]
-    record = ImageRecord(
-        row.image_id, row.item.key, "ok" if len(found.scores) else "no_face", width=width, height=height,
-        n_bytes=len(data), n_faces=len(found.scores), decode_ms=(clock[1] - clock[0]) * 1e3,
-        detect_ms=(clock[2] - clock[1]) * 1e3, regress_ms=0.0,
-    )  # fmt: skip
-    if not len(found.scores):
-        return record, None
-
-    rois = crop.roi_from_boxes(found.boxes, w.roi_scale, w.roi_shift)
-    crops = _crops(w, image, rois)
-    if w.trust:
-        params, face = w.regressor.with_faces(crops)
-        scores = confirmed(found.scores, face, w.trust)
-        order = np.argsort(-scores, kind="stable")
-        chosen = order[scores[order] > w.min_score][:most]
-        found = Detections(found.boxes[chosen], scores[chosen])
-        rois, params, crops = rois[chosen], params[chosen], crops[chosen]
-    else:
-        params = w.regressor(crops)
-    for _ in range(w.options.refine if len(rois) else 0):
+    sighted = w.find(image, most) if w.find else look(image, _given(row).best(most), w.regressor, *_GIVEN_ROI)
+    found, rois, crops, params = sighted.found, sighted.rois, sighted.crops, sighted.params
+    n = len(sighted)
+    for _ in range(w.options.refine if n else 0):
         rois = crop.roi_from_landmarks(points(w.landmarks, _finite(params), rois, w.size))
-        crops = _crops(w, image, rois)
+        crops = crop.crops(image, rois, w.size)
         params = w.regressor(crops)
-    params, n = _finite(params), len(rois)
-    record = replace(record, status="ok" if n else "no_face", n_faces=n,
-                     regress_ms=(time.perf_counter() - clock[2]) * 1e3)  # fmt: skip
+    params = _finite(params)
+    height, width = image.shape[:2]
+    detect_ms = sighted.seconds * 1e3
+    record = ImageRecord(
+        row.image_id, row.item.key, "ok" if n else "no_face", width=width, height=height, n_bytes=len(data), n_faces=n,
+        decode_ms=(clock[1] - clock[0]) * 1e3, detect_ms=detect_ms,
+        regress_ms=(time.perf_counter() - clock[1]) * 1e3 - detect_ms,
+    )  # fmt: skip
     if not n:
         return record, None
     faces = Faces(
@@ -228,10 +202,6 @@ def _given(row: PlanRow) -> Detections:
     rows = np.array(row.boxes or [], np.float32).reshape(-1, 5)
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     return Detections(np.ascontiguousarray(rows[:, :4]), np.ascontiguousarray(rows[:, 4]))
-
-
-def _crops(w: Worker, image: U8, rois: F64) -> U8:
-    return np.stack([crop.crop(image, roi, w.size) for roi in rois])
 
 
 def _finite(params: F32) -> F32:

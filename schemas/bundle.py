@@ -35,7 +35,8 @@ class DetectorSpec:
     (3DDFA_V2, `parse_roi_box_from_bbox`). `fit` (height, width): larger images are detected on a copy
     scaled down to fit; upstream's FaceBoxes uses 720×1080. `trust` above 0: the regressor has a say in what is a face.
     It sees every box with a score above `candidate_score`, and what it answers as `face` is added to the detector's log
-    odds times `trust`; that is the score then, and a face has more than `min_score`.
+    odds times `trust`; that is the score then, and a face has more than `min_score`. `again` above 0: where no face is
+    found, the image is looked at once more, so many times as large.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class DetectorSpec:
     roi_shift: float = 0.14
     candidate_score: float = 0.0
     trust: float = 0.0
+    again: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def _check(manifest: BundleManifest, source: str) -> None:
         if not (math.isfinite(spec.trust) and spec.trust >= 0 and 0 <= spec.candidate_score < 1):
             raise BundleError(f"{source}: detector '{name}' needs a trust of 0 or more and a candidate_score in 0..1, "
                               f"not {spec.trust} and {spec.candidate_score}.")  # fmt: skip
+        if not 0 <= spec.again < 1:
+            raise BundleError(f"{source}: again of detector '{name}' must lie in 0..1, but is {spec.again}.")
         if len(spec.fit) != 2 or min(spec.fit) < 32:
             raise BundleError(f"{source}: detector '{name}' needs fit = [height, width], each at least 32.")
     needed = {REGRESSOR, MORPHABLE, *(spec.file for spec in manifest.detectors.values())}

@@ -91,3 +91,10 @@ def outside_share(rois: F64, width: int, height: int) -> F32:
     inside_y = np.clip(np.minimum(y1, height) - np.maximum(y0, 0), 0, None)
     area = np.maximum((x1 - x0) * (y1 - y0), 1e-12)
     return np.clip(1 - inside_x * inside_y / area, 0, 1).astype(np.float32)
+
+
+def crops(image: U8, rois: F64, size: int) -> U8:
+    """The crops (N, size, size, 3) of rois (N, 4)."""
+    if not len(rois):
+        return np.zeros((0, size, size, 3), np.uint8)
+    return np.stack([crop(image, roi, size) for roi in rois])

@@ -40,8 +40,8 @@ _MAX_LOGIT = 60.0
 class Detector(Protocol):
     """Finds the faces of one image (H, W, 3) BGR; boxes in its pixels, best first, at least `min_score`."""
 
-    def __call__(self, image: U8) -> Detections:
-        """Return the faces."""
+    def __call__(self, image: U8, shrink: float = 1.0) -> Detections:
+        """Return the faces; the image is looked at `shrink` times as large as it is, or as fits."""
         ...
 
 
@@ -54,10 +54,11 @@ def make_detector(
     return kinds[spec.kind](session, min_score, fit)
 
 
-def scaled_to_fit(image: U8, fit: tuple[int, int]) -> tuple[U8, float]:
+def scaled_to_fit(image: U8, fit: tuple[int, int], shrink: float = 1.0) -> tuple[U8, float]:
     """A copy no higher than fit[0] and no wider than fit[1], and its scale; the image itself if it fits.
 
-    Exactly upstream's arithmetic (FaceBoxes.py), so that boxes agree to the last digit.
+    With `shrink` it is so many times as large still. Without, it is exactly upstream's arithmetic (FaceBoxes.py), so
+    that boxes agree to the last digit.
     """
     h, w = image.shape[:2]
     scale = 1.0
@@ -65,6 +66,7 @@ def scaled_to_fit(image: U8, fit: tuple[int, int]) -> tuple[U8, float]:
         scale = fit[0] / h
     if w * scale > fit[1]:
         scale *= fit[1] / (w * scale)
+    scale *= shrink
     if scale == 1.0:
         return image, scale
     size = (max(int(scale * w), 1), max(int(scale * h), 1))
@@ -118,9 +120,9 @@ class FaceBoxes:
         self._session, self._min_score, self._fit = session, min_score, fit
         self._planes = np.empty((1, 3, 1, 1), np.float32)
 
-    def __call__(self, image: U8) -> Detections:
+    def __call__(self, image: U8, shrink: float = 1.0) -> Detections:
         """Return the faces of `image`."""
-        small, scale = scaled_to_fit(image, self._fit)
+        small, scale = scaled_to_fit(image, self._fit, shrink)
         height, width = small.shape[:2]
         if self._planes.shape[2:] != (height, width):
             self._planes = np.empty((1, 3, height, width), np.float32)
@@ -146,9 +148,9 @@ class YuNet:
         self._outputs = [f"{part}_{stride}" for part in ("cls", "obj", "bbox") for stride in _YUNET_STRIDES]
         self._input = session.get_inputs()[0].name
 
-    def __call__(self, image: U8) -> Detections:
+    def __call__(self, image: U8, shrink: float = 1.0) -> Detections:
         """Return the faces of `image`."""
-        small, scale = scaled_to_fit(image, self._fit)
+        small, scale = scaled_to_fit(image, self._fit, shrink)
         height, width = (-(-side // 32) * 32 for side in small.shape[:2])
         planes = np.zeros((1, 3, height, width), np.float32)
         for plane, channel in zip(planes[0], cv2.split(small), strict=True):
@@ -183,9 +185,9 @@ class Fcos:
         self._outputs = [f"level_{stride}" for stride in FCOS_STRIDES]
         self._planes = np.empty((1, 3, 0, 0), np.float32)
 
-    def __call__(self, image: U8) -> Detections:
+    def __call__(self, image: U8, shrink: float = 1.0) -> Detections:
         """Return the faces of `image`."""
-        small, scale = scaled_to_fit(image, self._fit)
+        small, scale = scaled_to_fit(image, self._fit, shrink)
         height, width = small.shape[:2]
         padded = tuple(-(-side // _FCOS_MULTIPLE) * _FCOS_MULTIPLE for side in (height, width))
         if self._planes.shape[2:] != padded:
