@@ -177,7 +177,7 @@ def show(folder: Path, /, name: str) -> None:
     for detector, spec in manifest.detectors.items():
         mark = " (default)" if detector == manifest.default_detector else ""
         rows[f"detector {detector}{mark}"] = (
-            f"{spec.kind}, score above {spec.min_score:g}, pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"
+            f"{spec.kind}, score above {spec.least:g}, pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"
             + (f", boxes above {spec.candidate_score:g} shown to the regressor" if spec.trust else "")
             + (f", once more at ×{spec.again:g} where no face is found" if spec.again else "")
         )
@@ -422,7 +422,7 @@ def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> W
     detector, min_score = config.GIVEN_BOXES, 0.0
     if boxes is None:
         detector, spec = bundle.detector(options["detector"])
-        min_score = spec.min_score if options["min_score"] is None else options["min_score"]
+        min_score = spec.least if options["min_score"] is None else options["min_score"]
     resolved = config.ProcessOptions(
         detector=detector, min_score=min_score, detect_size=options["detect_size"],
         max_faces=options["max_faces"], refine=options["refine"], vertices=options["vertices"],
@@ -667,7 +667,7 @@ def _wanted_clips(folder: Path, source: Path, out: Path, options: dict[str, Any]
         given = read_faces(options["params"], bundle.manifest.layout.size, bundle.digest, options["max_faces"])
     else:
         detector, spec = bundle.detector(options["detector"])
-        min_score = spec.min_score
+        min_score = spec.least
     for name, most in (("noise", 255.0), ("blur", 10.0)):
         low, high = options[name]
         if not 0 <= low <= high <= most:

@@ -217,7 +217,8 @@ def face_head_of(
         f"Face head from {len(train.is_face):,} boxes, {train.is_face.mean():.0%} faces; trust {head.trust:.2f}. "
         f"Least score {least}: {hits / faces:.2%} of {faces:,} validation faces, {extra / len(layers):.2%} extra boxes."
     )
-    return replace(spec, min_score=float(least), candidate_score=CANDIDATE_SCORE, trust=head.trust, again=AGAIN), head
+    said = {"candidate_score": CANDIDATE_SCORE, "trust": head.trust, "face_score": float(least), "again": AGAIN}
+    return replace(spec, **said), head
 
 
 def assemble_step(work: Path, detector: Path) -> None:

@@ -553,7 +553,7 @@ def together() -> Detector:
     """The faces of the built-in model: its detector's boxes that its regressor takes for faces too."""
     bundle = load_bundle(builtin_folder())
     model, (_, spec) = loaded_model(str(bundle.folder), bundle.digest), bundle.detector(None)
-    find = Finder(spec, model.detector_session(spec), Regressor(model.regressor, bundle.manifest), spec.min_score)
+    find = Finder(spec, model.detector_session(spec), Regressor(model.regressor, bundle.manifest), spec.least)
     return lambda image, shrink=1.0: find(image).found
 
 

@@ -34,7 +34,7 @@ PASSES = (0, 1, 2)
 def run(folder: Path, out: Path, bundle: Bundle, refine: int) -> float:
     """Seconds of one run."""
     name, spec = bundle.detector(None)
-    options = ProcessOptions(name, spec.min_score, None, 0, refine, "none", DEFAULT_MAX_PIXELS, None, None)
+    options = ProcessOptions(name, spec.least, None, 0, refine, "none", DEFAULT_MAX_PIXELS, None, None)
     start = time.perf_counter()
     process(Wanted(resolve_source(folder, None), out, options, bundle, None, None), Execution("in-process"), True)
     return time.perf_counter() - start

@@ -33,10 +33,10 @@ class DetectorSpec:
 
     `roi_scale` and `roi_shift` are multiples of the box's mean side: upstream's 1.58 and 0.14
     (3DDFA_V2, `parse_roi_box_from_bbox`). `fit` (height, width): larger images are detected on a copy
-    scaled down to fit; upstream's FaceBoxes uses 720×1080. `trust` above 0: the regressor has a say in what is a face.
-    It sees every box with a score above `candidate_score`, and what it answers as `face` is added to the detector's log
-    odds times `trust`; that is the score then, and a face has more than `min_score`. `again` above 0: where no face is
-    found, the image is looked at once more, so many times as large.
+    scaled down to fit; upstream's FaceBoxes uses 720×1080. A face scores more than `min_score`. `trust` above 0:
+    the regressor has a say in that. It sees every box with a score above `candidate_score`, and what it answers as
+    `face` is added to the detector's log odds times `trust`; that is the score then, and a face has more than
+    `face_score`. `again` above 0: where no face is found, the image is looked at once more, so many times as large.
     """
 
     kind: str
@@ -47,7 +47,13 @@ class DetectorSpec:
     roi_shift: float = 0.14
     candidate_score: float = 0.0
     trust: float = 0.0
+    face_score: float = 0.0
     again: float = 0.0
+
+    @property
+    def least(self) -> float:
+        """The score above which it is a face, by whichever tells."""
+        return self.face_score if self.trust else self.min_score
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_detector_and_regressor_together_tell_what_is_a_face(out: Path, builtin:
         _, face = regress.with_faces(np.stack([crop.crop(image, roi, regress.size) for roi in rois]))
         scores = np.sort(confirmed(found.scores, face, spec.trust))[::-1]
         rows = [row for row in ddfa_batch.open(out).faces().to_pylist() if row["key"] == path.name]
-        np.testing.assert_allclose([row["score"] for row in rows], scores[scores > spec.min_score], rtol=1e-5)
+        np.testing.assert_allclose([row["score"] for row in rows], scores[scores > spec.least], rtol=1e-5)
     assert asked > 2  # what looks like a face to the detector, such as a badge, and is none to both
 
     alone = tmp_path / "alone"

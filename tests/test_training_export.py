@@ -52,6 +52,13 @@ def test_process_takes_the_bundle(training: meta_joint.Training, bundle: Bundle,
     assert np.isfinite(np.array(faces["params"].to_pylist())).all()
 
 
+def test_a_network_that_tells_no_faces_leaves_that_to_the_detectors(bundle: Bundle) -> None:
+    trusting = {name: replace(spec, trust=2.0, face_score=0.8) for name, spec in bundle.manifest.detectors.items()}
+    asked = Bundle(bundle.folder, replace(bundle.manifest, detectors=trusting), bundle.digest)
+    (before,), (after,) = trusting.values(), export.Detectors.of_bundle(asked).specs.values()
+    assert (before.least, after.least) == (0.8, before.min_score)
+
+
 def test_a_graph_that_differs_is_not_written(training: meta_joint.Training, monkeypatch: pytest.MonkeyPatch) -> None:
     other = meta_joint.start(training.architecture, replace(CONFIG, seed=9), MEAN, STD).net
     monkeypatch.setattr(export, "weights_in_use", lambda _: nets.weights_in_use(other))

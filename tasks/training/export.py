@@ -5,7 +5,7 @@ The graph answers whitened parameters, as upstream's; μ and σ stand in the bun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,11 @@ class Detectors:
 
     @staticmethod
     def of_bundle(bundle: Bundle) -> Detectors:
-        """Those of another bundle."""
+        """Those of another bundle, for a network that does not tell faces: each decides alone what is one."""
         manifest = bundle.manifest
         files = {spec.file: (bundle.folder / spec.file).read_bytes() for spec in manifest.detectors.values()}
-        return Detectors(dict(manifest.detectors), files, manifest.default_detector)
+        alone = {name: replace(spec, trust=0.0) for name, spec in manifest.detectors.items()}
+        return Detectors(alone, files, manifest.default_detector)
 
 
 def to_onnx(net: Regressor, size: int, face: FaceHead | None = None) -> bytes:
