@@ -179,7 +179,7 @@ def show(folder: Path, /, name: str) -> None:
         rows[f"detector {detector}{mark}"] = (
             f"{spec.kind}, score above {spec.least:g}, pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"
             + (f", boxes above {spec.candidate_score:g} shown to the regressor" if spec.trust else "")
-            + (f", once more at ×{spec.again:g} where no face is found" if spec.again else "")
+            + (f", again at ×{', ×'.join(f'{x:g}' for x in spec.again)} where no face is found" if spec.again else "")
         )
     for key, value in rows.items():
         click.echo(f"{key}: {value}")

@@ -49,8 +49,8 @@ PROVENANCE = (
 N_MEASURED = 4000
 #: Boxes of a lower score are not shown to the regressor; extra boxes a validation picture that are borne.
 CANDIDATE_SCORE, MOST_EXTRA = 0.25, 0.005
-#: Where no face is found, the picture is looked at once more at this share of its size.
-AGAIN = 0.7
+#: Where no face is found, the picture is looked at again at these shares of its size.
+AGAIN = (0.7, 0.5)
 NO_BOX = np.zeros((0, 4), np.float32)
 #: Pictures from which the regressor learns what is a face; side of its crops.
 N_PICTURES, SIZE = 6000, 120
@@ -181,12 +181,12 @@ def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
 def looks(
     net: nets.Regressor, head: FaceHead, spec: DetectorSpec, content: bytes, layers: Sequence[Layer]
 ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """Of every picture, at its size and at `AGAIN` of it: boxes (N, 4) and scores (N,) by detector and regressor."""
+    """Of every picture, at its size and at those of `AGAIN`: boxes (N, 4) and scores (N,) by detector and regressor."""
     detect = make_detector(spec, session(content), CANDIDATE_SCORE, None)
     every = []
     for layer in layers:
         of_picture = []
-        for shrink in (1.0, AGAIN):
+        for shrink in (1.0, *AGAIN):
             found = detect(layer.image, shrink)
             scores = confirmed(found.scores, head(features_of(net, spec, layer, found.boxes), 0), head.trust)
             order = np.argsort(-scores, kind="stable")

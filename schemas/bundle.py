@@ -23,6 +23,9 @@ BUILTIN = "builtin"
 #: Detector families the project can run.
 DETECTOR_KINDS = ("faceboxes", "yunet", "fcos")
 
+#: Smaller looks at an image in which no face is found.
+_MOST_LOOKS = 4
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -36,7 +39,7 @@ class DetectorSpec:
     scaled down to fit; upstream's FaceBoxes uses 720×1080. A face scores more than `min_score`. `trust` above 0:
     the regressor has a say in that. It sees every box with a score above `candidate_score`, and what it answers as
     `face` is added to the detector's log odds times `trust`; that is the score then, and a face has more than
-    `face_score`. `again` above 0: where no face is found, the image is looked at once more, so many times as large.
+    `face_score`. `again`: where no face is found, the image is looked at so many times as large, in turn, until one is.
     """
 
     kind: str
@@ -48,7 +51,7 @@ class DetectorSpec:
     candidate_score: float = 0.0
     trust: float = 0.0
     face_score: float = 0.0
-    again: float = 0.0
+    again: tuple[float, ...] = ()
 
     @property
     def least(self) -> float:
@@ -121,7 +124,13 @@ def parse_manifest(text: str, source: str) -> BundleManifest:
 
 def _build(raw: dict[str, Any]) -> BundleManifest:
     detectors = {
-        str(name): DetectorSpec(**{**spec, "fit": tuple(int(side) for side in spec["fit"])})
+        str(name): DetectorSpec(
+            **{
+                **spec,
+                "fit": tuple(int(side) for side in spec["fit"]),
+                "again": tuple(float(share) for share in spec.get("again", ())),
+            }
+        )
         for name, spec in raw.pop("detectors").items()
     }
     mean = tuple(float(x) for x in raw.pop("param_mean"))
@@ -147,8 +156,11 @@ def _check(manifest: BundleManifest, source: str) -> None:
         if not (math.isfinite(spec.trust) and spec.trust >= 0 and 0 <= spec.candidate_score < 1):
             raise BundleError(f"{source}: detector '{name}' needs a trust of 0 or more and a candidate_score in 0..1, "
                               f"not {spec.trust} and {spec.candidate_score}.")  # fmt: skip
-        if not 0 <= spec.again < 1:
-            raise BundleError(f"{source}: again of detector '{name}' must lie in 0..1, but is {spec.again}.")
+        if not all(0 < share < 1 for share in spec.again) or len(spec.again) > _MOST_LOOKS:
+            raise BundleError(
+                f"{source}: detector '{name}' may have up to {_MOST_LOOKS} numbers between 0 and 1 in again, "
+                f"not {list(spec.again)}."
+            )
         if len(spec.fit) != 2 or min(spec.fit) < 32:
             raise BundleError(f"{source}: detector '{name}' needs fit = [height, width], each at least 32.")
     needed = {REGRESSOR, MORPHABLE, *(spec.file for spec in manifest.detectors.values())}

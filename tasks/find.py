@@ -1,7 +1,7 @@
-"""The faces of one image: the detector's boxes, the regressor's first look at them, and a second look where none is.
+"""The faces of one image: the detector's boxes, the regressor's first look at them, and further looks where none is.
 
 The detector proposes. Where its bundle says so (`trust`), the regressor, which sees each box at its full size, has a
-say in what is a face; and where no face is found, the image is looked at once more, smaller (`again`): a face that a
+say in what is a face; and where no face is found, the image is looked at again, smaller (`again`): a face that a
 detector overlooks at one size it may well find at another.
 """
 
@@ -60,8 +60,8 @@ class Finder:
 
     def __call__(self, image: U8, most: int = FACES_PER_IMAGE) -> Sighted:
         """At most so many faces of `image` (H, W, 3) BGR."""
-        seconds, shrinks = 0.0, (1.0, self._spec.again) if self._spec.again else (1.0,)
-        for shrink in shrinks:
+        seconds = 0.0
+        for shrink in (1.0, *self._spec.again):
             begun = time.perf_counter()
             found = self._detect(image, shrink)
             seconds += time.perf_counter() - begun

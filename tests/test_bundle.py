@@ -78,7 +78,12 @@ FCOS = {"kind": "fcos", "file": "a", "min_score": 0, "fit": [64, 64]}
         ({"detectors": {"x": {**FCOS, "trust": -1}}}, "detector 'x' needs a trust of 0 or more .* not -1 and"),
         ({"detectors": {"x": {**FCOS, "trust": float("nan")}}}, "needs a trust of 0 or more"),
         ({"detectors": {"x": {**FCOS, "candidate_score": 1.5}}}, r"candidate_score in 0\.\.1"),
-        ({"detectors": {"x": {**FCOS, "again": 1}}}, r"again of detector 'x' must lie in 0\.\.1, but is 1"),
+        (
+            {"detectors": {"x": {**FCOS, "again": [1]}}},
+            r"detector 'x' may have up to 4 numbers .* in again, not \[1",
+        ),
+        ({"detectors": {"x": {**FCOS, "again": [0.9] * 5}}}, "may have up to 4 numbers between 0 and 1"),
+        ({"detectors": {"x": {**FCOS, "again": 0.5}}}, "does not describe a model"),
         ({"default_detector": "nobody"}, "nobody"),
     ],
 )

@@ -65,7 +65,7 @@ def test_an_image_without_faces_is_looked_at_again_smaller(
     image = np.kron(small_model.picture(3), np.ones((2, 2, 1), np.uint8))
     blind: Any = ShortSighted(model.detector_session(spec), image.shape[1] * 3 // 4)
     assert len(Finder(spec, blind, regress, spec.min_score)(image)) == 0
-    again = Finder(replace(spec, again=0.5), blind, regress, spec.min_score)(image)
+    again = Finder(replace(spec, again=(0.9, 0.5)), blind, regress, spec.min_score)(image)
     true = make_detector(spec, model.detector_session(spec), spec.min_score, None)(small_model.picture(3))
     assert len(again) == 3
     assert crop.overlap(again.found.boxes / 2, true.boxes).min() > 0.8  # boxes are in pixels of the image all the same
@@ -76,7 +76,7 @@ def test_an_image_without_faces_is_looked_at_again_smaller(
 def test_a_second_look_is_smaller_also_than_what_fits(model: LoadedModel, regress: Regressor, bundle: Bundle) -> None:
     _, spec = bundle.detector(None)
     height, width = small_model.picture(3).shape[:2]
-    tight = replace(spec, fit=(height, width), again=0.5)
+    tight = replace(spec, fit=(height, width), again=(0.5, 0.25))
     image = np.kron(small_model.picture(3), np.ones((4, 4, 1), np.uint8))
     widths: list[int] = []
 
@@ -87,7 +87,7 @@ def test_a_second_look_is_smaller_also_than_what_fits(model: LoadedModel, regres
 
     watched: Any = Watched(model.detector_session(spec), 0)
     assert len(Finder(tight, watched, regress, spec.min_score)(image)) == 0
-    assert widths == [width, width // 2]
+    assert widths == [width, width // 2, -(-width // 128) * 32]
 
 
 def test_a_network_that_does_not_tell_faces_is_not_asked(
