@@ -66,8 +66,10 @@ def to_onnx(net: Regressor, size: int, face: FaceHead | None = None) -> bytes:
     With `face` also → `face` (batch, 1). Raises `TrainingError` where the graph's answer is further than `TOLERANCE`
     from the net's.
     """
-    head = {} if face is None else {"fc_face.weight": face.weight[None], "fc_face.bias": np.float32([face.bias])}
-    graph = networks.mobilenet({**weights_in_use(net), **head}, size)
+    weights = weights_in_use(net)
+    if face is not None:
+        weights |= {"fc_face.weight": face.weight[None], "fc_face.bias": np.array([face.bias], np.float32)}
+    graph = networks.mobilenet(weights, size)
     gap = largest_gap(net, graph, size)
     if not gap <= TOLERANCE:
         raise TrainingError(f"The exported network differs from the trained one by {gap:.2g} (allowed: {TOLERANCE}).")

@@ -54,10 +54,10 @@ def fit_face_head(features: Floats, detector_odds: Floats, is_face: Bools) -> Fa
     def cost() -> torch.Tensor:
         optimiser.zero_grad()
         loss = functional.binary_cross_entropy_with_logits(x @ weight + bias, y) + _RIDGE * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimiser.step(cost)  # type: ignore[no-untyped-call]
+    optimiser.step(cost)
     of_seen = weight.detach().numpy() / std
     offset = float(bias.detach()) - float(of_seen @ mean)
     return FaceHead(of_seen[:-1].astype(np.float32), offset, max(float(of_seen[-1]), 0.0))
