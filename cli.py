@@ -334,7 +334,7 @@ def _run_options(command: F) -> F:
     show_default=True,
     help="Dense meshes to HDF5, or not: they can be rebuilt from the parameters at any time.",
 )
-@click.option("--min-score", type=click.FloatRange(0, 1), help="Least detector score.  [default: the detector's]")
+@click.option("--min-score", type=click.FloatRange(0, 1), help="Least score of a face.  [default: the model's]")
 @click.option("--max-faces", type=click.IntRange(0), default=0, help="Faces per image, best first; 0 for all.")
 @click.option(
     "--detect-size",
