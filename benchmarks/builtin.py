@@ -62,6 +62,8 @@ TURNS = (
     "--frames 2 --yaw-range -80 80 --pitch-range -30 30 --speed 100 --roll -30 30 --scale 1 1 --shift 0 0 --noise 0 0 "
     "--blur 0 0 --format parquet"
 )
+#: For labels made by hand; the net that is shipped went on from one trained without.
+BY_HAND = "--landmarks lrr+lmk --distance plain"
 OFFICIAL = "3ddfa-v2-mb05"
 
 
@@ -258,7 +260,7 @@ def recipe(shared: Path, work: Path) -> list[tuple[Path, str]]:
         (aflw / "fit-all/fits.parquet", f"ddfa-batch fit {aflw}/labels-all.parquet {aflw}/images {aflw}/fit-all "
                                         f"--outline --model {OFFICIAL}"),
         (work / "clips-all", f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-all --params {aflw}/fit-all {CLIPS}"),
-        (work / "human/model/model.json", f"{human} --iterations 400 --stage 0.4 40 --stage 0.8 60"),
+        (work / "human/model/model.json", f"{human} --iterations 400 --stage 0.4 40 --stage 0.8 60 {BY_HAND}"),
         (aflw / "distilled.parquet", f"python {here}/distil.py {work}"),
         (first / "model.json", f"{ours} face-model {work}"),
         (aflw / "fit-builtin/fits.parquet", f"ddfa-batch fit {aflw}/distilled.parquet {aflw}/images {aflw}/fit-builtin "
