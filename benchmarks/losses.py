@@ -1,85 +1,59 @@
-"""Which loss learns most from the same mini-batches: several nets from one start, side by side, and their errors.
+"""fWPDC against WPDC at the paper's batch of 128 (section 2.2: 41.7 ms → 3.6 ms on a GPU).
 
-    python benchmarks/losses.py LABELS CLIPS START [--pixels 60] [--iterations 15] [--learning-rate 1e-3] [--seed 11]
-
-LABELS is a run of `fit`, CLIPS one of `synth-videos`, START a checkpoint of a training on them. Every five iterations
-of 100 steps: NME of the held-out photographs' labelled points, % of their size, mean of the bins of yaw, and median.
+python benchmarks/losses.py [BUNDLE]   on a bundle's face model, or on an ellipsoid of about as many vertices
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from ddfa_batch.pipeline import training_set
-from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.models import load_bundle, load_morphable
-from ddfa_batch.tasks.training import host, meta_joint, validate
-from ddfa_batch.tasks.training.data import Sampling, is_validation
-from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.meta_joint import TrainConfig
+from ddfa_batch.tasks.training import losses
 
-#: What is compared: the branch, and how landmarks and distances count.
-VARIANTS = {
-    "fwpdc, squared, lrr": ("fwpdc", "lrr", "squared"),
-    "vdc, squared, lrr": ("vdc", "lrr", "squared"),
-    "vdc, plain, lrr": ("vdc", "lrr", "plain"),
-    "vdc, plain, lrr+lmk": ("vdc", "lrr+lmk", "plain"),
-}
-#: Iterations between two looks at the held-out photographs.
-EVERY = 5
+BATCH, REPEATS = 128, 2
+
+
+def model(arguments: list[str]) -> tuple[MorphableModel, np.ndarray, np.ndarray]:
+    if arguments:
+        bundle = load_bundle(Path(arguments[0]))
+        manifest = bundle.manifest
+        return load_morphable(bundle), np.array(manifest.param_mean), np.array(manifest.param_std)
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    import small_model
+
+    return small_model.head(180, 213), small_model.mean_params(), small_model.std_params()
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return 1e3 * min(times)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("labels", type=Path)
-    parser.add_argument("clips", type=Path)
-    parser.add_argument("start", type=Path)
-    parser.add_argument("--pixels", type=int, default=60)
-    parser.add_argument("--iterations", type=int, default=15)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=11)
-    wanted = parser.parse_args()
-    host.prepare("cpu", 1)
-    start = meta_joint.load(wanted.start)
-    bundle = load_bundle(Path(open_run(wanted.labels).run.model["folder"]))
-    found = training_set.read(wanted.labels, None, wanted.clips, bundle).clips
-    held = is_validation(found.names, 0.1)
-    train, validation = found.take(~held), found.take(held)
-    del found
-    space = FaceSpace.of(load_morphable(bundle), np.array(start.mean), np.array(start.std), start.config.sampling.size)
-    config = TrainConfig(
-        iterations=wanted.iterations, learning_rate=wanted.learning_rate, seed=wanted.seed,
-        stages=((1.0, wanted.pixels),), sampling=Sampling(frames=2, size=space.size),
-    )  # fmt: skip
-    branches = {}
-    for name, (branch, landmarks, distance) in VARIANTS.items():
-        own = replace(config, landmarks=landmarks, distance=distance)
-        begun = meta_joint.start_from(replace(start, net=copy.deepcopy(start.net)), start.architecture, own)
-        branches[name] = own, meta_joint.Branch(branch, begun.net.train(), begun.optimiser)
-    batches, clock = meta_joint.batches_from(train, config, 0), time.monotonic()
-    with ThreadPoolExecutor(2) as pool:
-        for i in range(config.iterations):
-            for j in range(config.look_ahead):
-                batch, rate = next(batches), config.rate(i * config.look_ahead + j)
-                steps = [pool.submit(branch.step, space, own, batch, rate) for own, branch in branches.values()]
-                for step in steps:
-                    step.result()
-            next(batches)  # meta-test, of which nobody has need here
-            if (i + 1) % EVERY and i + 1 != config.iterations:
-                continue
-            print(f"\nafter {i + 1} iterations, {time.monotonic() - clock:.0f} s")
-            for name, (_, branch) in branches.items():
-                errors = validate.landmark_nme(branch.net, space, validation, wanted.pixels)
-                mean, bins = validate.mean_of_bins(errors, validation)
-                told = ", ".join(f"{value:.2f}" for value in bins)
-                print(f"{name}: {mean:.2f} % ({told}), median {np.median(errors):.2f}", flush=True)
+    torch.set_num_threads(1)
+    face, mean, std = model(sys.argv[1:])
+    space = losses.FaceSpace.of(face, mean, std, 120)
+    generator = torch.Generator().manual_seed(0)
+    z, target = (torch.randn(BATCH, len(mean), generator=generator) for _ in range(2))
+    print(f"{face.n_vertices} vertices, batch {BATCH}, one thread, best of {REPEATS}")
+    for name in ("wpdc", "fwpdc", "vdc"):
+        loss = getattr(losses, name)
+        print(f"{name:6s} {milliseconds(lambda loss=loss: loss(space, z, target)):9.2f} ms")  # type: ignore[misc]
+    exact = losses.FaceSpace.of(face, mean, std, 120, torch.float64)
+    fast = losses.fwpdc_weights(space, z, target)[:4]
+    slow = losses.wpdc_weights(exact, z[:4].double(), target[:4].double())  # in float32 WPDC itself is off by 0.5 %
+    print(f"largest relative difference of the weights: {float(((fast - slow).abs() / slow).max()):.1e}")
 
 
 if __name__ == "__main__":
