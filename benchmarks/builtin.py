@@ -175,7 +175,7 @@ def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
         if kind == 2:
             layer = collage.without_faces(train, VALIDATION_SIDE, rng)
         else:
-            face = train.portraits.picture(int(rng.integers(len(train.portraits)))) if kind == 0 else train.crop(rng)
+            face = train.portrait(rng) if kind == 0 else train.crop(rng)
             layer = collage.framed(face, train, VALIDATION_SIDE, rng)
         yield Layer(collage.developed(layer.image, rng), layer.points, layer.ignored)
 

@@ -382,13 +382,9 @@ def _worn(crop: Layer, sources: Sources, rng: np.random.Generator) -> Layer:
     scale = rng.uniform(1.05, 1.35) * float(sizes_of(old[None])[0] / sizes_of(box[None])[0])
     matrix = _similarity(scale, rng.normal(0, 4), box.reshape(2, 2).mean(axis=0), old.reshape(2, 2).mean(axis=0))
     h, w = crop.image.shape[:2]
-    y, x = np.mgrid[:h, :w].astype(np.float32)
-    soft = 0.1 * min(h, w)
-    edge = np.minimum(np.minimum(x + 1, w - x), np.minimum(y + 1, h - y))
-    mask = np.asarray(np.clip(edge / soft, 0, 1) * 255, np.uint8)
     if inside(old[None], _frame(w, h, matrix))[0] < 1:
         return crop
-    image = _blended(portrait.image.copy(), crop.image, mask, matrix, _frame(w, h, matrix))
+    image = _blended(portrait.image.copy(), crop.image, _soft_edged(h, w, 0.1), matrix, _frame(w, h, matrix))
     return Layer(image, _moved(crop.points, matrix), crop.ignored)
 
 
@@ -403,15 +399,20 @@ def _mask(patch: Layer, box: F32, rng: np.random.Generator) -> U8:
     kind = rng.random()
     if kind < 0.35:
         return np.full((h, w), 255, np.uint8)
-    y, x = np.mgrid[:h, :w].astype(np.float32)
     if kind < 0.75:
-        soft = rng.uniform(0.03, 0.15) * min(h, w)
-        edge = np.minimum(np.minimum(x + 1, w - x), np.minimum(y + 1, h - y))
-        return np.asarray(np.clip(edge / soft, 0, 1) * 255, np.uint8)
+        return _soft_edged(h, w, rng.uniform(0.03, 0.15))
+    y, x = np.mgrid[:h, :w].astype(np.float32)
     cx, cy = (box[:2] + box[2:]) / 2
     rx, ry = (box[2:] - box[:2]) / 2 * rng.uniform(1.15, 1.6)
     radius = np.sqrt(((x - cx) / rx) ** 2 + ((y - cy) / (ry * 1.1)) ** 2)
     return np.asarray(np.clip((1.15 - radius) / rng.uniform(0.05, 0.3), 0, 1) * 255, np.uint8)
+
+
+def _soft_edged(height: int, width: int, share: float) -> U8:
+    """A mask (height, width), 0..255, that falls off towards the edges over this share of the shorter side."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    edge = np.minimum(np.minimum(x + 1, width - x), np.minimum(y + 1, height - y))
+    return np.asarray(np.clip(edge / (share * min(height, width)), 0, 1) * 255, np.uint8)
 
 
 def _blended(image: U8, patch: U8, mask: U8, matrix: F32, frame: F32) -> U8:
