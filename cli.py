@@ -803,6 +803,13 @@ def fit(
     show_default=True,
     help="Share of the pictures whose frames are taken from --clips.",
 )
+@click.option(
+    "--rotation",
+    type=click.FloatRange(0, 180),
+    default=15.0,
+    show_default=True,
+    help="How far pictures are turned in their plane, standard deviation in degrees.",
+)
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True)
 @click.option(
     "--stage",
@@ -851,7 +858,7 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
         raise click.ClickException("Training needs torch, which is not installed: pip install 'ddfa-batch[train]'.")
     from ddfa_batch.pipeline.train import Wanted as Training
     from ddfa_batch.pipeline.train import train as run
-    from ddfa_batch.tasks.training.data import Sampling
+    from ddfa_batch.tasks.training.data import Augmentation, Sampling
     from ddfa_batch.tasks.training.meta_joint import TrainConfig
     from ddfa_batch.tasks.training.nets import Architecture
 
@@ -861,7 +868,8 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
                         bundle.manifest.input_size)  # fmt: skip
     wanted = Training(
         labels, out, bundle, Architecture(options["backbone"], options["width"], bundle.manifest.layout.size),
-        TrainConfig(**{name: options[name] for name in same}, sampling=sampling),
+        TrainConfig(**{name: options[name] for name in same}, sampling=sampling,
+                    augmentation=Augmentation(rotation=options["rotation"])),
         **{name: options[name] for name in ("images", "clips", "start", "validation", "device", "every")},
         threads=options["threads"] or usable_cores(),
     )  # fmt: skip

@@ -15,7 +15,7 @@ import argparse
 import shlex
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,9 +27,10 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import BUILTIN, CARD, REGRESSOR, BundleManifest, DetectorSpec
 from ddfa_batch.tasks import crop
 from ddfa_batch.tasks.detect import make_detector
+from ddfa_batch.tasks.find import Finder
 from ddfa_batch.tasks.landmark_files import read_landmarks
 from ddfa_batch.tasks.models import builtin_folder, load_bundle, load_morphable, write_bundle
-from ddfa_batch.tasks.regress import confirmed, log_odds
+from ddfa_batch.tasks.regress import Regressor, log_odds
 from ddfa_batch.tasks.training import collage, export, face_model, meta_joint, nets
 from ddfa_batch.tasks.training.collage import Layer, Sources
 from ddfa_batch.tasks.training.data import whitening
@@ -49,7 +50,7 @@ PROVENANCE = (
 N_MEASURED = 4000
 #: Boxes of a lower score are not shown to the regressor; extra boxes a validation picture that are borne.
 CANDIDATE_SCORE, MOST_EXTRA = 0.25, 0.005
-#: Where no face is found, the picture is looked at again at these shares of its size.
+#: Where no face is found, the picture is looked at again at these shares of its size, then turned to either side.
 AGAIN = (0.7, 0.5)
 NO_BOX = np.zeros((0, 4), np.float32)
 #: Pictures from which the regressor learns what is a face; side of its crops.
@@ -180,36 +181,25 @@ def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
         yield Layer(collage.developed(layer.image, rng), layer.points, layer.ignored)
 
 
-def looks(
-    net: nets.Regressor, head: FaceHead, spec: DetectorSpec, content: bytes, layers: Sequence[Layer]
-) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """Of every picture, at its size and at those of `AGAIN`: boxes (N, 4) and scores (N,) by detector and regressor."""
-    detect = make_detector(spec, session(content), CANDIDATE_SCORE, None)
-    every = []
-    for layer in layers:
-        of_picture = []
-        for shrink in (1.0, *AGAIN):
-            found = detect(layer.image, shrink)
-            scores = confirmed(found.scores, head(features_of(net, spec, layer, found.boxes), 0), head.trust)
-            order = np.argsort(-scores, kind="stable")
-            of_picture.append((found.boxes[order], scores[order]))
-        every.append(of_picture)
-    return every
-
-
 def face_head_of(
-    net: nets.Regressor, spec: DetectorSpec, content: bytes, folder: Path
+    training: meta_joint.Training, spec: DetectorSpec, content: bytes, work: Path, folder: Path
 ) -> tuple[DetectorSpec, FaceHead]:
     """The regressor's say in what is a face, and the least score with no more than `MOST_EXTRA` extra boxes."""
+    net = training.net.eval()
     train = seen(net, spec, content, training_pictures(sources(folder, "train"), N_PICTURES))
     head = fit_face_head(train.features, train.odds, train.is_face)
+    spec = replace(spec, candidate_score=CANDIDATE_SCORE, trust=head.trust, again=AGAIN, sideways=True)
+    manifest = load_bundle(work / "builtin" / "first").manifest
+    manifest = replace(manifest, param_mean=training.mean, param_std=training.std)
+    find = Finder(spec, session(content), Regressor(session(export.to_onnx(net, SIZE, head)), manifest), 0)
     pictures = validation_pictures(sources(folder, "validation"))
     layers = pictures["portraits"] + pictures["empty"]
-    faces, every = sum(int((~layer.ignored).sum()) for layer in layers), looks(net, head, spec, content, layers)
+    faces, every = sum(int((~layer.ignored).sum()) for layer in layers), [list(find.looks(x.image)) for x in layers]
     for least in np.round(np.arange(0.2, 1.0, 0.01), 2):
         hits = extra = 0
-        for layer, of_picture in zip(layers, every, strict=True):
-            boxes = next((boxes[scores > least] for boxes, scores in of_picture if (scores > least).any()), NO_BOX)
+        for layer, looks in zip(layers, every, strict=True):
+            boxes = next((look.found.boxes[look.found.scores > least] for look in looks
+                          if (look.found.scores > least).any()), NO_BOX)  # fmt: skip
             which, others = told_apart(boxes, layer)
             hits += sum(i is not None for i in which)
             extra += int(others.sum())
@@ -219,8 +209,7 @@ def face_head_of(
         f"Face head from {len(train.is_face):,} boxes, {train.is_face.mean():.0%} faces; trust {head.trust:.2f}. "
         f"Least score {least}: {hits / faces:.2%} of {faces:,} validation faces, {extra / len(layers):.2%} extra boxes."
     )
-    said = {"candidate_score": CANDIDATE_SCORE, "trust": head.trust, "face_score": float(least), "again": AGAIN}
-    return replace(spec, **said), head
+    return replace(spec, face_score=float(least)), head
 
 
 def assemble_step(work: Path, detector: Path) -> None:
@@ -229,7 +218,7 @@ def assemble_step(work: Path, detector: Path) -> None:
     first = load_bundle(work / "builtin" / "first")
     spec = replace(described(detector), file=f"detectors/{BUILTIN}.onnx")
     content = (detector / "fcos.onnx").read_bytes()
-    spec, head = face_head_of(training.net.eval(), spec, content, detector.parent)
+    spec, head = face_head_of(training, spec, content, work, detector.parent)
     target = builtin_folder()
     card = (target / CARD).read_bytes() if (target / CARD).exists() else None
     bundle = export.to_bundle(

@@ -16,9 +16,11 @@ from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Bools
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, PROTOCOLS
 from ddfa_batch.schemas.errors import DdfaError, InputError
+from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks import crop, figures, images, metrics, pose, scans, store
+from ddfa_batch.tasks.find import look, look_again
 from ddfa_batch.tasks.fit import AFLW21, FitBasis, FitConfig, Prior, aflw21_mix, aflw21_weights, fit
 from ddfa_batch.tasks.inputs import read_faces, without_suffix
 from ddfa_batch.tasks.landmark_files import read_landmarks
@@ -301,11 +303,12 @@ def _of_model(studio: _Studio, truth: Truth, wanted: Wanted) -> Answers:
         if picture is None or not np.isfinite(truth.first[i]).all():
             continue
         roi = crop.roi_from_landmarks(truth.first[i : i + 1])
-        for step in range(wanted.refine + 1):
-            out.params[i], out.rois[i] = regress(crop.crop(picture, roi[0], studio.size)[None])[0], roi[0]
-            out.landmarks[i] = points(studio.landmarks, out.params[i : i + 1], roi, studio.size)[0]
-            if step < wanted.refine:
-                roi = crop.roi_from_landmarks(out.landmarks[i : i + 1])
+        sighted = look(picture, Detections(roi.astype(np.float32), np.ones(1, np.float32)), roi, regress)
+        for _ in range(wanted.refine):
+            if np.isfinite(sighted.params).all():
+                sighted = look_again(picture, sighted, regress, studio.landmarks)
+        out.params[i], out.rois[i] = sighted.params[0], sighted.rois[0]
+        out.landmarks[i] = points(studio.landmarks, sighted.params, sighted.rois, studio.size)[0]
         out.found[i] = bool(np.isfinite(out.landmarks[i]).all())
     return out
 

@@ -28,7 +28,7 @@ from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks import crop, images, pose, quality, store
-from ddfa_batch.tasks.find import Finder, look
+from ddfa_batch.tasks.find import Finder, look, look_again
 from ddfa_batch.tasks.inputs import resolve_path
 from ddfa_batch.tasks.models import LoadedModel, loaded_model
 from ddfa_batch.tasks.reconstruct import BLOCK, PointBasis, image_pose, points
@@ -168,14 +168,16 @@ def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     image = images.decode(data, w.options.max_pixels)
     clock.append(time.perf_counter())
     most = w.options.max_faces or FACES_PER_IMAGE
-    sighted = w.find(image, most) if w.find else look(image, _given(row).best(most), w.regressor, *_GIVEN_ROI)
-    found, rois, crops, params = sighted.found, sighted.rois, sighted.crops, sighted.params
+    if w.find:
+        sighted = w.find(image, most)
+    else:
+        given = _given(row).best(most)
+        sighted = look(image, given, crop.roi_from_boxes(given.boxes, *_GIVEN_ROI), w.regressor)
     n = len(sighted)
     for _ in range(w.options.refine if n else 0):
-        rois = crop.roi_from_landmarks(points(w.landmarks, _finite(params), rois, w.size))
-        crops = crop.crops(image, rois, w.size)
-        params = w.regressor(crops)
-    params = _finite(params)
+        _check_finite(sighted.params)
+        sighted = look_again(image, sighted, w.regressor, w.landmarks)
+    _check_finite(sighted.params)
     height, width = image.shape[:2]
     detect_ms = sighted.seconds * 1e3
     record = ImageRecord(
@@ -188,12 +190,12 @@ def _faces_of(w: Worker, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     faces = Faces(
         image_id=np.full(n, row.image_id, np.int64),
         index=np.arange(n, dtype=np.int32),
-        box=found.boxes,
-        score=found.scores,
-        roi=rois,
-        params=params,
-        sharpness=np.array([quality.sharpness(c) for c in crops], np.float32),
-        roi_outside=crop.outside_share(rois, width, height),
+        box=sighted.found.boxes,
+        score=sighted.found.scores,
+        roi=sighted.rois,
+        params=sighted.params,
+        sharpness=np.array([quality.sharpness(c) for c in sighted.crops], np.float32),
+        roi_outside=crop.outside_share(sighted.rois, width, height),
     )
     return record, faces
 
@@ -204,10 +206,9 @@ def _given(row: PlanRow) -> Detections:
     return Detections(np.ascontiguousarray(rows[:, :4]), np.ascontiguousarray(rows[:, 4]))
 
 
-def _finite(params: F32) -> F32:
+def _check_finite(params: F32) -> None:
     if not np.isfinite(params).all():
         raise ImageError("failed", "The regressor gave numbers that are not finite.")
-    return params
 
 
 def reconstruct(out: str, _: int, found: Found) -> tuple[Found, Geometry]:

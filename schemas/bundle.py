@@ -40,6 +40,7 @@ class DetectorSpec:
     the regressor has a say in that. It sees every box with a score above `candidate_score`, and what it answers as
     `face` is added to the detector's log odds times `trust`; that is the score then, and a face has more than
     `face_score`. `again`: where no face is found, the image is looked at so many times as large, in turn, until one is.
+    `sideways`: then also turned to either side.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class DetectorSpec:
     trust: float = 0.0
     face_score: float = 0.0
     again: tuple[float, ...] = ()
+    sideways: bool = False
 
     @property
     def least(self) -> float:
@@ -151,20 +153,26 @@ def _check(manifest: BundleManifest, source: str) -> None:
         if path.is_absolute() or ".." in path.parts or "\\" in file or not _SHA256.fullmatch(str(digest)):
             raise BundleError(f"{source}: '{file}' is not a file inside the bundle with its sha256.")
     for name, spec in manifest.detectors.items():
-        if spec.kind not in DETECTOR_KINDS:
-            raise BundleError(f"{source}: detector '{name}' is of unknown kind '{spec.kind}'.")
-        if not (math.isfinite(spec.trust) and spec.trust >= 0 and 0 <= spec.candidate_score < 1):
-            raise BundleError(f"{source}: detector '{name}' needs a trust of 0 or more and a candidate_score in 0..1, "
-                              f"not {spec.trust} and {spec.candidate_score}.")  # fmt: skip
-        if not all(0 < share < 1 for share in spec.again) or len(spec.again) > _MOST_LOOKS:
-            raise BundleError(
-                f"{source}: detector '{name}' may have up to {_MOST_LOOKS} numbers between 0 and 1 in again, "
-                f"not {list(spec.again)}."
-            )
-        if len(spec.fit) != 2 or min(spec.fit) < 32:
-            raise BundleError(f"{source}: detector '{name}' needs fit = [height, width], each at least 32.")
+        _check_detector(name, spec, source)
     needed = {REGRESSOR, MORPHABLE, *(spec.file for spec in manifest.detectors.values())}
     if missing := sorted(needed - manifest.files.keys()):
         raise BundleError(f"{source} gives no sha256 for {', '.join(missing)}.")
     if manifest.default_detector is not None and manifest.default_detector not in manifest.detectors:
         raise BundleError(f"{source}: default detector '{manifest.default_detector}' is not in the bundle.")
+
+
+def _check_detector(name: str, spec: DetectorSpec, source: str) -> None:
+    if spec.kind not in DETECTOR_KINDS:
+        raise BundleError(f"{source}: detector '{name}' is of unknown kind '{spec.kind}'.")
+    if not (math.isfinite(spec.trust) and spec.trust >= 0 and 0 <= spec.candidate_score < 1):
+        raise BundleError(f"{source}: detector '{name}' needs a trust of 0 or more and a candidate_score in 0..1, "
+                          f"not {spec.trust} and {spec.candidate_score}.")  # fmt: skip
+    if not all(0 < share < 1 for share in spec.again) or len(spec.again) > _MOST_LOOKS:
+        raise BundleError(
+            f"{source}: detector '{name}' may have up to {_MOST_LOOKS} numbers between 0 and 1 in again, "
+            f"not {list(spec.again)}."
+        )
+    if not isinstance(spec.sideways, bool):
+        raise BundleError(f"{source}: detector '{name}' needs true or false for sideways, not {spec.sideways!r}.")
+    if len(spec.fit) != 2 or min(spec.fit) < 32:
+        raise BundleError(f"{source}: detector '{name}' needs fit = [height, width], each at least 32.")

@@ -36,6 +36,18 @@ def roi_from_landmarks(landmarks: Floats) -> F64:
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
+def upright_rois(landmarks: Floats, leans: Floats) -> F64:
+    """Square rois (N, 4) for `turned`: `roi_from_landmarks` of landmarks (N, L, ≥2) of heads that stand upright there.
+
+    leans (N,): radians by which they lean counter-clockwise as seen.
+    """
+    turns = np.stack([rotation(lean) for lean in leans]) if len(leans) else np.zeros((0, 2, 2))
+    upright = roi_from_landmarks(np.asarray(landmarks[..., :2], np.float64) @ turns.transpose(0, 2, 1))
+    middle = np.einsum("nji,nj->ni", turns, (upright[:, :2] + upright[:, 2:]) / 2)
+    half = (upright[:, 2:] - upright[:, :2]) / 2
+    return np.concatenate([middle - half, middle + half], axis=1)
+
+
 def landmark_boxes(landmarks: Floats) -> F64:
     """Boxes (N, 4) around landmarks (N, L, ≥2), in pixels: what a detector trained on landmarks answers."""
     points = np.asarray(landmarks[..., :2], np.float64)
@@ -93,8 +105,31 @@ def outside_share(rois: F64, width: int, height: int) -> F32:
     return np.clip(1 - inside_x * inside_y / area, 0, 1).astype(np.float32)
 
 
-def crops(image: U8, rois: F64, size: int) -> U8:
-    """The crops (N, size, size, 3) of rois (N, 4)."""
+def crops(image: U8, rois: F64, size: int, leans: Floats | None = None) -> U8:
+    """The crops (N, size, size, 3) of rois (N, 4), each turned by `turned` where leans (N,) are not 0."""
     if not len(rois):
         return np.zeros((0, size, size, 3), np.uint8)
-    return np.stack([crop(image, roi, size) for roi in rois])
+    angles = np.zeros(len(rois)) if leans is None else leans
+    pairs = zip(rois, angles, strict=True)
+    return np.stack([turned(image, roi, lean, size) if lean else crop(image, roi, size) for roi, lean in pairs])
+
+
+def turned(image: U8, roi: Floats, lean: float, size: int) -> U8:
+    """The crop (size, size, 3) of a square roi (4,) that is turned about its middle, bilinear, black outside the image.
+
+    lean: radians by which a head leans counter-clockwise as seen; in the crop it stands upright. What a network says
+    of the crop is turned back by `reconstruct.turned_pose`.
+    """
+    scale = size / float(roi[2] - roi[0])
+    matrix = scale * rotation(lean)
+    middle = np.array([roi[0] + roi[2], roi[1] + roi[3]]) / 2
+    # Of pixel centres, as `crop`: half a pixel of the crop is not half a pixel of the image.
+    shift = size / 2 - matrix @ middle + (scale - 1) / 2
+    affine = np.concatenate([matrix, shift[:, None]], axis=1)
+    return np.asarray(cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_LINEAR))
+
+
+def rotation(angle: float) -> F64:
+    """The matrix (2, 2) that turns (x, y) of an image, y down, clockwise as seen by so many radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s], [s, c]])

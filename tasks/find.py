@@ -1,26 +1,37 @@
 """The faces of one image: the detector's boxes, the regressor's first look at them, and further looks where none is.
 
 The detector proposes. Where its bundle says so (`trust`), the regressor, which sees each box at its full size, has a
-say in what is a face; and where no face is found, the image is looked at again, smaller (`again`): a face that a
-detector overlooks at one size it may well find at another.
+say in what is a face; and where no face is found, the image is looked at again, smaller (`again`) and on either side
+(`sideways`): a face that a detector overlooks at one size it may well find at another, and heads lie.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import onnxruntime as ort
 
-from ddfa_batch.schemas.arrays import F32, F64, U8
+from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Floats
 from ddfa_batch.schemas.bundle import DetectorSpec
 from ddfa_batch.schemas.config import FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.schemas.faces import Detections
+from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks import crop
-from ddfa_batch.tasks.detect import make_detector
+from ddfa_batch.tasks.detect import make_detector, non_maximum_suppression
+from ddfa_batch.tasks.pose import lean
+from ddfa_batch.tasks.reconstruct import PointBasis, points, turned_pose
 from ddfa_batch.tasks.regress import FACE, Regressor, confirmed
+
+#: Quarter turns, counter-clockwise, by which a head that stands upright in the turned image leans in the image.
+_SIDEWAYS = (1, -1)
+_TURNS = {1: cv2.ROTATE_90_CLOCKWISE, -1: cv2.ROTATE_90_COUNTERCLOCKWISE}
+#: Overlap from which boxes found on either side are of the same face.
+_SAME = 0.3
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,29 @@ class Sighted:
 
     def __len__(self) -> int:
         return len(self.found.scores)
+
+    def take(self, rows: I64) -> Sighted:
+        """The faces of `rows`."""
+        return Sighted(self.found.take(rows), self.rois[rows], self.crops[rows], self.params[rows], self.seconds)
+
+
+@dataclass(frozen=True)
+class _Proposed:
+    """A detector's boxes and scores, in pixels of the image, their rois (N, 4) and by how much these lean (N,)."""
+
+    found: Detections
+    rois: F64
+    leans: F64
+
+    @staticmethod
+    def together(parts: list[_Proposed]) -> _Proposed:
+        boxes, scores = (np.concatenate([getattr(part.found, name) for part in parts]) for name in ("boxes", "scores"))
+        rois, leans = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rois", "leans"))
+        return _Proposed(Detections(boxes, scores), rois, leans)
+
+    def best(self, most: int) -> _Proposed:
+        order = np.argsort(-self.found.scores, kind="stable")[:most]
+        return _Proposed(self.found.take(order), self.rois[order], self.leans[order])
 
 
 class Finder:
@@ -59,33 +93,79 @@ class Finder:
         self._spec, self._regress, self._min_score = spec, regressor, min_score
 
     def __call__(self, image: U8, most: int = FACES_PER_IMAGE) -> Sighted:
-        """At most so many faces of `image` (H, W, 3) BGR."""
+        """At most so many faces of `image` (H, W, 3) BGR, of the first look that finds one."""
         seconds = 0.0
-        for shrink in (1.0, *self._spec.again):
-            begun = time.perf_counter()
-            found = self._detect(image, shrink)
-            seconds += time.perf_counter() - begun
-            sighted = self._seen(image, found, most)
-            if len(sighted):
+        for sighted in self.looks(image, most):
+            seconds += sighted.seconds
+            faces = sighted.take(np.flatnonzero(sighted.found.scores > self._min_score)[:most])
+            if len(faces):
                 break
-        return replace(sighted, seconds=seconds)
+        return replace(faces, seconds=seconds)
 
-    def _seen(self, image: U8, found: Detections, most: int) -> Sighted:
-        spec = self._spec
-        if not spec.trust:
-            return look(image, found.best(most), self._regress, spec.roi_scale, spec.roi_shift)
-        found = found.best(FACES_PER_IMAGE)
-        rois = crop.roi_from_boxes(found.boxes, spec.roi_scale, spec.roi_shift)
-        crops = crop.crops(image, rois, self._regress.size)
-        params, face = self._regress.with_faces(crops)
-        scores = confirmed(found.scores, face, spec.trust)
-        order = np.argsort(-scores, kind="stable")
-        chosen = order[scores[order] > self._min_score][:most]
-        return Sighted(Detections(found.boxes[chosen], scores[chosen]), rois[chosen], crops[chosen], params[chosen])
+    def looks(self, image: U8, most: int = FACES_PER_IMAGE) -> Iterator[Sighted]:
+        """All that may be a face, best first, of one look after the other."""
+        for shrink in (1.0, *self._spec.again):
+            yield self._look(image, shrink, (0,), most)
+        if self._spec.sideways:
+            sighted = self._look(image, 1.0, _SIDEWAYS, most)
+            yield sighted.take(non_maximum_suppression(sighted.found.boxes, sighted.found.scores, _SAME))
+
+    def _look(self, image: U8, shrink: float, quarters: tuple[int, ...], most: int) -> Sighted:
+        begun = time.perf_counter()
+        proposed = _Proposed.together([self._proposed(image, shrink, quarter) for quarter in quarters])
+        seconds = time.perf_counter() - begun
+        proposed = proposed.best(FACES_PER_IMAGE if self._spec.trust else most)
+        crops = crop.crops(image, proposed.rois, self._regress.size, proposed.leans)
+        scores = proposed.found.scores
+        if self._spec.trust:
+            params, face = self._regress.with_faces(crops)
+            scores = confirmed(scores, face, self._spec.trust)
+        else:
+            params = self._regress(crops)
+        params = _turned_back(params, proposed.leans, self._regress)
+        sighted = Sighted(Detections(proposed.found.boxes, scores), proposed.rois, crops, params, seconds)
+        return sighted.take(np.argsort(-scores, kind="stable"))
+
+    def _proposed(self, image: U8, shrink: float, quarter: int) -> _Proposed:
+        found = self._detect(cv2.rotate(image, _TURNS[quarter]) if quarter else image, shrink)
+        rois = crop.roi_from_boxes(found.boxes, self._spec.roi_scale, self._spec.roi_shift)
+        leans = np.full(len(rois), quarter * np.pi / 2)
+        if not quarter:
+            return _Proposed(found, rois, leans)
+        height, width = image.shape[:2]
+        boxes = turned_boxes(found.boxes, quarter, height, width).astype(np.float32)
+        return _Proposed(Detections(boxes, found.scores), turned_boxes(rois, quarter, height, width), leans)
 
 
-def look(image: U8, found: Detections, regress: Regressor, roi_scale: float, roi_shift: float) -> Sighted:
-    """What the regressor sees in boxes that are faces."""
-    rois = crop.roi_from_boxes(found.boxes, roi_scale, roi_shift)
+def turned_boxes(boxes: Floats, quarter: int, height: int, width: int) -> Floats:
+    """Boxes (N, 4) in an image of height × width, of boxes in that image turned clockwise (1) or the other way (−1)."""
+    x0, y0, x1, y1 = boxes.T
+    return np.stack([y0, height - x1, y1, height - x0] if quarter > 0 else [width - y1, x0, width - y0, x1], axis=1)
+
+
+def look(image: U8, found: Detections, rois: F64, regress: Regressor) -> Sighted:
+    """What the regressor sees in the rois (N, 4) of boxes that are faces."""
     crops = crop.crops(image, rois, regress.size)
     return Sighted(found, rois, crops, regress(crops))
+
+
+def look_again(image: U8, sighted: Sighted, regress: Regressor, landmarks: PointBasis) -> Sighted:
+    """The same faces once more, cropped around their own landmarks and turned so that each head stands upright.
+
+    Rois are of the upright crops; parameters are in the frame of the same rois not turned, as everywhere.
+    """
+    leans = lean(regress.layout.pose(sighted.params))
+    rois = crop.upright_rois(points(landmarks, sighted.params, sighted.rois, regress.size), leans)
+    crops = crop.crops(image, rois, regress.size, leans)
+    return replace(sighted, rois=rois, crops=crops, params=_turned_back(regress(crops), leans, regress))
+
+
+def _turned_back(params: F32, leans: F64, regress: Regressor) -> F32:
+    """Parameters (N, P) of crops that were turned by leans (N,), in the frame of the crops not turned."""
+    rows = np.flatnonzero(leans)
+    if not len(rows):
+        return params
+    out = params.copy()
+    poses = turned_pose(regress.layout.pose(params[rows]), leans[rows], regress.size)
+    out[rows, :N_POSE] = poses.reshape(-1, N_POSE)
+    return out

@@ -45,6 +45,20 @@ def angles(rotation: Floats) -> F64:
     return np.degrees(np.stack([yaw, pitch, roll], axis=1))
 
 
+#: A head's axis shorter than this in the picture, as a share of its length, does not tell where the head leans.
+_FORESHORTENED = 0.3
+
+
+def lean(pose: Floats) -> F64:
+    """Radians (N,) by which the head's upward axis leans counter-clockwise as seen, of T (N, 3, 4), y up.
+
+    Unlike roll, it is known in profile too. 0 where that axis points so much towards the camera or away from it that it
+    says nothing.
+    """
+    up = rotation_and_scale(pose)[0][:, :2, 1]
+    return np.asarray(np.where(np.hypot(*up.T) < _FORESHORTENED, 0.0, np.arctan2(-up[:, 0], up[:, 1])), np.float64)
+
+
 def yaw_of(poses: Floats) -> F64:
     """Yaw (N,) in degrees of poses T (N, 3, 4) in image pixels, y down."""
     return angles(rotation_and_scale(upright(poses))[0])[:, 0]

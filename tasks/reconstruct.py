@@ -87,6 +87,24 @@ def crop_pose(pose: Floats, rois: Floats, size: int) -> F64:
     return T
 
 
+def turned_pose(pose: Floats, angles: Floats, size: int) -> F64:
+    """T (N, 3, 4) turned counter-clockwise as seen by angles (N,), radians, about the middle of the crop (size × size).
+
+    It says of an upright crop what a network said of `crop.turned`: the exact inverse, in depth too.
+    """
+    check_shape("pose", pose, None, 3, 4)
+    check_shape("angles", angles, pose.shape[0])
+    T = np.array(pose, np.float64)
+    # The middle of a crop's pixels, in the frame that `image_pose` carries to the image.
+    middle = np.array([size / 2 + 1, size / 2])
+    c, s = np.cos(angles), np.sin(angles)
+    turns = np.stack([np.stack([c, -s], axis=1), np.stack([s, c], axis=1)], axis=1)
+    T[:, :2, 3] -= middle
+    T[:, :2] = turns @ T[:, :2]
+    T[:, :2, 3] += middle
+    return T
+
+
 def points(basis: PointBasis, params: Floats, rois: Floats, size: int) -> F32:
     """Vertices of `basis` in image pixels, (N, n, 3), for params (N, P) of crops of rois (N, 4).
 

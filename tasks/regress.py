@@ -22,7 +22,7 @@ class Regressor:
     def __init__(self, session: ort.InferenceSession, manifest: BundleManifest) -> None:
         self._session = session
         self._input = session.get_inputs()[0].name
-        self.size = manifest.input_size
+        self.size, self.layout = manifest.input_size, manifest.layout
         self._shift, self._factor = np.float32(manifest.input_mean), np.float32(1 / manifest.input_std)
         self._mean = np.array(manifest.param_mean, np.float32)
         self._std = np.array(manifest.param_std, np.float32)

@@ -84,6 +84,7 @@ FCOS = {"kind": "fcos", "file": "a", "min_score": 0, "fit": [64, 64]}
         ),
         ({"detectors": {"x": {**FCOS, "again": [0.9] * 5}}}, "may have up to 4 numbers between 0 and 1"),
         ({"detectors": {"x": {**FCOS, "again": 0.5}}}, "does not describe a model"),
+        ({"detectors": {"x": {**FCOS, "sideways": "no"}}}, "detector 'x' needs true or false for sideways, not 'no'"),
         ({"default_detector": "nobody"}, "nobody"),
     ],
 )

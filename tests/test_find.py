@@ -1,4 +1,4 @@
-"""What is a face: a detector's boxes as they are, the second look, and what is refused."""
+"""What is a face: a detector's boxes as they are, further looks, heads that lean, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks import crop
 from ddfa_batch.tasks.detect import make_detector
-from ddfa_batch.tasks.find import Finder, look
+from ddfa_batch.tasks.find import Finder, Sighted, look, look_again
 from ddfa_batch.tasks.models import Bundle, LoadedModel, loaded_model
+from ddfa_batch.tasks.pose import lean
+from ddfa_batch.tasks.reconstruct import PointBasis, points, turned_pose
 from ddfa_batch.tasks.regress import Regressor
 
 
@@ -90,6 +92,82 @@ def test_a_second_look_is_smaller_also_than_what_fits(model: LoadedModel, regres
     assert widths == [width, width // 2, -(-width // 128) * 32]
 
 
+class Sometimes:
+    """A session that sees only at some of its runs."""
+
+    def __init__(self, session: ort.InferenceSession, seeing: set[int]) -> None:
+        self._session, self._seeing, self._runs = session, seeing, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, outputs: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        answers = self._session.run(outputs, given)
+        self._runs += 1
+        return answers if self._runs in self._seeing else [np.zeros_like(answer) for answer in answers]
+
+
+@pytest.mark.parametrize(("when", "quarter"), [(3, 1), (4, -1)])
+def test_where_no_head_is_upright_heads_that_lie_are_looked_for(
+    model: LoadedModel, regress: Regressor, bundle: Bundle, when: int, quarter: int
+) -> None:
+    _, spec = bundle.detector(None)
+    upright = small_model.picture(3)
+    image = np.ascontiguousarray(np.rot90(upright, quarter))  # its heads lean to the left, or to the right
+    basis = PointBasis.of(model.morphable, model.morphable.landmarks)
+
+    def find(sideways: bool) -> Sighted:
+        session: Any = Sometimes(model.detector_session(spec), {when})
+        return Finder(replace(spec, again=(0.5,), sideways=sideways), session, regress, spec.min_score)(image)
+
+    assert len(find(sideways=False)) == 0
+    found = find(sideways=True)
+    expected = Finder(spec, model.detector_session(spec), regress, spec.min_score)(upright)
+    assert len(found) == len(expected) == 3
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = expected.found.boxes.T
+    lying = [y0, height - x1, y1, height - x0] if quarter > 0 else [width - y1, x0, width - y0, x1]
+    np.testing.assert_allclose(found.found.boxes, np.stack(lying, axis=1))
+    seen = points(basis, regress(found.crops), expected.rois, regress.size)[..., :2]
+    turned = np.stack(
+        [seen[..., 1], height - seen[..., 0]] if quarter > 0 else [width - seen[..., 1], seen[..., 0]], -1
+    )
+    answer = points(basis, found.params, found.rois, regress.size)
+    np.testing.assert_allclose(answer[..., :2], turned, atol=0.05)  # in the image as it is
+    assert np.degrees(lean(regress.layout.pose(found.params))) == pytest.approx(90 * quarter, abs=20)
+
+
+def test_both_sides_give_a_face_once(model: LoadedModel, regress: Regressor, bundle: Bundle) -> None:
+    _, spec = bundle.detector(None)
+
+    session: Any = Sometimes(model.detector_session(spec), {2, 3})
+    found = Finder(replace(spec, sideways=True), session, regress, spec.min_score)(small_model.picture(4))
+    assert len(found) == 4
+    boxes = found.found.boxes
+    overlaps = crop.overlap(boxes[:, None], boxes) - np.eye(4)
+    assert overlaps.max() < 0.3
+
+
+def test_a_second_pass_crops_heads_upright(model: LoadedModel, regress: Regressor) -> None:
+    basis = PointBasis.of(model.morphable, model.morphable.landmarks)
+    image, roi = small_model.picture(3), np.array([[20.0, 10, 140, 130]])
+    first = look(image, Detections(roi.astype(np.float32), np.ones(1, np.float32)), roi, regress)
+    leaning = replace(first, params=first.params.copy())
+    leaning.params[:, :12] = turned_pose(regress.layout.pose(first.params), np.array([0.6]), regress.size).reshape(
+        1, 12
+    )
+    leans = lean(regress.layout.pose(leaning.params))
+    assert leans[0] == pytest.approx(0.6 + lean(regress.layout.pose(first.params))[0])
+    second = look_again(image, leaning, regress, basis)
+    rois = crop.upright_rois(points(basis, leaning.params, roi, regress.size), leans)
+    np.testing.assert_array_equal(second.rois, rois)
+    np.testing.assert_array_equal(second.crops[0], crop.turned(image, rois[0], leans[0], regress.size))
+    expected = turned_pose(regress.layout.pose(regress(second.crops)), leans, regress.size)
+    np.testing.assert_allclose(regress.layout.pose(second.params), expected, rtol=1e-6)
+    np.testing.assert_array_equal(second.params[:, 12:], regress(second.crops)[:, 12:])
+    assert second.found is leaning.found
+
+
 def test_a_network_that_does_not_tell_faces_is_not_asked(
     model: LoadedModel, regress: Regressor, bundle: Bundle
 ) -> None:
@@ -102,6 +180,6 @@ def test_given_boxes_are_all_faces(regress: Regressor) -> None:
     image = small_model.picture(0)
     boxes = np.array([[10, 10, 60, 70], [0, 0, 20, 20]], np.float32)
     found = Detections(boxes, np.ones(2, np.float32))
-    sighted = look(image, found, regress, 1.58, 0.14)
+    sighted = look(image, found, crop.roi_from_boxes(boxes, 1.58, 0.14), regress)
     np.testing.assert_array_equal(sighted.found.boxes, found.boxes)
-    assert len(look(image, found.best(0), regress, 1.58, 0.14)) == 0
+    assert len(look(image, found.best(0), np.zeros((0, 4)), regress)) == 0

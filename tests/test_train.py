@@ -211,11 +211,13 @@ def test_the_command_trains_and_says_what_next(labelled: tuple[Path, Bundle], tm
     folder, model = labelled
     words = ["train", str(folder / "fit"), str(tmp_path / "out"), "--model", str(model.folder), "--width", "0.0625",
              "--look-ahead", "1", "--iterations", "2", "--stills", "2", "--device", "cpu", "--validation", "0.3",
-             "--stage", "0.5", "32"]  # fmt: skip
+             "--stage", "0.5", "32", "--rotation", "25"]  # fmt: skip
     said = CliRunner().invoke(cli.cli, words)
     assert said.exit_code == 0, said.output
     assert "held out; 8 samples on cpu" in said.output
     assert f"--model {tmp_path / 'out/model'}" in said.output
+    identity = json.loads((tmp_path / "out/train.json").read_text())
+    assert identity["config"]["augmentation"]["rotation"] == 25
     bad = CliRunner().invoke(cli.cli, [*words, "--stage", "0.2", "64"])
     assert bad.exit_code != 0
     assert isinstance(bad.exception, TrainingError)

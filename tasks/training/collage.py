@@ -6,7 +6,7 @@ A face is 68 points, so that its box is exact however it was turned: the least a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -28,7 +28,9 @@ _TRIES = 8
 #: How often a face lies on its side, or nearly; how often a crop is given a portrait's head and shoulders.
 _LYING, _WORN = 0.08, 0.35
 #: How far along the line from ear to ear, from its middle, the nose tip of a profile lies; how often one is drawn.
-_SIDE, _PROFILES = 0.35, 0.35
+_SIDE, _PROFILES = 0.35, 0.42
+#: How often what is pasted stands against the light, and how little of its own that may leave.
+_BACKLIT, _DARKEST = 0.2, 0.25
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ def without_faces(sources: Sources, side: int, rng: np.random.Generator) -> Laye
     if rng.random() < 0.2:
         return Layer(_plain(side, side, rng), no_faces(), np.zeros(0, bool))
     source = sources.empty.picture(int(rng.integers(len(sources.empty))))
+    if rng.random() < 0.5:
+        source = replace(source, image=np.ascontiguousarray(np.rot90(source.image, int(rng.integers(1, 4)))))
     scale = max(side / source.image.shape[0], side / source.image.shape[1]) * np.exp(rng.uniform(-0.2, 1))
     return _window(source, side, side, float(scale), None, rng)
 
@@ -488,8 +492,10 @@ def _warped(image: U8, matrix: F32, width: int, height: int, border: int, colour
 
 
 def _recoloured(patch: Layer, rng: np.random.Generator) -> Layer:
-    """The patch under another light: contrast, brightness and tint."""
+    """The patch under another light: contrast, brightness and tint; now and then against the light."""
     gain = rng.normal(1, 0.12) * (1 + rng.normal(0, 0.05, 3))
+    if rng.random() < _BACKLIT:
+        gain *= rng.uniform(_DARKEST, 1)
     offset = rng.normal(0, 12)
     table = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255).astype(np.uint8)
     return Layer(np.asarray(cv2.LUT(patch.image, table[None])), patch.points, patch.ignored)
