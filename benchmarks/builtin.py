@@ -32,7 +32,7 @@ from ddfa_batch.tasks.landmark_files import read_landmarks
 from ddfa_batch.tasks.models import builtin_folder, load_bundle, load_morphable, write_bundle
 from ddfa_batch.tasks.regress import Regressor, log_odds
 from ddfa_batch.tasks.training import collage, export, face_model, meta_joint, nets
-from ddfa_batch.tasks.training.collage import Layer, Sources
+from ddfa_batch.tasks.training.collage import Layer, Sources, no_faces
 from ddfa_batch.tasks.training.data import whitening
 from ddfa_batch.tasks.training.face_head import FaceHead, fit_face_head
 
@@ -50,8 +50,10 @@ PROVENANCE = (
 N_MEASURED = 4000
 #: Boxes of a lower score are not shown to the regressor; extra boxes a validation picture that are borne.
 CANDIDATE_SCORE, MOST_EXTRA = 0.25, 0.005
-#: Where no face is found, the picture is looked at again at these shares of its size, then turned to either side.
-AGAIN = (0.7, 0.5)
+#: Where no face is found, the picture is looked at again at these shares of its size, then for heads that lie.
+AGAIN, TURNED = (0.7, 0.5), (90, -90, 180)
+#: Share of the pictures that are upside down: what is found there is not to be taken for a face as it stands.
+UPSIDE_DOWN = 0.1
 NO_BOX = np.zeros((0, 4), np.float32)
 #: Pictures from which the regressor learns what is a face; side of its crops.
 N_PICTURES, SIZE = 6000, 120
@@ -165,8 +167,16 @@ def features_of(net: nets.Regressor, spec: DetectorSpec, layer: Layer, boxes: np
 
 
 def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
-    """Pictures such as the detector meets, and collages, of what it was trained on."""
+    """Pictures such as the detector meets, and collages, of what it was trained on; those upside down show no face."""
     rng = np.random.default_rng(77)
+    for layer in right_way_up(train, n, rng):
+        if rng.random() < UPSIDE_DOWN:
+            yield Layer(np.ascontiguousarray(layer.image[::-1, ::-1]), no_faces(), np.zeros(0, bool))
+        else:
+            yield layer
+
+
+def right_way_up(train: Sources, n: int, rng: np.random.Generator) -> Iterator[Layer]:
     for _ in range(n):
         kind = rng.choice(4, p=(0.25, 0.35, 0.2, 0.2))
         if kind == 3:
@@ -188,7 +198,7 @@ def face_head_of(
     net = training.net.eval()
     train = seen(net, spec, content, training_pictures(sources(folder, "train"), N_PICTURES))
     head = fit_face_head(train.features, train.odds, train.is_face)
-    spec = replace(spec, candidate_score=CANDIDATE_SCORE, trust=head.trust, again=AGAIN, sideways=True)
+    spec = replace(spec, candidate_score=CANDIDATE_SCORE, trust=head.trust, again=AGAIN, turned=TURNED)
     manifest = load_bundle(work / "builtin" / "first").manifest
     manifest = replace(manifest, param_mean=training.mean, param_std=training.std)
     find = Finder(spec, session(content), Regressor(session(export.to_onnx(net, SIZE, head)), manifest), 0)

@@ -23,6 +23,8 @@ BUILTIN = "builtin"
 #: Detector families the project can run.
 DETECTOR_KINDS = ("faceboxes", "yunet", "fcos")
 
+#: Degrees, counter-clockwise, by which a head may lean that a detector looks for where none is upright.
+QUARTER_TURNS = (90, -90, 180)
 #: Smaller looks at an image in which no face is found.
 _MOST_LOOKS = 4
 
@@ -40,7 +42,7 @@ class DetectorSpec:
     the regressor has a say in that. It sees every box with a score above `candidate_score`, and what it answers as
     `face` is added to the detector's log odds times `trust`; that is the score then, and a face has more than
     `face_score`. `again`: where no face is found, the image is looked at so many times as large, in turn, until one is.
-    `sideways`: then also turned to either side.
+    `turned`: then once more, for heads that lean by so many degrees counter-clockwise; quarter turns.
     """
 
     kind: str
@@ -53,7 +55,7 @@ class DetectorSpec:
     trust: float = 0.0
     face_score: float = 0.0
     again: tuple[float, ...] = ()
-    sideways: bool = False
+    turned: tuple[int, ...] = ()
 
     @property
     def least(self) -> float:
@@ -131,6 +133,7 @@ def _build(raw: dict[str, Any]) -> BundleManifest:
                 **spec,
                 "fit": tuple(int(side) for side in spec["fit"]),
                 "again": tuple(float(share) for share in spec.get("again", ())),
+                "turned": tuple(spec.get("turned", ())),
             }
         )
         for name, spec in raw.pop("detectors").items()
@@ -172,7 +175,8 @@ def _check_detector(name: str, spec: DetectorSpec, source: str) -> None:
             f"{source}: detector '{name}' may have up to {_MOST_LOOKS} numbers between 0 and 1 in again, "
             f"not {list(spec.again)}."
         )
-    if not isinstance(spec.sideways, bool):
-        raise BundleError(f"{source}: detector '{name}' needs true or false for sideways, not {spec.sideways!r}.")
+    if not set(spec.turned) <= set(QUARTER_TURNS) or len(set(spec.turned)) < len(spec.turned):
+        allowed = ", ".join(map(str, QUARTER_TURNS))
+        raise BundleError(f"{source}: detector '{name}' may have {allowed} in turned, not {list(spec.turned)}.")
     if len(spec.fit) != 2 or min(spec.fit) < 32:
         raise BundleError(f"{source}: detector '{name}' needs fit = [height, width], each at least 32.")

@@ -1,8 +1,8 @@
 """The faces of one image: the detector's boxes, the regressor's first look at them, and further looks where none is.
 
 The detector proposes. Where its bundle says so (`trust`), the regressor, which sees each box at its full size, has a
-say in what is a face; and where no face is found, the image is looked at again, smaller (`again`) and on either side
-(`sideways`): a face that a detector overlooks at one size it may well find at another, and heads lie.
+say in what is a face; and where no face is found, the image is looked at again, smaller (`again`) and turned
+(`turned`): a face that a detector overlooks at one size it may well find at another, and heads lie.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from ddfa_batch.tasks.pose import lean
 from ddfa_batch.tasks.reconstruct import PointBasis, points, turned_pose
 from ddfa_batch.tasks.regress import FACE, Regressor, confirmed
 
-#: Quarter turns, counter-clockwise, by which a head that stands upright in the turned image leans in the image.
-_SIDEWAYS = (1, -1)
-_TURNS = {1: cv2.ROTATE_90_CLOCKWISE, -1: cv2.ROTATE_90_COUNTERCLOCKWISE}
-#: Overlap from which boxes found on either side are of the same face.
+#: How an image is turned for a head that leans by so many degrees, counter-clockwise, to stand upright.
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, -90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180}
+#: Overlap from which boxes found in the image turned differently are of the same face.
 _SAME = 0.3
 
 
@@ -106,13 +105,13 @@ class Finder:
         """All that may be a face, best first, of one look after the other."""
         for shrink in (1.0, *self._spec.again):
             yield self._look(image, shrink, (0,), most)
-        if self._spec.sideways:
-            sighted = self._look(image, 1.0, _SIDEWAYS, most)
+        if self._spec.turned:
+            sighted = self._look(image, 1.0, self._spec.turned, most)
             yield sighted.take(non_maximum_suppression(sighted.found.boxes, sighted.found.scores, _SAME))
 
-    def _look(self, image: U8, shrink: float, quarters: tuple[int, ...], most: int) -> Sighted:
+    def _look(self, image: U8, shrink: float, leans: tuple[int, ...], most: int) -> Sighted:
         begun = time.perf_counter()
-        proposed = _Proposed.together([self._proposed(image, shrink, quarter) for quarter in quarters])
+        proposed = _Proposed.together([self._proposed(image, shrink, degrees) for degrees in leans])
         seconds = time.perf_counter() - begun
         proposed = proposed.best(FACES_PER_IMAGE if self._spec.trust else most)
         crops = crop.crops(image, proposed.rois, self._regress.size, proposed.leans)
@@ -126,21 +125,23 @@ class Finder:
         sighted = Sighted(Detections(proposed.found.boxes, scores), proposed.rois, crops, params, seconds)
         return sighted.take(np.argsort(-scores, kind="stable"))
 
-    def _proposed(self, image: U8, shrink: float, quarter: int) -> _Proposed:
-        found = self._detect(cv2.rotate(image, _TURNS[quarter]) if quarter else image, shrink)
+    def _proposed(self, image: U8, shrink: float, degrees: int) -> _Proposed:
+        found = self._detect(cv2.rotate(image, _TURNS[degrees]) if degrees else image, shrink)
         rois = crop.roi_from_boxes(found.boxes, self._spec.roi_scale, self._spec.roi_shift)
-        leans = np.full(len(rois), quarter * np.pi / 2)
-        if not quarter:
+        leans = np.full(len(rois), np.radians(degrees))
+        if not degrees:
             return _Proposed(found, rois, leans)
         height, width = image.shape[:2]
-        boxes = turned_boxes(found.boxes, quarter, height, width).astype(np.float32)
-        return _Proposed(Detections(boxes, found.scores), turned_boxes(rois, quarter, height, width), leans)
+        boxes = turned_boxes(found.boxes, degrees, height, width).astype(np.float32)
+        return _Proposed(Detections(boxes, found.scores), turned_boxes(rois, degrees, height, width), leans)
 
 
-def turned_boxes(boxes: Floats, quarter: int, height: int, width: int) -> Floats:
-    """Boxes (N, 4) in an image of height × width, of boxes in that image turned clockwise (1) or the other way (−1)."""
+def turned_boxes(boxes: Floats, degrees: int, height: int, width: int) -> Floats:
+    """Boxes (N, 4) in an image of height × width, of boxes in that image turned clockwise by 90, −90 or 180 degrees."""
     x0, y0, x1, y1 = boxes.T
-    return np.stack([y0, height - x1, y1, height - x0] if quarter > 0 else [width - y1, x0, width - y0, x1], axis=1)
+    back = {90: [y0, height - x1, y1, height - x0], -90: [width - y1, x0, width - y0, x1],
+            180: [width - x1, height - y1, width - x0, height - y0]}  # fmt: skip
+    return np.stack(back[degrees], axis=1)
 
 
 def look(image: U8, found: Detections, rois: F64, regress: Regressor) -> Sighted:

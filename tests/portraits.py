@@ -42,6 +42,17 @@ def mirrored(target: Path, zoom: float) -> np.ndarray:
     return (np.stack([image.shape[1] - 1 - parts[:, 0], parts[:, 1]], axis=1) + 0.5) * zoom - 0.5
 
 
+def leaning(target: Path, degrees: float) -> np.ndarray:
+    """Write hopper, leaning to the left by so many degrees, black around her, and give where her parts are then."""
+    image = cv2.imread(str(hopper()))
+    height, width = image.shape[:2]
+    side = int(np.hypot(height, width))
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+    matrix[:, 2] += (side - np.array([width, height])) / 2
+    cv2.imwrite(str(target), cv2.warpAffine(image, matrix, (side, side)))
+    return np.asarray(HOPPER @ matrix[:, :2].T + matrix[:, 2])
+
+
 def strays(landmarks: np.ndarray, parts: np.ndarray) -> list[str]:
     """Parts of a face which landmarks (68, 2 or 3) do not put where they are."""
     allowed = _NEAR * float(np.linalg.norm(parts[1] - parts[0]))

@@ -66,6 +66,16 @@ def test_the_portraits_come_out_as_a_person_marked_them(out: Path) -> None:
         assert abs(faces[key]["yaw"]) < 20
 
 
+@pytest.mark.parametrize("degrees", [90, -90, 60, -35, 20])
+def test_a_portrait_that_leans_or_lies_comes_out_as_upright(degrees: float, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    parts = portraits.leaning(tmp_path / "in/leaning.png", degrees)
+    (face,) = ddfa_batch.open(_processed(tmp_path / "in", tmp_path / "out", "builtin")).faces().to_pylist()
+    assert portraits.strays(np.reshape(face["landmarks68"], (68, 3)), parts) == []
+    assert face["roll"] == pytest.approx(degrees, abs=8)
+    assert abs(face["yaw"]) < 20
+
+
 def test_detector_and_regressor_together_tell_what_is_a_face(out: Path, builtin: Bundle, tmp_path: Path) -> None:
     name, spec = builtin.detector(None)
     model = loaded_model(str(builtin.folder), builtin.digest)
@@ -99,7 +109,7 @@ def test_detector_and_regressor_together_tell_what_is_a_face(out: Path, builtin:
     assert set(none.images()["n_faces"].to_pylist()) == {0}
 
 
-def _processed(photos: Path, out: Path, model: Path, *more: str) -> Path:
+def _processed(photos: Path, out: Path, model: Path | str, *more: str) -> Path:
     answer = run("process", photos, out, "--model", model, "--vertices", "none", *more)
     assert answer.returncode == 0, answer.stderr
     return out
