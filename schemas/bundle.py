@@ -133,7 +133,7 @@ def _build(raw: dict[str, Any]) -> BundleManifest:
                 **spec,
                 "fit": tuple(int(side) for side in spec["fit"]),
                 "again": tuple(float(share) for share in spec.get("again", ())),
-                "turned": tuple(spec.get("turned", ())),
+                "turned": tuple(int(degrees) for degrees in spec.get("turned", ())),
             }
         )
         for name, spec in raw.pop("detectors").items()
