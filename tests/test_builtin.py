@@ -66,13 +66,13 @@ def test_the_portraits_come_out_as_a_person_marked_them(out: Path) -> None:
         assert abs(faces[key]["yaw"]) < 20
 
 
-@pytest.mark.parametrize("degrees", [90, -90, 60, -35, 20])
+@pytest.mark.parametrize("degrees", [180, 90, -90, 60, -35])
 def test_a_portrait_that_leans_or_lies_comes_out_as_upright(degrees: float, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     parts = portraits.leaning(tmp_path / "in/leaning.png", degrees)
     (face,) = ddfa_batch.open(_processed(tmp_path / "in", tmp_path / "out", "builtin")).faces().to_pylist()
     assert portraits.strays(np.reshape(face["landmarks68"], (68, 3)), parts) == []
-    assert face["roll"] == pytest.approx(degrees, abs=8)
+    assert abs((face["roll"] - degrees + 180) % 360 - 180) < 8
     assert abs(face["yaw"]) < 20
 
 

@@ -78,7 +78,7 @@ def test_an_image_without_faces_is_looked_at_again_smaller(
 def test_a_second_look_is_smaller_also_than_what_fits(model: LoadedModel, regress: Regressor, bundle: Bundle) -> None:
     _, spec = bundle.detector(None)
     height, width = small_model.picture(3).shape[:2]
-    tight = replace(spec, fit=(height, width), again=(0.5, 0.25))
+    tight = replace(spec, fit=(height, width), again=(0.5, 0.25), turned=(180,))
     image = np.kron(small_model.picture(3), np.ones((4, 4, 1), np.uint8))
     widths: list[int] = []
 
@@ -89,7 +89,7 @@ def test_a_second_look_is_smaller_also_than_what_fits(model: LoadedModel, regres
 
     watched: Any = Watched(model.detector_session(spec), 0)
     assert len(Finder(tight, watched, regress, spec.min_score)(image)) == 0
-    assert widths == [width, width // 2, -(-width // 128) * 32]
+    assert widths == [width, width // 2, -(-width // 128) * 32, width // 2]
 
 
 class Sometimes:
@@ -107,7 +107,7 @@ class Sometimes:
         return answers if self._runs in self._seeing else [np.zeros_like(answer) for answer in answers]
 
 
-@pytest.mark.parametrize(("when", "degrees"), [(3, 90), (4, -90), (5, 180)])
+@pytest.mark.parametrize(("when", "degrees"), [(2, 90), (3, -90), (4, 180)])
 def test_where_no_head_is_upright_heads_that_lie_are_looked_for(
     model: LoadedModel, regress: Regressor, bundle: Bundle, when: int, degrees: int
 ) -> None:
@@ -118,7 +118,7 @@ def test_where_no_head_is_upright_heads_that_lie_are_looked_for(
 
     def find(*turned: int) -> Sighted:
         session: Any = Sometimes(model.detector_session(spec), {when})
-        return Finder(replace(spec, again=(0.5,), turned=turned), session, regress, spec.min_score)(image)
+        return Finder(replace(spec, turned=turned), session, regress, spec.min_score)(image)
 
     assert len(find()) == 0
     found = find(90, -90, 180)
