@@ -60,7 +60,7 @@ SKIMAGE = ("brick", "cell", "chelsea", "clock_motion", "coffee", "coins", "color
 #: Pictures of people of `crowds` that validate; the hash of so few names would leave chance too much.
 HELD_OUT_SCENES = ("crowds/10.jpg", "crowds/18.jpg", "crowds/24.jpg", "boxes_dlib/2008_002079.jpg")
 #: Training steps, and how many lie between two checkpoints.
-STEPS, EVERY = 19850, 400
+STEPS, EVERY = 28400, 400
 #: Largest picture (height, width), and the side of the validation pictures of one face or none.
 FIT, VALIDATION_SIDE = (720, 1080), 450
 #: How many of the last checkpoints are compared.
