@@ -27,7 +27,7 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import BUILTIN, CARD, REGRESSOR, BundleManifest, DetectorSpec
 from ddfa_batch.tasks import crop
 from ddfa_batch.tasks.detect import make_detector
-from ddfa_batch.tasks.find import Finder
+from ddfa_batch.tasks.find import Finder, surest
 from ddfa_batch.tasks.landmark_files import read_landmarks
 from ddfa_batch.tasks.models import builtin_folder, load_bundle, load_morphable, write_bundle
 from ddfa_batch.tasks.regress import Regressor, log_odds
@@ -50,11 +50,12 @@ PROVENANCE = (
 N_MEASURED = 4000
 #: Boxes of a lower score are not shown to the regressor; extra boxes a validation picture that are borne.
 CANDIDATE_SCORE, MOST_EXTRA = 0.25, 0.005
-#: Where no face is found, the picture is looked at again at these shares of its size, then for heads that lie.
-AGAIN, TURNED = (0.7, 0.5), (90, -90, 180)
+#: Where no face scores more, the picture is looked at again at these shares of its size, then for heads that lie. All
+#: chosen by validation: where any face stopped the looks, 98.3 instead of 98.7 % were found with 0.95 instead of 0.67 %
+#: extra boxes (least score 0.75).
+SURE, AGAIN, TURNED = 0.98, (0.7, 0.5), (90, -90, 180)
 #: Share of the pictures that are upside down: what is found there is not to be taken for a face as it stands.
 UPSIDE_DOWN = 0.1
-NO_BOX = np.zeros((0, 4), np.float32)
 #: Pictures from which the regressor learns what is a face; side of its crops.
 N_PICTURES, SIZE = 6000, 120
 CLIPS = (
@@ -198,7 +199,7 @@ def face_head_of(
     net = training.net.eval()
     train = seen(net, spec, content, training_pictures(sources(folder, "train"), N_PICTURES))
     head = fit_face_head(train.features, train.odds, train.is_face)
-    spec = replace(spec, candidate_score=CANDIDATE_SCORE, trust=head.trust, again=AGAIN, turned=TURNED)
+    spec = replace(spec, candidate_score=CANDIDATE_SCORE, trust=head.trust, again=AGAIN, turned=TURNED, sure=SURE)
     manifest = load_bundle(work / "builtin" / "first").manifest
     manifest = replace(manifest, param_mean=training.mean, param_std=training.std)
     find = Finder(spec, session(content), Regressor(session(export.to_onnx(net, SIZE, head)), manifest), 0)
@@ -208,9 +209,7 @@ def face_head_of(
     for least in np.round(np.arange(0.2, 1.0, 0.01), 2):
         hits = extra = 0
         for layer, looks in zip(layers, every, strict=True):
-            boxes = next((look.found.boxes[look.found.scores > least] for look in looks
-                          if (look.found.scores > least).any()), NO_BOX)  # fmt: skip
-            which, others = told_apart(boxes, layer)
+            which, others = told_apart(surest(looks, least, SURE).found.boxes, layer)
             hits += sum(i is not None for i in which)
             extra += int(others.sum())
         if extra <= MOST_EXTRA * len(layers):

@@ -41,9 +41,9 @@ class DetectorSpec:
     scaled down to fit; upstream's FaceBoxes uses 720×1080. A face scores more than `min_score`. `trust` above 0:
     the regressor has a say in that. It sees every box with a score above `candidate_score`, and what it answers as
     `face` is added to the detector's log odds times `trust`; that is the score then, and a face has more than
-    `face_score`. `again`: where no face is found, the image is looked at so many times as large, in turn, until one is.
-    `turned`: then once more, at the first of these sizes, for heads that lean by so many degrees counter-clockwise:
-    quarter turns.
+    `face_score`. `again`: where no face is found that scores more than `sure`, the image is looked at so many times as
+    large, in turn, until one is. `turned`: then once more, at the first of these sizes, for heads that lean by so many
+    degrees counter-clockwise: quarter turns. The look with the best face counts.
     """
 
     kind: str
@@ -57,6 +57,7 @@ class DetectorSpec:
     face_score: float = 0.0
     again: tuple[float, ...] = ()
     turned: tuple[int, ...] = ()
+    sure: float = 0.0
 
     @property
     def least(self) -> float:
@@ -176,6 +177,8 @@ def _check_detector(name: str, spec: DetectorSpec, source: str) -> None:
             f"{source}: detector '{name}' may have up to {_MOST_LOOKS} numbers between 0 and 1 in again, "
             f"not {list(spec.again)}."
         )
+    if not 0 <= spec.sure < 1:
+        raise BundleError(f"{source}: detector '{name}' needs a sure between 0 and 1, not {spec.sure}.")
     if not set(spec.turned) <= set(QUARTER_TURNS) or len(set(spec.turned)) < len(spec.turned):
         allowed = ", ".join(map(str, QUARTER_TURNS))
         raise BundleError(f"{source}: detector '{name}' may have {allowed} in turned, not {list(spec.turned)}.")

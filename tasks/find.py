@@ -1,14 +1,14 @@
-"""The faces of one image: the detector's boxes, the regressor's first look at them, and further looks where none is.
+"""The faces of one image: the detector's boxes, the regressor's first look at them, and further looks if unsure.
 
 The detector proposes. Where its bundle says so (`trust`), the regressor, which sees each box at its full size, has a
-say in what is a face; and where no face is found, the image is looked at again, smaller (`again`) and turned
+say in what is a face; and where no face is found for `sure`, the image is looked at again, smaller (`again`) and turned
 (`turned`): a face that a detector overlooks at one size it may well find at another, and heads lie.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -92,14 +92,9 @@ class Finder:
         self._spec, self._regress, self._min_score = spec, regressor, min_score
 
     def __call__(self, image: U8, most: int = FACES_PER_IMAGE) -> Sighted:
-        """At most so many faces of `image` (H, W, 3) BGR, of the first look that finds one."""
-        seconds = 0.0
-        for sighted in self.looks(image, most):
-            seconds += sighted.seconds
-            faces = sighted.take(np.flatnonzero(sighted.found.scores > self._min_score)[:most])
-            if len(faces):
-                break
-        return replace(faces, seconds=seconds)
+        """At most so many faces of `image` (H, W, 3) BGR, of the look that is surest of one."""
+        faces = surest(self.looks(image, most), self._min_score, self._spec.sure)
+        return faces.take(np.arange(min(most, len(faces))))
 
     def looks(self, image: U8, most: int = FACES_PER_IMAGE) -> Iterator[Sighted]:
         """All that may be a face, best first, of one look after the other."""
@@ -136,6 +131,28 @@ class Finder:
         height, width = image.shape[:2]
         boxes = turned_boxes(found.boxes, degrees, height, width).astype(np.float32)
         return _Proposed(Detections(boxes, found.scores), turned_boxes(rois, degrees, height, width), leans)
+
+
+def surest(looks: Iterable[Sighted], min_score: float, sure: float) -> Sighted:
+    """The faces, those that score more than `min_score`, of the look whose best one scores highest.
+
+    No further look is taken after one whose best face scores more than `sure`: a head that lies is seen in an upright
+    look too, but not well.
+    """
+    best, seconds = None, 0.0
+    for sighted in looks:
+        seconds += sighted.seconds
+        faces = sighted.take(np.flatnonzero(sighted.found.scores > min_score))
+        if best is None or _top(faces) > _top(best):
+            best = faces
+        if _top(faces) > sure:
+            break
+    assert best is not None
+    return replace(best, seconds=seconds)
+
+
+def _top(faces: Sighted) -> float:
+    return float(faces.found.scores[0]) if len(faces) else -1.0
 
 
 def turned_boxes(boxes: Floats, degrees: int, height: int, width: int) -> Floats:

@@ -98,7 +98,7 @@ def test_detector_and_regressor_together_tell_what_is_a_face(out: Path, builtin:
     alone = tmp_path / "alone"
     shutil.copytree(builtin.folder, alone)
     content = json.loads((alone / "model.json").read_text())
-    content["detectors"][name] |= {"trust": 0.0, "min_score": spec.candidate_score}
+    content["detectors"][name] |= {"trust": 0.0, "min_score": spec.candidate_score, "again": [], "turned": []}
     (alone / "model.json").write_text(json.dumps(content))
     lax = ddfa_batch.open(_processed(out.parent / "in", tmp_path / "lax", alone))
     assert len(lax.faces()) == asked

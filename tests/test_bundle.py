@@ -86,6 +86,7 @@ FCOS = {"kind": "fcos", "file": "a", "min_score": 0, "fit": [64, 64]}
         ({"detectors": {"x": {**FCOS, "again": 0.5}}}, "does not describe a model"),
         ({"detectors": {"x": {**FCOS, "turned": [45]}}}, r"detector 'x' may have 90, -90, 180 in turned, not \[45\]"),
         ({"detectors": {"x": {**FCOS, "turned": [90, 90]}}}, "may have 90, -90, 180 in turned"),
+        ({"detectors": {"x": {**FCOS, "sure": 1.5}}}, "detector 'x' needs a sure between 0 and 1, not 1.5"),
         ({"detectors": {"x": {**FCOS, "turned": [[90]]}}}, "does not describe a model"),
         ({"default_detector": "nobody"}, "nobody"),
     ],

@@ -14,7 +14,7 @@ from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks import crop
 from ddfa_batch.tasks.detect import make_detector
-from ddfa_batch.tasks.find import Finder, Sighted, look, look_again
+from ddfa_batch.tasks.find import Finder, Sighted, look, look_again, surest
 from ddfa_batch.tasks.models import Bundle, LoadedModel, loaded_model
 from ddfa_batch.tasks.pose import lean
 from ddfa_batch.tasks.reconstruct import PointBasis, points, turned_pose
@@ -139,6 +139,28 @@ def test_where_no_head_is_upright_heads_that_lie_are_looked_for(
     np.testing.assert_allclose(answer[..., :2], seen, atol=0.05)  # in the image as it is
     leans = np.degrees(lean(regress.layout.pose(found.params)))
     assert np.abs((leans - degrees + 180) % 360 - 180).max() < 20
+
+
+def test_the_look_with_the_best_face_counts_and_a_sure_one_ends_them(
+    model: LoadedModel, regress: Regressor, bundle: Bundle
+) -> None:
+    _, spec = bundle.detector(None)
+    whole = next(Finder(spec, model.detector_session(spec), regress, 0).looks(small_model.picture(3)))
+
+    def look(*scores: float) -> Sighted:
+        rows = np.arange(len(scores))
+        return replace(whole.take(rows), found=Detections(whole.found.boxes[rows], np.float32(scores)), seconds=1.0)
+
+    looks = [look(0.5), look(0.8, 0.6, 0.2), look(0.7), look(), look(0.9)]
+    for min_score, sure, expected, seconds in [
+        (0.3, 0.0, [0.5], 1), (0.3, 0.75, [0.8, 0.6], 2), (0.7, 0.0, [0.8], 2), (0.3, 0.85, [0.9], 5),
+        (0.3, 0.99, [0.9], 5), (0.95, 0.0, [], 5),
+    ]:  # fmt: skip
+        found = surest(iter(looks), min_score, sure)
+        np.testing.assert_allclose(found.found.scores, expected, rtol=1e-6)
+        assert found.seconds == seconds
+    tied = surest([look(0.6), look(0.6, 0.5)], 0.3, 0.9)
+    assert len(tied) == 1  # the earlier of equals
 
 
 def test_both_sides_give_a_face_once(model: LoadedModel, regress: Regressor, bundle: Bundle) -> None:
