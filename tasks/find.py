@@ -123,7 +123,8 @@ class Finder:
         return sighted.take(np.argsort(-scores, kind="stable"))
 
     def _proposed(self, image: U8, shrink: float, degrees: int) -> _Proposed:
-        found = self._detect(cv2.rotate(image, _TURNS[degrees]) if degrees else image, shrink)
+        seen: U8 = np.asarray(cv2.rotate(image, _TURNS[degrees]), np.uint8) if degrees else image
+        found = self._detect(seen, shrink)
         rois = crop.roi_from_boxes(found.boxes, self._spec.roi_scale, self._spec.roi_shift)
         leans = np.full(len(rois), np.radians(degrees))
         if not degrees:
@@ -155,9 +156,9 @@ def _top(faces: Sighted) -> float:
     return float(faces.found.scores[0]) if len(faces) else -1.0
 
 
-def turned_boxes(boxes: Floats, degrees: int, height: int, width: int) -> Floats:
+def turned_boxes(boxes: Floats, degrees: int, height: int, width: int) -> F64:
     """Boxes (N, 4) in an image of height × width, of boxes in that image turned clockwise by 90, −90 or 180 degrees."""
-    x0, y0, x1, y1 = boxes.T
+    x0, y0, x1, y1 = boxes.astype(np.float64).T
     back = {90: [y0, height - x1, y1, height - x0], -90: [width - y1, x0, width - y0, x1],
             180: [width - x1, height - y1, width - x0, height - y0]}  # fmt: skip
     return np.stack(back[degrees], axis=1)
