@@ -21,10 +21,11 @@ from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks import images, motion
+from ddfa_batch.tasks.crop import similarity
 from ddfa_batch.tasks.fit import Prior
 from ddfa_batch.tasks.models import Bundle, load_morphable
 from ddfa_batch.tasks.reconstruct import image_pose
-from ddfa_batch.tasks.training.data import Clips, Labels, clips_of, similarity
+from ddfa_batch.tasks.training.data import Clips, Labels, clips_of
 
 #: Side of what is kept of a picture, and of the face's roi in its middle, pixels: a crop that is shifted, turned or
 #: made smaller shows what is really there.

@@ -120,13 +120,27 @@ def turned(image: U8, roi: Floats, lean: float, size: int) -> U8:
     lean: radians by which a head leans counter-clockwise as seen; in the crop it stands upright. What a network says
     of the crop is turned back by `reconstruct.turned_pose`.
     """
-    scale = size / float(roi[2] - roi[0])
-    matrix = scale * rotation(lean)
-    middle = np.array([roi[0] + roi[2], roi[1] + roi[3]]) / 2
-    # Of pixel centres, as `crop`: half a pixel of the crop is not half a pixel of the image.
-    shift = size / 2 - matrix @ middle + (scale - 1) / 2
-    affine = np.concatenate([matrix, shift[:, None]], axis=1)
-    return np.asarray(cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_LINEAR))
+    return warp(image, similarity(roi, -np.degrees(lean), 0, 0, 0, size), size)
+
+
+def similarity(roi: Floats, degrees: float, log_scale: float, right: float, down: float, size: int) -> F64:
+    """Map (2, 3) from image pixels to those of a crop of `size`, of roi (4,) turned, scaled and shifted.
+
+    degrees, counter-clockwise as seen; log_scale > 0 enlarges the face; right and down move it, in
+    shares of the crop's side. Without changes it is what `reconstruct.image_pose` undoes.
+    """
+    s = size / float(roi[2] - roi[0]) * np.exp(log_scale)
+    turn = s * rotation(-np.radians(degrees))
+    centre = np.array([roi[0] + roi[2], roi[1] + roi[3]]) / 2
+    target = size * (0.5 + np.array([right, down]))
+    return np.concatenate([turn, (target - turn @ centre)[:, None]], axis=1)
+
+
+def warp(image: U8, map_: F64, size: int) -> U8:
+    """The crop (size, size, 3) that a map (2, 3) makes; black outside, bilinear, pixel centres as in `crop`."""
+    centred = map_.copy()
+    centred[:, 2] += (np.sqrt(np.abs(np.linalg.det(map_[:, :2]))) - 1) / 2
+    return np.asarray(cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR))
 
 
 def rotation(angle: float) -> F64:

@@ -129,9 +129,9 @@ def test_the_flip_is_an_involution_that_keeps_the_middle() -> None:
 
 def test_rotation_turns_counter_clockwise_and_shift_goes_right_and_down() -> None:
     roi = np.array([0.0, 0, 120, 120])
-    turned = data.similarity(roi, 90, 0, 0, 0, 120) @ [120, 60, 1]  # the right edge's middle goes to the top
+    turned = crop.similarity(roi, 90, 0, 0, 0, 120) @ [120, 60, 1]  # the right edge's middle goes to the top
     np.testing.assert_allclose(turned, [60, 0], atol=1e-9)
-    np.testing.assert_allclose(data.similarity(roi, 0, np.log(2), 0.1, 0.2, 120) @ [60, 60, 1], [72, 84])
+    np.testing.assert_allclose(crop.similarity(roi, 0, np.log(2), 0.1, 0.2, 120) @ [60, 60, 1], [72, 84])
 
 
 def test_labels_without_a_position_weigh_nothing() -> None:

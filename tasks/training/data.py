@@ -20,7 +20,7 @@ from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks import motion
-from ddfa_batch.tasks.crop import roi_from_landmarks
+from ddfa_batch.tasks.crop import roi_from_landmarks, similarity, warp
 from ddfa_batch.tasks.degrade import motion_blur
 from ddfa_batch.tasks.fit import FitConfig, Prior, fit
 from ddfa_batch.tasks.metrics import YAW_EDGES
@@ -307,7 +307,7 @@ def make_batch(
         source = clips.images[row, frame_of[i]]
         source = np.ascontiguousarray(source[:, ::-1]) if sides[i] else source
         look = looks[i // sampling.frames]
-        images[i] = look(_warp(source, maps[i] * (pixels / sampling.size), pixels), blurs[i], rng)
+        images[i] = look(warp(source, maps[i] * (pixels / sampling.size), pixels), blurs[i], rng)
     params = _params(clips.poses[row_of, sides, frame_of], clips.coefficients[row_of, sides], maps, sampling.size)
     weights = clips.weights[row_of, sides]
     points[weights == 0] = 0
@@ -353,27 +353,6 @@ def _blurs(points: F64, looks: list[_Look], sampling: Sampling, pixels: int) -> 
         frames = slice(m * sampling.frames, (m + 1) * sampling.frames)
         out[frames] = np.diff(middle[frames], axis=0, prepend=middle[frames][:1]) * look.exposure
     return out
-
-
-def similarity(roi: Floats, rotation: float, log_scale: float, right: float, down: float, size: int) -> F64:
-    """Map (2, 3) from image pixels to those of a crop of `size`, of roi (4,) turned, scaled and shifted.
-
-    rotation in degrees, counter-clockwise as seen; log_scale > 0 enlarges the face; right and down move it, in
-    shares of the crop's side. Without changes it is what `reconstruct.image_pose` undoes.
-    """
-    s = size / float(roi[2] - roi[0]) * np.exp(log_scale)
-    angle = np.radians(rotation)
-    turn = s * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    centre = np.array([roi[0] + roi[2], roi[1] + roi[3]]) / 2
-    target = size * (0.5 + np.array([right, down]))
-    return np.concatenate([turn, (target - turn @ centre)[:, None]], axis=1)
-
-
-def _warp(image: U8, map_: F64, size: int) -> U8:
-    """The crop (size, size, 3) of an image; black outside, bilinear, pixel centres as in `crop.crop`."""
-    centred = map_.copy()
-    centred[:, 2] += (np.sqrt(np.abs(np.linalg.det(map_[:, :2]))) - 1) / 2
-    return np.asarray(cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR))
 
 
 def _map_points(points: F64, maps: F64) -> F64:
