@@ -50,7 +50,7 @@ bench: $(VENV)/.ddfa-batch-ready ## speed against bare kernels: make bench IMAGE
 
 builtin: $(VENV)/.ddfa-batch-ready ## the built-in model anew, from the training data to the wheel's files: hours
 	$(PIP) --editable '.[train]' scikit-image
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/builtin.py all $(SHARED) $(WORK)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m recipes.builtin.builtin_model all $(SHARED) $(WORK)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

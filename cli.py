@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ddfa_batch.pipeline.evaluate import Evaluation
     from ddfa_batch.pipeline.plan import Run, Totals, Wanted
     from ddfa_batch.pipeline.train import Progress
-    from ddfa_batch.tasks.models import Bundle
+    from ddfa_batch.tasks.bundles.model_bundle import Bundle
     from ddfa_batch.tasks.training.meta_joint import Record
 
 EXIT_FAULT, EXIT_STRICT, EXIT_INTERRUPTED = 1, 3, 130
@@ -109,16 +109,16 @@ def import_(folder: Path, /, release: str, checkout: Path, weights: str | None, 
     Example:  git clone https://github.com/cleardusk/3DDFA_V2
               ddfa-batch models import 3ddfa-v2 ./3DDFA_V2
     """
-    from ddfa_batch.tasks import upstream
+    from ddfa_batch.tasks.bundles import official_release
 
     if name is not None:
         _refuse_builtin(name, "--name")
-    found = upstream.available_weights(checkout)
+    found = official_release.available_weights(checkout)
     if weights is not None and weights not in found:
         raise BundleError(f"{checkout} has no weights called {weights} (it has: {', '.join(found)}).")
     chosen = [weights] if weights else found[:1] if name else found
     for each in chosen:
-        bundle = upstream.import_3ddfa_v2(checkout, each, folder / (name or f"{release}-{each}"))
+        bundle = official_release.import_3ddfa_v2(checkout, each, folder / (name or f"{release}-{each}"))
         click.echo(f"Imported {bundle.manifest.name} to {bundle.folder}")
     click.echo(f"Licence: {bundle.manifest.licence}")
     click.echo(f"Next:    ddfa-batch process ./images out/ --model {bundle.manifest.name}")
@@ -132,7 +132,7 @@ def list_(folder: Path, /) -> None:
     \b
     Example:  ddfa-batch models list
     """
-    from ddfa_batch.tasks.models import builtin_folder, installed, load_bundle
+    from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, installed, load_bundle
 
     known = {BUILTIN: builtin_folder(), **{name: folder / name for name in installed(folder) if name != BUILTIN}}
     for name, where in known.items():
@@ -159,7 +159,7 @@ def show(folder: Path, /, name: str) -> None:
     \b
     Example:  ddfa-batch models show builtin
     """
-    from ddfa_batch.tasks.models import find_bundle, load_morphable
+    from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
 
     bundle = find_bundle(name, folder)
     manifest, face = bundle.manifest, load_morphable(bundle)
@@ -194,7 +194,7 @@ def verify(folder: Path, /, name: str) -> None:
     \b
     Example:  ddfa-batch models verify 3ddfa-v2-mb05
     """
-    from ddfa_batch.tasks.models import find_bundle, loaded_model
+    from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
 
     bundle = find_bundle(name, folder)
     loaded = loaded_model(str(bundle.folder), bundle.digest)
@@ -216,7 +216,7 @@ def add_detector(folder: Path, /, name: str, family: str, onnx_file: Path, detec
     Example:  ddfa-batch models add-detector 3ddfa-v2-mb05 yunet face_detection_yunet_2023mar.onnx
               ddfa-batch process ./images out/ --detector yunet
     """
-    from ddfa_batch.tasks import models as bundles
+    from ddfa_batch.tasks.bundles import model_bundle as bundles
 
     bundle = bundles.find_bundle(name, folder)
     if bundle.built_in:
@@ -246,7 +246,7 @@ class Chosen:
 
     def say(self, quiet: bool, *more: str) -> Bundle:
         """Say in one line, where errors go, which model it is and what `more` there is to tell; give the bundle."""
-        from ddfa_batch.tasks.models import load_morphable
+        from ddfa_batch.tasks.bundles.model_bundle import load_morphable
 
         if not quiet:
             manifest, built_in = self.bundle.manifest, self.bundle.built_in
@@ -266,8 +266,8 @@ def _model(folder: Path, name: str | None, *records: Path | None) -> Chosen:
     A run's own record decides, so that what was begun with another model can be gone on with.
     """
     from ddfa_batch.pipeline.plan import read_run
-    from ddfa_batch.tasks.models import find_bundle, load_bundle, recorded_folder
-    from ddfa_batch.tasks.store import RUN
+    from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_bundle, recorded_folder
+    from ddfa_batch.tasks.files.store import RUN
 
     for record in records if name is None else ():
         if record is not None and (record / RUN).is_file():
@@ -412,7 +412,7 @@ def _carry_out(
 def _wanted(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
     """Everything a run needs, resolved and checked before any work starts."""
     from ddfa_batch.pipeline.plan import Wanted
-    from ddfa_batch.tasks.inputs import read_boxes, resolve_source
+    from ddfa_batch.tasks.files.inputs import read_boxes, resolve_source
 
     chosen = _model(folder, options["model"], None if options["overwrite"] else out)
     bundle = chosen.bundle
@@ -460,8 +460,8 @@ def _announcement(wanted: Wanted, n_inputs: int, shard_size: int) -> str:
 
 
 def _size_of_meshes(wanted: Wanted, n_inputs: int) -> list[str]:
-    from ddfa_batch.tasks.models import load_morphable
-    from ddfa_batch.tasks.store import BYTES_PER_VERTEX
+    from ddfa_batch.tasks.bundles.model_bundle import load_morphable
+    from ddfa_batch.tasks.files.store import BYTES_PER_VERTEX
 
     size = load_morphable(wanted.bundle).n_vertices * BYTES_PER_VERTEX
     free = shutil.disk_usage(_existing(wanted.out)).free
@@ -656,7 +656,7 @@ def synth_videos(folder: Path, /, source: Path, out: Path, **options: Any) -> No
 def _wanted_clips(folder: Path, source: Path, out: Path, options: dict[str, Any]) -> Wanted:
     from ddfa_batch.pipeline.plan import Wanted
     from ddfa_batch.pipeline.synthesize import limits
-    from ddfa_batch.tasks.inputs import read_faces, resolve_source
+    from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
 
     chosen = _model(folder, options["model"], None if options["overwrite"] else out, options["params"])
     bundle = chosen.bundle
@@ -727,7 +727,7 @@ def fit(
       ddfa-batch fit 300w/ 300w/ labels/
     """
     from ddfa_batch.pipeline.fit import fit_landmarks
-    from ddfa_batch.tasks.fit import FitConfig
+    from ddfa_batch.tasks.fitting.landmark_fit import FitConfig
 
     if out is None:  # click fills arguments from the left
         images, out = None, images
@@ -858,9 +858,9 @@ def train(folder: Path, /, labels: Path, out: Path, **options: Any) -> None:
         raise click.ClickException("Training needs torch, which is not installed: pip install 'ddfa-batch[train]'.")
     from ddfa_batch.pipeline.train import Wanted as Training
     from ddfa_batch.pipeline.train import train as run
-    from ddfa_batch.tasks.training.data import Augmentation, Sampling
+    from ddfa_batch.tasks.training.architectures import Architecture
     from ddfa_batch.tasks.training.meta_joint import TrainConfig
-    from ddfa_batch.tasks.training.nets import Architecture
+    from ddfa_batch.tasks.training.mini_batches import Augmentation, Sampling
 
     bundle = _model(folder, options["model"], labels).say(options["quiet"])
     same = ("method", "landmarks", "distance", "beta", "look_ahead", "iterations", "learning_rate", "stages", "seed")
@@ -1004,7 +1004,7 @@ def import_labels(folder: Path, /, dataset: str, source: Path, table: Path, mode
       ddfa-batch labels import 300w-lp ./300W_LP labels.parquet --model 3ddfa-v2-mb05
       ddfa-batch synth-videos ./300W_LP clips/ --params labels.parquet --model 3ddfa-v2-mb05
     """
-    from ddfa_batch.pipeline.labels import import_300w_lp
+    from ddfa_batch.pipeline.import_labels import import_300w_lp
 
     rows, faults = import_300w_lp(source, table, _model(folder, model).say(quiet=False))
     for fault in faults[:10]:

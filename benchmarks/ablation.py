@@ -1,6 +1,6 @@
 """The paper's Tables 3 and 4 and Figures 3 and 7, at a small scale on a laptop.
 
-    python benchmarks/prepare.py ../shared WORK
+    python -m recipes.builtin.prepare ../shared WORK
     ddfa-batch fit WORK/aflw/labels68.parquet WORK/aflw/images WORK/aflw/fit --outline \
         --model 3ddfa-v2-mb05
     ddfa-batch synth-videos WORK/aflw/images WORK/aflw/clips --params WORK/aflw/fit --frames 6 --speed 2 \
@@ -28,18 +28,19 @@ from ddfa_batch.cli import default_models_folder
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.evaluate import Wanted as Evaluated
 from ddfa_batch.pipeline.evaluate import evaluate
-from ddfa_batch.pipeline.labels import import_300w_lp
+from ddfa_batch.pipeline.import_labels import import_300w_lp
 from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.pipeline.synthesize import synthesize
 from ddfa_batch.schemas.config import Execution, SynthOptions
-from ddfa_batch.tasks import figures, store
-from ddfa_batch.tasks.inputs import read_faces, resolve_source
-from ddfa_batch.tasks.models import Bundle, find_bundle, load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle, load_morphable
+from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
+from ddfa_batch.tasks.rendering import figures
 from ddfa_batch.tasks.training import export, host, meta_joint
-from ddfa_batch.tasks.training.data import Clips, Sampling, is_validation, make_batch, whitening
+from ddfa_batch.tasks.training.architectures import Architecture
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.meta_joint import TrainConfig
-from ddfa_batch.tasks.training.nets import Architecture
+from ddfa_batch.tasks.training.mini_batches import Clips, Sampling, is_validation, make_batch, whitening
 
 SIZE, STEPS, IMAGES = 40, 50, 64
 STILL = Sampling(IMAGES, 1, turned=0.0, size=SIZE)
@@ -116,7 +117,7 @@ def trained(variant: Variant, clips: Clips, bundle: Bundle, folder: Path, seed: 
 
 def measured(folder: Path, work: Path, clips: Path) -> dict[str, object]:
     """What one trained variant comes to."""
-    from ddfa_batch.tasks.models import load_bundle
+    from ddfa_batch.tasks.bundles.model_bundle import load_bundle
 
     bundle = load_bundle(folder / "model")
     labels = tuple(work / f"dev/{name}.parquet" for name in ("original", "reannotated"))

@@ -15,14 +15,14 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from ddfa_batch.tasks import networks
-from ddfa_batch.tasks.training import nets
+from ddfa_batch.tasks.bundles import onnx_graphs
+from ddfa_batch.tasks.training import architectures
 
 SIZE, RUNS = 120, 80
 RNG = np.random.default_rng(0)
 
 
-class Candidate(networks.Graph):
+class Candidate(onnx_graphs.Graph):
     """A graph that counts its multiply–accumulates."""
 
     def __init__(self) -> None:
@@ -73,9 +73,9 @@ def inverted(width: float, act: str) -> tuple[bytes, int]:
 
 
 def ours(kind: str, width: float) -> tuple[bytes, int]:
-    architecture = nets.Architecture(kind, width)
-    weights = nets.weights_in_use(nets.build(architecture).eval())
-    return networks.mobilenet(weights, SIZE), nets.mac_count(architecture, SIZE, norm_operations=0)
+    architecture = architectures.Architecture(kind, width)
+    weights = architectures.weights_in_use(architectures.build(architecture).eval())
+    return onnx_graphs.mobilenet(weights, SIZE), architectures.mac_count(architecture, SIZE, norm_operations=0)
 
 
 def milliseconds(graph: bytes) -> float:
@@ -93,7 +93,7 @@ def milliseconds(graph: bytes) -> float:
 
 def main() -> None:
     torch.manual_seed(0)
-    candidates = {f"{kind} x{width}": ours(kind, width) for width in (0.25, 0.5, 1.0) for kind in nets.KINDS}
+    candidates = {f"{kind} x{width}": ours(kind, width) for width in (0.25, 0.5, 1.0) for kind in architectures.KINDS}
     candidates["RepVGG-like, small"] = plain((16, 24, 48, 96, 256), (1, 2, 3, 4, 1))
     candidates["RepVGG-like, large"] = plain((24, 32, 64, 128, 384), (1, 2, 4, 6, 1))
     for width in (0.5, 1.0):

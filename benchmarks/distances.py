@@ -19,11 +19,11 @@ import numpy as np
 
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.tasks.models import load_bundle, load_morphable
-from ddfa_batch.tasks.training import host, meta_joint, validate
-from ddfa_batch.tasks.training.data import Sampling, is_validation
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
+from ddfa_batch.tasks.training import host, meta_joint
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.meta_joint import TrainConfig
+from ddfa_batch.tasks.training.mini_batches import Sampling, is_validation
 
 #: What is compared: the branch, and how landmarks and distances count.
 VARIANTS = {
@@ -76,8 +76,8 @@ def main() -> None:
                 continue
             print(f"\nafter {i + 1} iterations, {time.monotonic() - clock:.0f} s")
             for name, (_, branch) in branches.items():
-                errors = validate.landmark_nme(branch.net, space, validation, wanted.pixels)
-                mean, bins = validate.mean_of_bins(errors, validation)
+                errors = validation.landmark_nme(branch.net, space, validation, wanted.pixels)
+                mean, bins = validation.mean_of_bins(errors, validation)
                 told = ", ".join(f"{value:.2f}" for value in bins)
                 print(f"{name}: {mean:.2f} % ({told}), median {np.median(errors):.2f}", flush=True)
 

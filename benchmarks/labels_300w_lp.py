@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import scipy.io
 
 from ddfa_batch.cli import default_models_folder
-from ddfa_batch.pipeline.labels import import_300w_lp
-from ddfa_batch.tasks import metrics
-from ddfa_batch.tasks.models import find_bundle
+from ddfa_batch.pipeline.import_labels import import_300w_lp
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle
+from ddfa_batch.tasks.evaluation import metrics
 
 
 def main() -> None:

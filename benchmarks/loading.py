@@ -19,12 +19,12 @@ import numpy as np
 from ddfa_batch.cli import default_models_folder
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.graph import usable_cores
-from ddfa_batch.tasks.models import find_bundle, load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
 from ddfa_batch.tasks.training import host, meta_joint
-from ddfa_batch.tasks.training.data import Sampling, make_batch, whitening
+from ddfa_batch.tasks.training.architectures import Architecture
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.meta_joint import TrainConfig
-from ddfa_batch.tasks.training.nets import Architecture
+from ddfa_batch.tasks.training.mini_batches import Sampling, make_batch, whitening
 
 STEPS = 30
 

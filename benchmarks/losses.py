@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.models import load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
 from ddfa_batch.tasks.training import losses
 
 BATCH, REPEATS = 128, 2

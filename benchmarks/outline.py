@@ -2,7 +2,8 @@
 
     python benchmarks/outline.py LABELS.parquet [--model 3ddfa-v2-mb05]
 
-LABELS has name, yaw_deg and pts68 in the 2-D markup, as benchmarks/prepare.py writes labels68.parquet of AFLW's crops.
+LABELS has name, yaw_deg and pts68 in the 2-D markup, as recipes/builtin/prepare.py writes labels68.parquet
+of AFLW's crops.
 Printed by bin of the |yaw| of the data set: the mean of |fitted yaw| − |its yaw|, in degrees.
 """
 
@@ -15,10 +16,12 @@ import numpy as np
 
 from ddfa_batch.cli import default_models_folder
 from ddfa_batch.schemas.parameters import N_POSE
-from ddfa_batch.tasks import fit, metrics, pose
-from ddfa_batch.tasks.landmark_files import read_landmarks
-from ddfa_batch.tasks.models import find_bundle, load_morphable
-from ddfa_batch.tasks.reconstruct import image_pose
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
+from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.files.landmark_files import read_landmarks
+from ddfa_batch.tasks.fitting import landmark_fit
+from ddfa_batch.tasks.geometry import pose
+from ddfa_batch.tasks.geometry.reconstruct import image_pose
 
 
 def main() -> None:
@@ -28,14 +31,16 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = find_bundle(arguments.model, default_models_folder())
     manifest = bundle.manifest
-    prior = fit.Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
+    prior = landmark_fit.Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
     labelled = read_landmarks(arguments.labels)
     if labelled.yaw is None:
         raise SystemExit(f"{arguments.labels} tells no yaw.")
     own = np.where(np.abs(labelled.yaw) <= 90, labelled.yaw, np.nan)
     for outline in (False, True):
-        config = fit.FitConfig(size=manifest.input_size, outline=outline)
-        found = fit.fit(labelled.landmarks, load_morphable(bundle), prior, weights=labelled.weights, config=config)
+        config = landmark_fit.FitConfig(size=manifest.input_size, outline=outline)
+        found = landmark_fit.fit(
+            labelled.landmarks, load_morphable(bundle), prior, weights=labelled.weights, config=config
+        )
         ok = found.converged & np.isfinite(own)
         T = image_pose(found.params[ok, :N_POSE].reshape(-1, 3, 4), found.rois[ok], config.size)
         yaw = pose.yaw_of(T)

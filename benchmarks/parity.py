@@ -19,8 +19,8 @@ from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
-from ddfa_batch.tasks.inputs import resolve_source
-from ddfa_batch.tasks.models import find_bundle
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle
+from ddfa_batch.tasks.files.inputs import resolve_source
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

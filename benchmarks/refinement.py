@@ -24,9 +24,9 @@ from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.bundle import BUILTIN
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
-from ddfa_batch.tasks import metrics
-from ddfa_batch.tasks.inputs import resolve_source
-from ddfa_batch.tasks.models import Bundle, find_bundle
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
+from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.files.inputs import resolve_source
 
 PASSES = (0, 1, 2)
 

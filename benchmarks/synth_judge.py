@@ -22,13 +22,15 @@ import numpy as np
 import pandas as pd
 
 from ddfa_batch.schemas.arrays import F32, F64, U8
-from ddfa_batch.tasks import crop, images, motion, pose, profile
-from ddfa_batch.tasks.detect import Detector, make_detector
-from ddfa_batch.tasks.models import LoadedModel, load_bundle, loaded_model
-from ddfa_batch.tasks.reconstruct import PointBasis, image_pose, points
-from ddfa_batch.tasks.regress import Regressor
-from ddfa_batch.tasks.render import Viewport
-from ddfa_batch.tasks.surface import Surface
+from ddfa_batch.tasks.bundles.model_bundle import LoadedModel, load_bundle, loaded_model
+from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.geometry import crop, motion, pose
+from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
+from ddfa_batch.tasks.inference.detectors import Detector, make_detector
+from ddfa_batch.tasks.inference.regressor import Regressor
+from ddfa_batch.tasks.rendering import face_profiling
+from ddfa_batch.tasks.rendering.rasteriser import Viewport
+from ddfa_batch.tasks.rendering.surface import Surface
 
 BINS = ((0, 30), (30, 60), (60, 90))
 #: Per landmark and axis, in pixels of a 120-pixel crop: the trust in the data set's points against the prior of α.
@@ -146,11 +148,11 @@ def judged(
     """What the judge says of the last frame of a clip of `image`; None if it finds no face there."""
     roi, morphable = np.array(face.roi, np.float64), judge.model.morphable
     T = image_pose(motion.true_depth(judge.layout.pose(params[None])), roi[None], judge.size)[0]
-    shape, angles = profile.face_shape(morphable, params), turned(T)
+    shape, angles = face_profiling.face_shape(morphable, params), turned(T)
     path = motion.random_motion(rng, limits, 10, angles, float(roi[2] - roi[0]))[-1:]
-    still = profile.prepare(surface, image, T, shape)
-    frame = profile.frames(surface, still, path, [Viewport.of_image(image)])[0]
-    ours = motion.apply(profile.poses(still, path)[0], shape[morphable.landmarks])
+    still = face_profiling.prepare(surface, image, T, shape)
+    frame = face_profiling.frames(surface, still, path, [Viewport.of_image(image)])[0]
+    ours = motion.apply(face_profiling.poses(still, path)[0], shape[morphable.landmarks])
     answer = judge(frame, ours[:, :2].mean(axis=0))
     if answer is None:
         return None

@@ -19,11 +19,13 @@ import pandas as pd
 
 from ddfa_batch.schemas.arrays import F32, F64, U8
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks import degrade, images, motion, profile, render
-from ddfa_batch.tasks.models import load_bundle, loaded_model
-from ddfa_batch.tasks.reconstruct import image_pose
-from ddfa_batch.tasks.render import Viewport
-from ddfa_batch.tasks.surface import Surface
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle, loaded_model
+from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.geometry import motion
+from ddfa_batch.tasks.geometry.reconstruct import image_pose
+from ddfa_batch.tasks.rendering import degradation, face_profiling, rasteriser
+from ddfa_batch.tasks.rendering.rasteriser import Viewport
+from ddfa_batch.tasks.rendering.surface import Surface
 
 STEPS = ("shape of the face", "prepare the still", "anchors", "place vertices", "rasterise", "paint")
 
@@ -39,19 +41,19 @@ def milliseconds(work: Callable[[], object], times: int = 3) -> float:
     return float(np.median(spent)) * 1e3
 
 
-def frame_steps(surface: Surface, still: profile.Still, path: motion.Motion, view: Viewport) -> list[float]:
+def frame_steps(surface: Surface, still: face_profiling.Still, path: motion.Motion, view: Viewport) -> list[float]:
     """Milliseconds of a middle frame: anchors, place, rasterise, paint."""
     turn = motion.out_of_plane(still.pose, path, still.centre)[len(path) // 2]
     place = motion.in_plane(path, still.centre)[len(path) // 2]
-    scene = profile.scene(surface, still, turn, place, view)
+    scene = face_profiling.scene(surface, still, turn, place, view)
     vertices, triangles = scene.vertices, surface.triangles
-    shown = render.rasterise(vertices, triangles, view.width, view.height)
-    anchors = milliseconds(lambda: profile.anchors(surface, still, turn))
+    shown = rasteriser.rasterise(vertices, triangles, view.width, view.height)
+    anchors = milliseconds(lambda: face_profiling.anchors(surface, still, turn))
     return [
         anchors,
-        milliseconds(lambda: profile.scene(surface, still, turn, place, view)) - anchors,
-        milliseconds(lambda: render.rasterise(vertices, triangles, view.width, view.height)),
-        milliseconds(lambda: render.textured(shown, vertices, triangles, still.image, scene.uv, still.colours,
+        milliseconds(lambda: face_profiling.scene(surface, still, turn, place, view)) - anchors,
+        milliseconds(lambda: rasteriser.rasterise(vertices, triangles, view.width, view.height)),
+        milliseconds(lambda: rasteriser.textured(shown, vertices, triangles, still.image, scene.uv, still.colours,
                                              scene.weight)),
     ]  # fmt: skip
 
@@ -60,16 +62,16 @@ def measure(
     surface: Surface, model: MorphableModel, image: U8, params: F32, T: F64, path: motion.Motion, view: Viewport
 ) -> list[float]:
     """Milliseconds of one still: the whole clip, its frames, the steps, and noise and blur of one frame."""
-    shape = profile.face_shape(model, params)
-    still = profile.prepare(surface, image, T, shape)
+    shape = face_profiling.face_shape(model, params)
+    still = face_profiling.prepare(surface, image, T, shape)
     once = [
-        milliseconds(lambda: profile.face_shape(model, params)),
-        milliseconds(lambda: profile.prepare(surface, image, T, shape)),
+        milliseconds(lambda: face_profiling.face_shape(model, params)),
+        milliseconds(lambda: face_profiling.prepare(surface, image, T, shape)),
     ]
-    frames = milliseconds(lambda: profile.frames(surface, still, path, [view] * len(path)))
-    picture = profile.frames(surface, still, path[-1:], [view])[0]
+    frames = milliseconds(lambda: face_profiling.frames(surface, still, path, [view] * len(path)))
+    picture = face_profiling.frames(surface, still, path[-1:], [view])[0]
     rng = np.random.default_rng(0)
-    spoil = milliseconds(lambda: degrade.degrade(picture, 5.0, np.array([4.0, 2.0]), rng))
+    spoil = milliseconds(lambda: degradation.degrade(picture, 5.0, np.array([4.0, 2.0]), rng))
     return [sum(once) + frames, frames, *once, *frame_steps(surface, still, path, view), spoil]
 
 

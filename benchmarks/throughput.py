@@ -26,10 +26,10 @@ import numpy as np
 from ddfa_batch.cli import default_models_folder
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import BUILTIN
-from ddfa_batch.tasks.detect import scaled_to_fit
-from ddfa_batch.tasks.images import SUFFIXES
-from ddfa_batch.tasks.models import find_bundle, loaded_model
-from ddfa_batch.tasks.reconstruct import BLOCK, PointBasis
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
+from ddfa_batch.tasks.files.images import SUFFIXES
+from ddfa_batch.tasks.geometry.reconstruct import BLOCK, PointBasis
+from ddfa_batch.tasks.inference.detectors import scaled_to_fit
 
 WORKERS = 2
 ENVIRONMENT = {

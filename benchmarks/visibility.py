@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.tasks.models import load_bundle, load_morphable
-from ddfa_batch.tasks.visibility import Occlusion
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
+from ddfa_batch.tasks.geometry.visibility import Occlusion
 
 
 def exactly_visible(mesh: np.ndarray, triangles: np.ndarray, landmarks: np.ndarray, margin: float) -> np.ndarray:

@@ -23,10 +23,11 @@ from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.schemas.bundle import BUILTIN
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
-from ddfa_batch.tasks import figures, pose
-from ddfa_batch.tasks.inputs import resolve_source
-from ddfa_batch.tasks.models import find_bundle
-from ddfa_batch.tasks.render import lambert
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle
+from ddfa_batch.tasks.files.inputs import resolve_source
+from ddfa_batch.tasks.geometry import pose
+from ddfa_batch.tasks.rendering import figures
+from ddfa_batch.tasks.rendering.rasteriser import lambert
 
 PORTRAITS = [("skimage", "data/astronaut.png"), ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")]
 #: Side of a tile, space between tiles, and how many times as large all is drawn before it is scaled down.

@@ -19,14 +19,17 @@ from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
-from ddfa_batch.tasks import crop, figures, images, metrics, pose, scans, store
-from ddfa_batch.tasks.find import look, look_again
-from ddfa_batch.tasks.fit import AFLW21, FitBasis, FitConfig, Prior, aflw21_mix, aflw21_weights, fit
-from ddfa_batch.tasks.inputs import read_faces, without_suffix
-from ddfa_batch.tasks.landmark_files import read_landmarks
-from ddfa_batch.tasks.models import Bundle, loaded_model
-from ddfa_batch.tasks.reconstruct import PointBasis, image_pose, points
-from ddfa_batch.tasks.regress import Regressor
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, loaded_model
+from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.files import images, scan_files, store
+from ddfa_batch.tasks.files.inputs import read_faces, without_suffix
+from ddfa_batch.tasks.files.landmark_files import read_landmarks
+from ddfa_batch.tasks.fitting.landmark_fit import AFLW21, FitBasis, FitConfig, Prior, aflw21_mix, aflw21_weights, fit
+from ddfa_batch.tasks.geometry import crop, pose
+from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
+from ddfa_batch.tasks.inference.face_finder import look, look_again
+from ddfa_batch.tasks.inference.regressor import Regressor
+from ddfa_batch.tasks.rendering import figures
 
 #: The outer corners of the eyes and the tip of the nose among the 68 points.
 _EYES, _NOSE = (36, 45), 30
@@ -222,10 +225,10 @@ def _whole_faces(labels: tuple[Path, ...], studio: _Studio) -> Truth:
 def _scans(labels: tuple[Path, ...], _: _Studio) -> Truth:
     folder = _only(labels)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; this protocol takes one of scans ({', '.join(scans.SUFFIXES)}).")
-    files = tuple(sorted(file for file in folder.rglob("*") if file.suffix.lower() in scans.SUFFIXES))
+        raise InputError(f"{folder} is no folder; this protocol takes one of scans ({', '.join(scan_files.SUFFIXES)}).")
+    files = tuple(sorted(file for file in folder.rglob("*") if file.suffix.lower() in scan_files.SUFFIXES))
     if not files:
-        raise InputError(f"{folder} holds no scans ({', '.join(scans.SUFFIXES)}).")
+        raise InputError(f"{folder} holds no scans ({', '.join(scan_files.SUFFIXES)}).")
     return Truth(tuple(file.relative_to(folder).as_posix() for file in files), scan=files)
 
 
@@ -378,7 +381,7 @@ def _scan_errors(truth: Truth, answers: Answers, studio: _Studio) -> F64:
     eyes, nose = (int(index[_EYES[0]]), int(index[_EYES[1]])), int(index[_NOSE])
     for i in np.flatnonzero(answers.found):
         shape = model.mean + np.tensordot(answers.params[i, N_POSE:], model.basis, axes=1)
-        errors[i] = metrics.scan_error(shape, eyes, nose, scans.read_scan(truth.scan[i])).nme
+        errors[i] = metrics.scan_error(shape, eyes, nose, scan_files.read_scan(truth.scan[i])).nme
     return errors
 
 

@@ -19,11 +19,12 @@ from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, GIVEN_BOXES, ProcessOp
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.schemas.faces import Faces, ImageRecord
 from ddfa_batch.schemas.tables import PLAN
-from ddfa_batch.tasks import crop, store
-from ddfa_batch.tasks.fit import FitBasis, FitConfig, Fitted, Prior, aflw21_weights, fit
-from ddfa_batch.tasks.inputs import Ignored, list_inputs, resolve_source, without_suffix
-from ddfa_batch.tasks.landmark_files import LabelledFaces, read_landmarks
-from ddfa_batch.tasks.models import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.inputs import Ignored, list_inputs, resolve_source, without_suffix
+from ddfa_batch.tasks.files.landmark_files import LabelledFaces, read_landmarks
+from ddfa_batch.tasks.fitting.landmark_fit import FitBasis, FitConfig, Fitted, Prior, aflw21_weights, fit
+from ddfa_batch.tasks.geometry import crop
 
 #: Beside the run's tables: one row per labelled face, fitted or not.
 FITS = "fits.parquet"

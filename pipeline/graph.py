@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError, DdfaError
-from ddfa_batch.tasks.store import Receipt
+from ddfa_batch.tasks.files.store import Receipt
 
 _log = logging.getLogger(__name__)
 

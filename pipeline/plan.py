@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from ddfa_batch.schemas.config import ProcessOptions, SynthOptions
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
-from ddfa_batch.tasks import store
-from ddfa_batch.tasks.inputs import Given, Ignored, Input, Source, list_inputs
-from ddfa_batch.tasks.models import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs
 
 RUN_FORMAT_VERSION = 1
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to

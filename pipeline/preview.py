@@ -16,8 +16,9 @@ from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks import figures, images, store
-from ddfa_batch.tasks.inputs import resolve_path
+from ddfa_batch.tasks.files import images, store
+from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.rendering import figures
 
 #: Frames of a clip on the sheet, at most; side of a tile on the sheet and in the animation, pixels.
 _COLUMNS, _TILE, _LARGE = 10, 150, 240

@@ -27,13 +27,14 @@ from ddfa_batch.schemas.config import FACES_PER_IMAGE, GIVEN_BOXES, Execution, P
 from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks import crop, images, pose, quality, store
-from ddfa_batch.tasks.find import Finder, look, look_again
-from ddfa_batch.tasks.inputs import resolve_path
-from ddfa_batch.tasks.models import LoadedModel, loaded_model
-from ddfa_batch.tasks.reconstruct import BLOCK, PointBasis, image_pose, points
-from ddfa_batch.tasks.regress import Regressor
-from ddfa_batch.tasks.visibility import Occlusion, visible
+from ddfa_batch.tasks.bundles.model_bundle import LoadedModel, loaded_model
+from ddfa_batch.tasks.files import images, store
+from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.geometry import crop, pose, quality
+from ddfa_batch.tasks.geometry.reconstruct import BLOCK, PointBasis, image_pose, points
+from ddfa_batch.tasks.geometry.visibility import Occlusion, visible
+from ddfa_batch.tasks.inference.face_finder import Finder, look, look_again
+from ddfa_batch.tasks.inference.regressor import Regressor
 
 #: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
 _GIVEN_ROI = (1.58, 0.14)

@@ -26,12 +26,14 @@ from ddfa_batch.schemas.arrays import F32, F64, U8
 from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE, ORIGINAL, Execution, SynthOptions
 from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
-from ddfa_batch.tasks import crop, degrade, images, motion, pose, profile, store, video
-from ddfa_batch.tasks.inputs import resolve_path
-from ddfa_batch.tasks.motion import Motion, MotionLimits
-from ddfa_batch.tasks.reconstruct import crop_pose, image_pose
-from ddfa_batch.tasks.render import Viewport
-from ddfa_batch.tasks.surface import Surface
+from ddfa_batch.tasks.files import clip_files, images, store
+from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.geometry import crop, motion, pose
+from ddfa_batch.tasks.geometry.motion import Motion, MotionLimits
+from ddfa_batch.tasks.geometry.reconstruct import crop_pose, image_pose
+from ddfa_batch.tasks.rendering import degradation, face_profiling
+from ddfa_batch.tasks.rendering.rasteriser import Viewport
+from ddfa_batch.tasks.rendering.surface import Surface
 
 #: A face whose landmarks span less than this many pixels either way is none.
 _SMALLEST = 4.0
@@ -133,7 +135,7 @@ def render_clips(out: str, shard: int, found: Found) -> Rendered:
     rows = {row.image_id: row for row in plan.read_shard(folder, shard)}
     records: list[ImageRecord] = []
     labels: dict[int, list[Labels]] = {}
-    with store.InFlight(folder, shard) as in_flight, video.open_clips(folder, shard, s.options.format) as writer:
+    with store.InFlight(folder, shard) as in_flight, clip_files.open_clips(folder, shard, s.options.format) as writer:
         for record in found.records:
             row = rows[record.image_id]
             if record.status != "ok":
@@ -161,7 +163,7 @@ class _Made:
 
 
 def _one_still(
-    s: Studio, row: PlanRow, faces: Faces, which: Any, writer: video.ClipWriter, deaths: int
+    s: Studio, row: PlanRow, faces: Faces, which: Any, writer: clip_files.ClipWriter, deaths: int
 ) -> tuple[_Made, ImageError | None]:
     """The per-item boundary: whatever goes wrong with one still becomes its row."""
     try:
@@ -182,13 +184,13 @@ def _one_still(
 
 
 def _clips_of_face(
-    s: Studio, row: PlanRow, image: U8, face_index: int, params: F32, roi: F64, writer: video.ClipWriter
+    s: Studio, row: PlanRow, image: U8, face_index: int, params: F32, roi: F64, writer: clip_files.ClipWriter
 ) -> list[Labels]:
     model, size = s.base.model.morphable, s.base.size
     T = image_pose(motion.true_depth(model.layout.pose(params[None])), roi[None], size)[0]
-    shape = profile.face_shape(model, params)
+    shape = face_profiling.face_shape(model, params)
     _refuse_no_face(motion.apply(T, shape[model.landmarks]), image)
-    still = profile.prepare(s.surface, image, T, shape)
+    still = face_profiling.prepare(s.surface, image, T, shape)
     made = []
     for clip in range(s.options.clips_per_image):
         rng = np.random.default_rng([s.options.seed, *_words(row.item.key), face_index, clip])
@@ -209,7 +211,7 @@ def _refuse_no_face(landmarks: F64, image: U8) -> None:
 
 
 def clip_of(
-    s: Studio, still: profile.Still, shape: F32, params: F32, roi: F64, rng: np.random.Generator
+    s: Studio, still: face_profiling.Still, shape: F32, params: F32, roi: F64, rng: np.random.Generator
 ) -> tuple[Labels, list[U8]]:
     """One clip of one face, drawn from `rng` alone: its labels, and its pictures (H, W, 3).
 
@@ -222,17 +224,17 @@ def clip_of(
     sigma, exposure = rng.uniform(*options.noise), rng.uniform(*options.blur)
     whole = options.size == ORIGINAL
     view = Viewport.of_image(still.image) if whole else Viewport.of_roi(roi, options.size)
-    pictures = profile.frames(s.surface, still, path, [view] * n)
+    pictures = face_profiling.frames(s.surface, still, path, [view] * n)
     first = still.image if whole else crop.crop(still.image, roi, options.size)
-    poses = motion.compose(view.affine, profile.poses(still, path))
+    poses = motion.compose(view.affine, face_profiling.poses(still, path))
     landmarks = motion.apply(poses, shape[s.base.model.morphable.landmarks])
     square = np.tile([0.0, 0.0, options.size, options.size], (n, 1))
     rois = crop.roi_from_landmarks(landmarks) if whole else square
     labelled = motion.with_pose(layout, params, crop_pose(poses, rois, s.base.size))
-    blur = degrade.motion_vectors(landmarks, exposure)
+    blur = degradation.motion_vectors(landmarks, exposure)
     noise = np.full(n, sigma, np.float32)
     noise[0] = 0
-    pictures = [first, *(degrade.degrade(p, sigma, b, rng) for p, b in zip(pictures[1:], blur[1:], strict=True))]
+    pictures = [first, *(degradation.degrade(p, sigma, b, rng) for p, b in zip(pictures[1:], blur[1:], strict=True))]
     height, width = still.image.shape[:2]
     labels = Labels(
         clip=0, face_index=0, frame_keys=[], shapes=[(p.shape[1], p.shape[0]) for p in pictures],
@@ -269,11 +271,15 @@ def write(out: str, shard: int, rendered: Rendered) -> store.Receipt:
     frames = frames_table(s, rendered)
     for kind, table in ((FRAMES, frames), (store.IMAGES, process.images_table(rendered.records))):
         store.write_table(folder / kind / f"{stem}.parquet", table)
-    clips = video.clips_path(folder, shard, s.options.format).relative_to(folder)
+    clips = clip_files.clips_path(folder, shard, s.options.format).relative_to(folder)
     written = [f"{FRAMES}/{stem}.parquet", f"{store.IMAGES}/{stem}.parquet", str(clips)]
     receipt = store.Receipt(
         shard=shard,
-        rows={store.IMAGES: len(rendered.records), FRAMES: len(frames), video.CLIPS: len(frames) // s.options.frames},
+        rows={
+            store.IMAGES: len(rendered.records),
+            FRAMES: len(frames),
+            clip_files.CLIPS: len(frames) // s.options.frames,
+        },
         no_face=sum(record.status == "no_face" for record in rendered.records),
         errors=dict(Counter(r.error_kind for r in rendered.records if r.error_kind is not None)),
         files={name: store.size_of(folder / name) for name in written},

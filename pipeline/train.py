@@ -20,13 +20,13 @@ import numpy as np
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.errors import RunFolderError, TrainingError
-from ddfa_batch.tasks import store
-from ddfa_batch.tasks.models import Bundle, load_morphable
-from ddfa_batch.tasks.training import export, host, meta_joint, validate
-from ddfa_batch.tasks.training.data import Clips, is_validation, make_batch, whitening
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.training import export, host, meta_joint, validation
+from ddfa_batch.tasks.training.architectures import Architecture, mac_count, parameter_count
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.meta_joint import Record, TrainConfig, Training
-from ddfa_batch.tasks.training.nets import Architecture, mac_count, parameter_count
+from ddfa_batch.tasks.training.mini_batches import Clips, is_validation, make_batch, whitening
 
 ABOUT, CHECKPOINT, BEST, HISTORY, MODEL = "train.json", "checkpoint.pt", "best.pt", "history.json", "model"
 #: Faces from whose augmented frames the whitening is taken.
@@ -108,8 +108,8 @@ def train(
         if not len(validation_part):
             return None
         pixels = wanted.config.pixels(now.iteration - 1)
-        errors = validate.landmark_nme(now.net, space, validation_part, pixels)
-        return validate.mean_of_bins(errors, validation_part)[0]
+        errors = validation.landmark_nme(now.net, space, validation_part, pixels)
+        return validation.mean_of_bins(errors, validation_part)[0]
 
     def keep(now: Training, best: bool) -> None:
         meta_joint.save(now, wanted.out / CHECKPOINT)

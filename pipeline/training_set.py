@@ -20,12 +20,13 @@ from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.schemas.tables import matrix
-from ddfa_batch.tasks import images, motion
-from ddfa_batch.tasks.crop import similarity
-from ddfa_batch.tasks.fit import Prior
-from ddfa_batch.tasks.models import Bundle, load_morphable
-from ddfa_batch.tasks.reconstruct import image_pose
-from ddfa_batch.tasks.training.data import Clips, Labels, clips_of
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.fitting.landmark_fit import Prior
+from ddfa_batch.tasks.geometry import motion
+from ddfa_batch.tasks.geometry.crop import similarity
+from ddfa_batch.tasks.geometry.reconstruct import image_pose
+from ddfa_batch.tasks.training.mini_batches import Clips, Labels, clips_of
 
 #: Side of what is kept of a picture, and of the face's roi in its middle, pixels: a crop that is shifted, turned or
 #: made smaller shows what is really there.

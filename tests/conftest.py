@@ -13,8 +13,8 @@ import small_model
 
 from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.schemas.config import ProcessOptions
-from ddfa_batch.tasks.inputs import resolve_source
-from ddfa_batch.tasks.models import Bundle
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.files.inputs import resolve_source
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(models: Path) -> Bundle:
-    from ddfa_batch.tasks.models import load_bundle
+    from ddfa_batch.tasks.bundles.model_bundle import load_bundle
 
     return load_bundle(models / "small")
 
@@ -95,6 +95,6 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def official(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle made from the official release."""
-    from ddfa_batch.tasks.upstream import import_3ddfa_v2
+    from ddfa_batch.tasks.bundles.official_release import import_3ddfa_v2
 
     return import_3ddfa_v2(shared / "upstream/3DDFA_V2", "mb05", tmp_path_factory.mktemp("official") / "mb05")

@@ -13,8 +13,8 @@ import numpy as np
 
 from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.models import Bundle, write_bundle
-from ddfa_batch.tasks.networks import Graph
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
+from ddfa_batch.tasks.bundles.onnx_graphs import Graph
 
 SIZE = 120
 N_SHAPE, N_EXPRESSION = 40, 10

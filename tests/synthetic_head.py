@@ -8,7 +8,7 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, F64, U8
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.surface import Surface
+from ddfa_batch.tasks.rendering.surface import Surface
 
 N_SHAPE, N_EXPRESSION = 4, 2
 #: Model units: a face is about 160,000 µm wide, as in BFM.

@@ -17,11 +17,12 @@ from test_cli import run
 import ddfa_batch
 from ddfa_batch.schemas.bundle import BUILTIN, REGRESSOR
 from ddfa_batch.schemas.errors import BundleError
-from ddfa_batch.tasks import crop, images
-from ddfa_batch.tasks import models as bundles
-from ddfa_batch.tasks.detect import make_detector
-from ddfa_batch.tasks.models import Bundle, load_morphable, loaded_model
-from ddfa_batch.tasks.regress import Regressor, confirmed
+from ddfa_batch.tasks.bundles import model_bundle as bundles
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded_model
+from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.geometry import crop
+from ddfa_batch.tasks.inference.detectors import make_detector
+from ddfa_batch.tasks.inference.regressor import Regressor, confirmed
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from ddfa_batch.pipeline.process import process
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ERROR_KINDS
-from ddfa_batch.tasks.models import Bundle
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = {path: path.read_text() for path in DOCS}

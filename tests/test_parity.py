@@ -13,8 +13,8 @@ from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.config import Execution
-from ddfa_batch.tasks.inputs import resolve_source
-from ddfa_batch.tasks.models import Bundle
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.files.inputs import resolve_source
 
 pytestmark = [pytest.mark.shared, pytest.mark.filterwarnings("default")]
 

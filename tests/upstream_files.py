@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddfa_batch.tasks.networks import MOBILENET_BLOCKS
+from ddfa_batch.tasks.bundles.onnx_graphs import MOBILENET_BLOCKS
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 N_VERTICES = 300

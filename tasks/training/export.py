@@ -16,11 +16,11 @@ from ddfa_batch.schemas.arrays import F32
 from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
 from ddfa_batch.schemas.errors import ShapeError, TrainingError
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks import networks
-from ddfa_batch.tasks.models import Bundle, write_bundle
+from ddfa_batch.tasks.bundles import onnx_graphs
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
+from ddfa_batch.tasks.training.architectures import Regressor, weights_in_use
 from ddfa_batch.tasks.training.face_head import FaceHead
 from ddfa_batch.tasks.training.meta_joint import INPUT_MEAN, INPUT_STD, Training
-from ddfa_batch.tasks.training.nets import Regressor, weights_in_use
 
 #: Largest difference, in σ, between torch's answer and the graph's that is put down to rounding.
 TOLERANCE = 1e-4
@@ -69,7 +69,7 @@ def to_onnx(net: Regressor, size: int, face: FaceHead | None = None) -> bytes:
     weights = weights_in_use(net)
     if face is not None:
         weights |= {"fc_face.weight": face.weight[None], "fc_face.bias": np.array([face.bias], np.float32)}
-    graph = networks.mobilenet(weights, size)
+    graph = onnx_graphs.mobilenet(weights, size)
     gap = largest_gap(net, graph, size)
     if not gap <= TOLERANCE:
         raise TrainingError(f"The exported network differs from the trained one by {gap:.2g} (allowed: {TOLERANCE}).")

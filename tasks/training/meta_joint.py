@@ -30,11 +30,19 @@ from torch import Tensor
 
 from ddfa_batch.schemas.arrays import I64, Floats
 from ddfa_batch.schemas.errors import TrainingError
-from ddfa_batch.tasks.store import whole_file
+from ddfa_batch.tasks.files.store import whole_file
 from ddfa_batch.tasks.training import losses
-from ddfa_batch.tasks.training.data import Augmentation, Batch, Clips, Sampling, draw, make_batch, prefetched
+from ddfa_batch.tasks.training.architectures import Architecture, Regressor, build
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.nets import Architecture, Regressor, build
+from ddfa_batch.tasks.training.mini_batches import (
+    Augmentation,
+    Batch,
+    Clips,
+    Sampling,
+    draw,
+    make_batch,
+    prefetched,
+)
 
 #: The paper's variants (Table 3), and what the branches of an iteration minimise in each.
 METHODS = ("vdc", "fwpdc", "vdc-from-fwpdc", "vanilla-joint", "meta-joint")

@@ -1,0 +1,1 @@
+"""The built-in model, from training data to the files in models/builtin."""

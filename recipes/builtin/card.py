@@ -1,0 +1,81 @@
+"""The built-in model's accuracy beside the official weights', printed and written into its card.
+
+    python -m recipes.builtin.card WORK [--beside 3ddfa-v2-mb05] [--write]
+
+WORK/dev is what `prepare` made: half of AFLW2000-3D, of which nothing trains and nothing chooses. Every
+row is a run of `ddfa-batch process` (its detector, one refinement) or of `evaluate --model` (rois of the labels, one
+pass), measured by `evaluate` with the original and with the re-annotated labels. --write puts the table between the
+marks of models/builtin/CARD.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.schemas.bundle import CARD
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder
+
+CARD_FILE = builtin_folder() / CARD
+BEGIN, END = "<!-- recipes/builtin/card.py -->", "<!-- end -->"
+COLUMNS = "0–30°|30–60°|60–90°|mean|faces found|extra boxes"
+
+
+def ddfa_batch(*arguments: str | Path) -> None:
+    subprocess.run(["ddfa-batch", *map(str, arguments), "--quiet"], check=True)
+
+
+def scores(work: Path, out: Path, model: str, detect: bool) -> dict[str, list[str]]:
+    """The table's cells of each set of labels."""
+    dev = work / "dev"
+    labels = (dev / "original.parquet", dev / "reannotated.parquet")
+    if detect:
+        ddfa_batch("process", dev / "photographs", out / "run", "--model", model, "--vertices", "none")
+        ddfa_batch("evaluate", *labels, out / "scores", "--run", out / "run")
+    else:
+        ddfa_batch("evaluate", *labels, out / "scores", "--model", model, "--images", dev / "photographs")
+    summary = json.loads((out / "scores" / "summary.json").read_text())
+    labelled, found = summary["n_labelled"], summary["n_found"]
+    extra = f"{(len(open_run(out / 'run').faces(columns=['key'])) - found) / labelled:.1%}" if detect else ""
+    share = f"{found / labelled:.1%}"
+    return {
+        score["labels"]: [*(f"{value:.2f}" for value in (*score["bins"], score["mean_of_bins"])), share, extra]
+        for score in summary["scores"]
+    }
+
+
+def table(work: Path, beside: str) -> str:
+    rows = []
+    for how, detect in (("detector in the loop, refined once", True), ("roi of the labels, one pass", False)):
+        for model in ("builtin", beside):
+            out = Path(tempfile.mkdtemp(prefix="card-"))
+            try:
+                for labels, cells in scores(work, out, model, detect).items():
+                    rows.append(f"| {model} | {how} | {labels} | {' | '.join(cells)} |")
+            finally:
+                shutil.rmtree(out)
+    head = f"| model | how | labels | {' | '.join(COLUMNS.split('|'))} |"
+    return "\n".join([head, "|" + "---|" * head.count(" | ") + "---|", *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--beside", default="3ddfa-v2-mb05")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    text = table(arguments.work, arguments.beside)
+    print(text)
+    if arguments.write:
+        card = CARD_FILE.read_text(encoding="utf-8")
+        before, rest = card.split(BEGIN)
+        CARD_FILE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Labels for training crops that also use another model's 68 points.
+
+    python -m recipes.builtin.distil WORK [--model 3ddfa-v2-mb05] [--agree 8] [--human 0.5]
+
+WORK is what `prepare` and `union` made, WORK/aflw/fit-all the fit of labels-all.parquet.
+The model is shown each crop around the fitted points, then around its own. A face is left out where the answer is
+farther than --agree % (NME) from its points. Labels of the rest, WORK/aflw/distilled.parquet: the model's 68 points in
+2-D, and where a human labelled a point that is not hidden, the mean of both, --human of it the human's. Human points
+lie elsewhere by definition (a brow's upper edge, say): that offset, constant in the head's frame, is measured for each
+of the 68 and taken off first.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddfa_batch.cli import default_models_folder
+from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
+from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.files.landmark_files import read_landmarks
+from ddfa_batch.tasks.geometry import crop
+from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
+from ddfa_batch.tasks.inference.regressor import Regressor
+
+
+def answers(model: str, folder: Path, keys: list[str], rois: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The model's 68 points (N, 68, 3) and T (N, 3, 4) in image pixels, its roi once refined."""
+    bundle = find_bundle(model, default_models_folder())
+    loaded = loaded_model(str(bundle.folder), bundle.digest)
+    regress, size = Regressor(loaded.regressor, bundle.manifest), bundle.manifest.input_size
+    basis = PointBasis.of(loaded.morphable, loaded.morphable.landmarks)
+    found, poses = [], []
+    for key, first in zip(keys, rois, strict=True):
+        image, roi = cv2.imread(str(folder / key)), np.array(first)[None]
+        for step in range(2):
+            params = regress(crop.crop(image, roi[0], size)[None])
+            answer = points(basis, params, roi, size)
+            if step == 0:
+                roi = crop.roi_from_landmarks(answer)
+        found.append(answer[0])
+        poses.append(image_pose(params[:, :12].reshape(-1, 3, 4), roi, size)[0])
+    return np.array(found), np.array(poses)
+
+
+def definition(offsets: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """What of `offsets` (N, 68, 2), NaN where unknown, is constant in the head's frame, as offsets (N, 68, 2)."""
+    views = poses[:, :2, :3]
+    explained = np.zeros_like(offsets)
+    for point in range(offsets.shape[1]):
+        known = np.isfinite(offsets[:, point]).all(axis=1)
+        scale = 1 / np.linalg.norm(views[known, 0], axis=1)
+        rows = (views[known] * scale[:, None, None]).reshape(-1, 3)
+        constant = np.linalg.lstsq(rows, (offsets[known, point] * scale[:, None]).ravel(), rcond=None)[0]
+        explained[:, point] = views @ constant
+    return explained
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--model", default="3ddfa-v2-mb05")
+    parser.add_argument("--agree", type=float, default=8.0)
+    parser.add_argument("--human", type=float, default=0.5)
+    arguments = parser.parse_args()
+    folder = arguments.work / "aflw"
+    faces = open_run(folder / "fit-all").faces(columns=["key", "roi", "landmarks68"]).to_pandas()
+    fits = pq.read_table(folder / "fit-all/fits.parquet", columns=["key", "weights"]).to_pandas().set_index("key")
+    found, poses = answers(arguments.model, folder / "images", faces.key.tolist(), np.stack(faces.roi))
+    human = read_landmarks(folder / "labels68.parquet")
+    row_of = {key: row for row, key in enumerate(human.keys)}
+    truth = np.stack(faces.landmarks68).reshape(-1, 68, 3)[..., :2].astype(float)
+    labelled = np.zeros(truth.shape[:2], bool)
+    for i, key in enumerate(faces.key):
+        if key in row_of:
+            row = row_of[key]
+            labelled[i] = (human.weights[row] > 0) & (fits.weights[key] > 0)
+            truth[i] = np.where(labelled[i, :, None], human.landmarks[row, :, :2], np.nan)
+    error = 100 * np.nanmean(np.linalg.norm(found[..., :2] - truth, axis=2), axis=1) / metrics.box_size(found)
+    kept = error <= arguments.agree
+    offsets = np.where(labelled[..., None] & kept[:, None, None], truth - found[..., :2], np.nan)
+    left = truth - found[..., :2] - definition(offsets, poses)
+    both = kept & labelled.any(axis=1)
+    apart = np.linalg.norm(np.where(labelled[..., None], left, np.nan), axis=2)[both]
+    nearer = 100 * np.nanmean(apart, axis=1) / metrics.box_size(found[both])
+    labels = found.copy()
+    labels[..., :2] += np.where(labelled[..., None], arguments.human * left, 0.0)
+    flat = pa.FixedSizeListArray.from_arrays(labels[kept, :, :2].astype(np.float32).ravel(), 68 * 2)
+    pq.write_table(pa.table({"name": faces.key[kept].tolist(), "pts68": flat}), folder / "distilled.parquet")
+    print(
+        f"{arguments.model} against the labels: median {np.median(error):.2f} %, mean {error.mean():.2f} %, of the "
+        f"human points {nearer.mean():.2f} % without their definition's offset; {kept.sum():,} of {len(kept):,} faces "
+        "kept"
+    )
+
+
+if __name__ == "__main__":
+    main()

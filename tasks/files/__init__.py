@@ -1,0 +1,1 @@
+"""Untrusted files in, whole files out: the only steps with effects on disk."""

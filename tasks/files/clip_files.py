@@ -1,0 +1,200 @@
+"""Clips on disk in any of their forms: pictures in folders, mp4, WebDataset tars, Parquet. Written whole, read back."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddfa_batch.schemas.arrays import U8
+from ddfa_batch.schemas.errors import DdfaError
+from ddfa_batch.schemas.tables import CLIP_PICTURES
+from ddfa_batch.tasks.files.store import shard_name, whole_file
+
+#: Folder of a run that holds its clips.
+CLIPS = "clips"
+#: Frames a second of an mp4.
+FPS = 25.0
+#: MPEG-4 part 2: the one codec every build of OpenCV from PyPI can write. Lossy.
+_CODEC = "mp4v"
+#: PNG without loss; level 1 is three times as fast as the default for a twentieth more bytes.
+_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+
+
+class ClipWriter(Protocol):
+    """Takes the clips of one shard."""
+
+    def add(self, clip_id: int, pictures: list[U8], labels: list[dict[str, Any]]) -> list[str]:
+        """Write one clip; give the `frame_key` of every frame."""
+        ...
+
+
+def clips_path(out: Path, shard: int, form: str) -> Path:
+    """The file or folder that holds the clips of a shard."""
+    ending = {"frames": "", "mp4": "", "webdataset": ".tar", "parquet": ".parquet"}[form]
+    return out / CLIPS / f"{shard_name(shard)}{ending}"
+
+
+@contextmanager
+def open_clips(out: Path, shard: int, form: str) -> Iterator[ClipWriter]:
+    """A writer for the clips of a shard in one of `schemas.config.CLIP_FORMATS`; nothing is visible until it ends."""
+    path = clips_path(out, shard, form)
+    if form in ("frames", "mp4"):
+        with _whole_folder(path) as work:
+            yield _Frames(work, path.name) if form == "frames" else _Mp4(work, path.name)
+        return
+    with whole_file(path) as work:
+        if form == "webdataset":
+            with tarfile.open(work, "w", format=tarfile.USTAR_FORMAT) as archive:
+                yield _Tar(archive, path.name)
+        else:
+            with pq.ParquetWriter(work, CLIP_PICTURES, compression="none", use_dictionary=False) as writer:
+                yield _Parquet(writer, path.name)
+
+
+@contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on success flush everything to disk and rename it, else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    work.mkdir()
+    try:
+        yield work
+        os.sync()  # once for thousands of small files, whose own fsyncs would take longer than drawing them
+        shutil.rmtree(path, ignore_errors=True)
+        work.replace(path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def png(picture: U8) -> bytes:
+    """A picture (H, W, 3) BGR as PNG."""
+    ok, data = cv2.imencode(".png", picture, _PNG)
+    if not ok:
+        raise DdfaError(f"A frame of shape {picture.shape} cannot be written as PNG.")
+    return data.tobytes()
+
+
+class _Frames:
+    """`clips/SHARD/CLIP/FRAME.png`."""
+
+    def __init__(self, work: Path, name: str) -> None:
+        self._work, self._name = work, name
+
+    def add(self, clip_id: int, pictures: list[U8], _: list[dict[str, Any]]) -> list[str]:
+        folder = self._work / str(clip_id)
+        folder.mkdir()
+        for i, picture in enumerate(pictures):
+            (folder / f"{i:03d}.png").write_bytes(png(picture))
+        return [f"{self._name}/{clip_id}/{i:03d}.png" for i in range(len(pictures))]
+
+
+class _Mp4:
+    """`clips/SHARD/CLIP.mp4`; an odd side is made even by repeating its last row or column."""
+
+    def __init__(self, work: Path, name: str) -> None:
+        self._work, self._name = work, name
+
+    def add(self, clip_id: int, pictures: list[U8], _: list[dict[str, Any]]) -> list[str]:
+        write_mp4(self._work / f"{clip_id}.mp4", pictures)
+        return [f"{self._name}/{clip_id}.mp4"] * len(pictures)
+
+
+def write_mp4(path: Path, pictures: list[U8]) -> None:
+    """Write pictures of one size as mp4; raises `DdfaError` where OpenCV cannot."""
+    height, width = pictures[0].shape[:2]
+    even = (width + width % 2, height + height % 2)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_CODEC), FPS, even)
+    try:
+        if not writer.isOpened():
+            raise DdfaError(f"{path.name} cannot be written: this OpenCV has no {_CODEC} encoder, or the disk refuses.")
+        for picture in pictures:
+            writer.write(cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE))
+    finally:
+        writer.release()
+    if not path.exists() or not path.stat().st_size:
+        raise DdfaError(f"{path.name} was not written; is the disk full?")
+
+
+class _Tar:
+    """`clips/SHARD.tar`, a WebDataset: per frame CLIP_FRAME.png and CLIP_FRAME.json with its labels."""
+
+    def __init__(self, archive: tarfile.TarFile, name: str) -> None:
+        self._archive, self._name = archive, name
+
+    def add(self, clip_id: int, pictures: list[U8], labels: list[dict[str, Any]]) -> list[str]:
+        keys = []
+        for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+            stem = f"{clip_id}_{i:03d}"
+            self._member(f"{stem}.png", png(picture))
+            self._member(f"{stem}.json", json.dumps(label).encode())
+            keys.append(f"{self._name}/{stem}.png")
+        return keys
+
+    def _member(self, name: str, data: bytes) -> None:
+        info = tarfile.TarInfo(name)  # time, user and mode are constants: the same clips are the same bytes
+        info.size = len(data)
+        self._archive.addfile(info, io.BytesIO(data))
+
+
+class _Parquet:
+    """`clips/SHARD.parquet`: clip_id, frame, png. One row group per clip."""
+
+    def __init__(self, writer: pq.ParquetWriter, name: str) -> None:
+        self._writer, self._name = writer, name
+
+    def add(self, clip_id: int, pictures: list[U8], _: list[dict[str, Any]]) -> list[str]:
+        n = len(pictures)
+        columns = {"clip_id": [clip_id] * n, "frame": list(range(n)), "png": [png(p) for p in pictures]}
+        self._writer.write_table(pa.table(columns, schema=CLIP_PICTURES))
+        return [f"{self._name}/{clip_id}/{i:03d}" for i in range(n)]
+
+
+def read_clip(out: Path, shard: int, form: str, clip_id: int) -> list[U8]:
+    """The pictures of one clip, whatever its form; raises `DdfaError` if it is not there."""
+    path = clips_path(out, shard, form)
+    if form == "mp4":
+        pictures = _read_mp4(path / f"{clip_id}.mp4")
+    else:
+        pictures = [_decoded(data) for data in _encoded(path, form, clip_id)]
+    if not pictures:
+        raise DdfaError(f"{path} holds no clip {clip_id}.")
+    return pictures
+
+
+def _encoded(path: Path, form: str, clip_id: int) -> list[bytes]:
+    if form == "frames":
+        return [file.read_bytes() for file in sorted((path / str(clip_id)).glob("*.png"))]
+    if form == "webdataset":
+        with tarfile.open(path) as archive:
+            wanted = [m for m in archive if m.name.startswith(f"{clip_id}_") and m.name.endswith(".png")]
+            return [file.read() for member in wanted if (file := archive.extractfile(member)) is not None]
+    table = pq.read_table(path, filters=[("clip_id", "=", clip_id)])
+    return table.sort_by("frame")["png"].to_pylist()
+
+
+def _decoded(data: bytes) -> U8:
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+
+
+def _read_mp4(path: Path) -> list[U8]:
+    capture = cv2.VideoCapture(str(path))
+    pictures: list[U8] = []
+    while True:
+        more, picture = capture.read()
+        if not more:
+            capture.release()
+            return pictures
+        pictures.append(np.asarray(picture, np.uint8))

@@ -1,0 +1,1 @@
+"""Labelled landmarks to the parameters of the face model."""

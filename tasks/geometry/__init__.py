@@ -1,0 +1,1 @@
+"""Arrays to arrays: boxes, crops, poses, points, motion and visibility; no effects."""

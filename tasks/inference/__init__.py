@@ -1,0 +1,1 @@
+"""Networks at work: detectors, the regressor, and the face finder that uses both."""

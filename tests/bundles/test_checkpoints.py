@@ -1,0 +1,195 @@
+"""Untrusted checkpoints and pickles: read without running, and every fault named."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import upstream_files
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddfa_batch.schemas.errors import BundleError, UnsafeFileError
+from ddfa_batch.tasks.bundles import official_release
+from ddfa_batch.tasks.bundles.checkpoints import read_arrays
+from ddfa_batch.tasks.bundles.model_bundle import loaded_model, sha256
+
+RNG = np.random.default_rng(9)
+WEIGHTS = {"a.weight": RNG.normal(size=(3, 4)).astype(np.float32), "b": np.arange(5, dtype=np.float32)}
+
+
+@pytest.mark.parametrize("save", [upstream_files.legacy_checkpoint, upstream_files.zip_checkpoint])
+def test_both_formats_of_torch_give_their_arrays(tmp_path: Path, save: Callable[..., bytes]) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(save(WEIGHTS, "module."))
+    found = read_arrays(path)
+    assert set(found) == {"module.a.weight", "module.b"}
+    np.testing.assert_array_equal(found["module.a.weight"], WEIGHTS["a.weight"])
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_pickles_of_arrays(tmp_path: Path, protocol: int) -> None:
+    content = {"u": np.arange(6.0).reshape(3, 2), "nested": {"i": np.arange(4, dtype=np.int64)},
+               "fortran": np.asfortranarray(RNG.normal(size=(3, 5)))}  # fmt: skip
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(content, protocol))
+    found = read_arrays(path)
+    np.testing.assert_array_equal(found["u"], content["u"])
+    np.testing.assert_array_equal(found["nested.i"], np.arange(4))
+    np.testing.assert_array_equal(found["fortran"], content["fortran"])
+
+
+class Attack:
+    """Pickles as a call of anything."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+def attacks(witness: Path) -> dict[str, object]:
+    command = f"touch {witness}"
+    return {
+        "os.system": Attack(os.system, command),
+        "eval": Attack(eval, f"__import__('os').system('{command}')"),
+        "getattr": Attack(getattr, "", "join"),
+        "open": Attack(open, str(witness), "w"),
+        "numpy loader": Attack(np.load, str(witness)),
+        "object array": np.array([Attack(os.system, command)], dtype=object),
+        "inside a dict": {"u": Attack(os.system, command)},
+    }
+
+
+@pytest.mark.parametrize("name", attacks(Path("x")))
+@pytest.mark.parametrize("wrapped", ["bare", "in a torch zip"])
+def test_a_malicious_pickle_runs_nothing(tmp_path: Path, name: str, wrapped: str) -> None:
+    witness, path = tmp_path / "it-ran", tmp_path / "evil.pkl"
+    raw = pickle.dumps(attacks(witness)[name])
+    if wrapped == "in a torch zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", raw)
+        raw = buffer.getvalue()
+    path.write_bytes(raw)
+    with pytest.raises(BundleError, match=r"evil\.pkl was refused") as fault:
+        read_arrays(path)
+    assert isinstance(fault.value, UnsafeFileError)
+    assert not witness.exists()
+
+
+def test_the_attack_is_a_real_one(tmp_path: Path) -> None:
+    """The test above would mean nothing if the pickle did not run where it is trusted."""
+    witness = tmp_path / "it-ran"
+    pickle.loads(pickle.dumps(attacks(witness)["os.system"]))
+    assert witness.exists()
+
+
+@pytest.mark.parametrize("save", [upstream_files.legacy_checkpoint, upstream_files.zip_checkpoint])
+def test_every_truncation_is_an_error_that_names_the_file(tmp_path: Path, save: Callable[..., bytes]) -> None:
+    raw, path = save(WEIGHTS, ""), tmp_path / "short.pth"
+    for length in range(0, len(raw) - 1, 7):
+        path.write_bytes(raw[:length])
+        with pytest.raises(BundleError, match=r"short\.pth"):
+            read_arrays(path)
+
+
+@given(position=st.integers(0, 10**6), value=st.integers(0, 255))
+@settings(max_examples=300, deadline=None)
+def test_a_flipped_byte_gives_arrays_or_a_named_error(
+    tmp_path_factory: pytest.TempPathFactory, position: int, value: int
+) -> None:
+    raw = bytearray(upstream_files.legacy_checkpoint(WEIGHTS, ""))
+    raw[position % len(raw)] = value
+    path = tmp_path_factory.getbasetemp() / "flipped.pth"
+    path.write_bytes(raw)
+    try:
+        found = read_arrays(path)
+    except BundleError as fault:
+        assert "flipped.pth" in str(fault)
+    else:
+        assert all(isinstance(a, np.ndarray) and a.dtype != object for a in found.values())
+
+
+@pytest.mark.parametrize("wrapped", ["bare", "in a torch zip"])
+def test_five_bytes_cannot_ask_for_all_memory(tmp_path: Path, wrapped: str) -> None:
+    """LONG_BINPUT 4,294,967,295: Python would make a table of that many entries."""
+    raw, path = b"\x80\x02K\x01r\xff\xff\xff\xff.", tmp_path / "greedy.pkl"
+    if wrapped != "bare":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", raw)
+        raw = buffer.getvalue()
+    path.write_bytes(raw)
+    with pytest.raises(UnsafeFileError, match="numbers an object 4294967295"):
+        read_arrays(path)
+
+
+def test_a_tensor_cannot_reach_beyond_its_storage(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    raw = upstream_files.legacy_checkpoint({"a": np.arange(4, dtype=np.float32)})
+    # the tensor's size (4,) and the storage's 4 numbers are both BININT1 4; make the size 200
+    at = raw.index(b"K\x04\x85")
+    path.write_bytes(raw[:at] + b"K\xc8\x85" + raw[at + 3 :])
+    with pytest.raises(BundleError, match="beyond its storage"):
+        read_arrays(path)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return upstream_files.checkout(tmp_path_factory.mktemp("checkout") / "3DDFA_V2")
+
+
+def test_a_checkout_becomes_a_bundle_that_loads(checkout: Path, tmp_path: Path) -> None:
+    assert official_release.available_weights(checkout) == ["mb05"]
+    bundle = official_release.import_3ddfa_v2(checkout, "mb05", tmp_path / "mine")
+    model = loaded_model(str(bundle.folder), bundle.digest)
+    assert bundle.manifest.layout.size == 62
+    assert model.morphable.topology == "bfm_noneck_v3"
+    (out,) = model.regressor.run(None, {"input": np.zeros((3, 3, 120, 120), np.float32)})
+    assert out.shape == (3, 62)
+    a, b, c = (model.morphable.mean[model.morphable.triangles[:, i]] for i in range(3))
+    assert (np.cross(b - a, c - a)[:, 2] > 0).all()
+    assert bundle.manifest.files["regressor.onnx"] == sha256(bundle.folder / "regressor.onnx")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "weights/mb05_120x120.pth",
+        "FaceBoxes/weights/FaceBoxesProd.pth",
+        "configs/bfm_noneck_v3.pkl",
+        "configs/param_mean_std_62d_120x120.pkl",
+    ],
+)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "another network", "malicious"])
+def test_a_damaged_checkout_names_the_file_and_leaves_nothing(tmp_path: Path, file: str, damage: str) -> None:
+    folder = upstream_files.checkout(tmp_path / "3DDFA_V2")
+    path = folder / file
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "malicious":
+        path.write_bytes(pickle.dumps(Attack(os.system, f"touch {tmp_path / 'it-ran'}")))
+    else:
+        path.write_bytes(upstream_files.legacy_checkpoint(WEIGHTS))
+    with pytest.raises(BundleError) as fault:
+        official_release.import_3ddfa_v2(folder, "mb05", tmp_path / "models" / "mine")
+    assert path.name in str(fault.value)
+    assert not (tmp_path / "it-ran").exists()
+    assert not list((tmp_path / "models").glob("*")) if (tmp_path / "models").exists() else True
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is it a checkout of 3DDFA_V2"):
+        official_release.available_weights(tmp_path)
+    with pytest.raises(BundleError, match="is not a folder"):
+        official_release.available_weights(tmp_path / "nothing")

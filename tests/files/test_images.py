@@ -1,0 +1,149 @@
+"""Pictures of every kind become the same pixels; broken ones become an error of a known kind."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import small_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ddfa_batch.schemas.errors import ERROR_KINDS, ImageError
+from ddfa_batch.tasks.files import images
+
+LIMIT = 10**7
+SMOOTH = cv2.GaussianBlur(small_model.picture(3), (0, 0), 3)
+
+
+def encoded(suffix: str, image: np.ndarray = SMOOTH) -> bytes:
+    ok, data = cv2.imencode(suffix, image)
+    assert ok
+    return bytes(data)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+RGB = Image.fromarray(SMOOTH[..., ::-1].copy())
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "tolerance"),
+    [
+        ("png", encoded(".png"), 0), ("bmp", encoded(".bmp"), 0), ("tiff", encoded(".tiff"), 0),
+        ("jpeg", encoded(".jpg"), 12), ("webp", encoded(".webp"), 12), ("avif", encoded(".avif"), 20),
+        ("progressive", saved(RGB, "JPEG", progressive=True, quality=95), 12),
+        ("cmyk", saved(RGB.convert("CMYK"), "JPEG", quality=95), 25),
+        ("16-bit", encoded(".png", SMOOTH.astype(np.uint16) * 257), 1),
+        ("alpha", saved(RGB.convert("RGBA"), "PNG"), 0),
+    ],
+)  # fmt: skip
+def test_formats_give_the_same_colours(name: str, data: bytes, tolerance: int) -> None:
+    found = images.decode(data, LIMIT)
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - SMOOTH).max() <= tolerance
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "I;16"])
+def test_grey_and_palette_pictures_have_three_channels(mode: str) -> None:
+    image = (
+        Image.fromarray(np.asarray(RGB.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else RGB.convert(mode)
+    )
+    assert images.decode(saved(image, "PNG"), LIMIT).shape == SMOOTH.shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    turned = {
+        1: SMOOTH, 2: SMOOTH[:, ::-1], 3: SMOOTH[::-1, ::-1], 4: SMOOTH[::-1],
+        5: SMOOTH.transpose(1, 0, 2), 6: SMOOTH.transpose(1, 0, 2)[::-1],
+        7: SMOOTH[::-1, ::-1].transpose(1, 0, 2), 8: SMOOTH.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(turned[..., ::-1]))
+    found = images.decode(saved(stored, "JPEG", exif=exif, quality=98, subsampling=0), LIMIT)
+    assert found.shape == SMOOTH.shape
+    assert np.abs(found.astype(int) - SMOOTH).mean() < 3
+
+
+def test_the_first_frame_of_an_animation_is_taken() -> None:
+    second = Image.new("RGB", RGB.size, (255, 255, 255))
+    found = images.decode(saved(RGB, "PNG", save_all=True, append_images=[second]), LIMIT)
+    assert np.abs(found.astype(int) - SMOOTH).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff", ".avif", ".gif"])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.95])
+def test_a_truncated_picture_is_an_error(suffix: str, share: float, capfd: pytest.CaptureFixture[str]) -> None:
+    data = encoded(suffix)
+    with pytest.raises(ImageError) as fault:
+        images.decode(data[: int(len(data) * share)], LIMIT)
+    assert fault.value.kind in ("truncated", "undecodable", "not_an_image")
+    if suffix in (".jpg", ".png", ".webp", ".bmp") and share > 0.3:
+        assert fault.value.kind == "truncated"
+    assert capfd.readouterr().err == ""  # decoders print; nobody wants to read it a million times
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"hello, this is no picture", "not_an_image"),
+        (b"\xff\xd8\xff", "not_an_image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not_an_image"),
+        (b"\0" * 1000, "not_an_image"),
+    ],
+)
+def test_what_is_no_picture_is_named_so(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageError) as fault:
+        images.decode(data, LIMIT)
+    assert fault.value.kind == kind
+
+
+def test_too_many_pixels_are_refused_from_the_header_alone() -> None:
+    huge = bytearray(encoded(".png", np.zeros((4, 4, 3), np.uint8)))
+    huge[16:24] = (60_000).to_bytes(4, "big") * 2
+    import zlib
+
+    huge[29:33] = zlib.crc32(bytes(huge[12:29])).to_bytes(4, "big")
+    with pytest.raises(ImageError) as fault:
+        images.decode(bytes(huge), 10**8)
+    assert fault.value.kind == "too_large"
+    with pytest.raises(ImageError, match=r"\d+ × \d+ pixels; the limit is 1,000"):
+        images.decode(encoded(".png"), 1000)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    cases = {"nothing.jpg": "missing", "empty.jpg": "empty", "pipe.jpg": "unreadable", ".": "unreadable"}
+    for name, kind in cases.items():
+        with pytest.raises(ImageError) as fault:
+            images.read_bytes(tmp_path / name)
+        assert fault.value.kind == kind
+    with pytest.raises(ImageError):
+        images.read_bytes(tmp_path / "a\0b")
+
+
+@given(st.sampled_from([".jpg", ".png", ".webp", ".bmp", ".gif", ".tiff"]), st.data())
+@settings(max_examples=300, deadline=None)
+def test_damaged_bytes_give_pixels_or_a_known_error(suffix: str, data: st.DataObject) -> None:
+    raw = bytearray(encoded(suffix, SMOOTH[:64, :64]))
+    for _ in range(data.draw(st.integers(1, 8))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found = images.decode(bytes(raw), 10**6)
+    except ImageError as fault:
+        assert fault.kind in ERROR_KINDS
+    else:
+        assert found.ndim == 3
+        assert found.shape[0] * found.shape[1] <= 10**6

@@ -1,0 +1,117 @@
+"""What a run shows to people: every input on one sheet, faces where they are, words that fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import small_model
+from conftest import ROOT, wanted
+
+from ddfa_batch.pipeline import plan
+from ddfa_batch.pipeline.preview import draw_faces, outcome
+from ddfa_batch.pipeline.process import process
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.rendering import figures
+
+
+@pytest.fixture(scope="module")
+def run(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> plan.Run:
+    """Pictures with 1, 3, 0 and 2 faces, two to a shard, and a file that is none."""
+    folder = tmp_path_factory.mktemp("preview")
+    small_model.pictures(folder / "in", [1, 3, 0, 2])
+    (folder / "in/004.jpg").write_text("nothing")
+    return process(wanted(folder / "in", folder / "out", bundle, 2), Execution("in-process"))[0]
+
+
+def green(picture: np.ndarray) -> int:
+    """How many pixels have about the colour of a landmark that can be seen."""
+    return int((np.abs(picture.astype(int) - figures.SEEN).max(axis=2) < 60).sum())
+
+
+def sheet(run: plan.Run, n: int) -> np.ndarray:
+    (path,) = draw_faces(run, n)
+    assert path == run.out / "preview.png"
+    return cv2.imread(str(path))
+
+
+def test_every_input_is_on_the_sheet_and_no_more_than_asked_for(run: plan.Run) -> None:
+    whole, first = sheet(run, 100), sheet(run, 1)
+    assert whole.shape[1] <= 1280
+    assert whole.shape[0] * whole.shape[1] > 2 * first.shape[0] * first.shape[1]
+    assert green(whole) > green(first) > 0
+
+
+def test_pictures_that_are_gone_by_now_are_said_to_be(bundle: Bundle, tmp_path: Path) -> None:
+    photos = small_model.pictures(tmp_path / "in", [1])
+    done, _ = process(wanted(photos, tmp_path / "out", bundle), Execution("in-process"))
+    (photos / "000.png").unlink()
+    assert green(sheet(done, 1)) == 0
+
+
+def test_an_overlay_paints_the_face_and_nothing_else() -> None:
+    model = small_model.head()
+    mesh = (model.mean * [0.5, -0.5, 0.5] + [100, 80, 0]).astype(np.float32)[None]
+    image = np.full((160, 200, 3), 128, np.uint8)
+    for zoom in (1.0, 0.5, 2.0):
+        seen = np.ones((1, 68), np.bool_)
+        painted = figures.overlay(image, mesh, model.triangles, mesh[:, model.landmarks], seen, zoom)
+        assert painted.shape == (160 * zoom, 200 * zoom, 3)
+        changed = np.argwhere((painted != 128).any(axis=2)) / zoom
+        low, high = mesh[0, :, 1::-1].min(axis=0), mesh[0, :, 1::-1].max(axis=0)
+        assert (changed.min(axis=0) > low - 3).all()
+        assert (changed.max(axis=0) < high + 3).all()
+        assert len(changed) > 0.5 * np.prod(high - low) * zoom**2
+    nobody = figures.overlay(image, mesh[:0], model.triangles, mesh[:0, :68], np.zeros((0, 68), np.bool_))
+    assert (nobody == 128).all()
+
+
+@pytest.mark.parametrize("shapes", [[(1, 1)], [(10, 2000)], [(2000, 10)], [(300, 400)] * 7, [(50, 5000), (5000, 50)]])
+def test_pictures_of_any_shape_make_a_sheet(tmp_path: Path, shapes: list[tuple[int, int]]) -> None:
+    def tile(shape: tuple[int, int]) -> figures.Tile:
+        height, width = shape
+
+        def draw(zoom: float) -> np.ndarray:
+            return np.full((max(1, round(height * zoom)), max(1, round(width * zoom)), 3), 200, np.uint8)
+
+        return figures.Tile(shape, draw, "a name\nthat is far too long for its picture" * 5, "1 face")
+
+    figures.draw_sheet(tmp_path / "sheet.png", [tile(shape) for shape in shapes])
+    drawn = cv2.imread(str(tmp_path / "sheet.png"))
+    assert drawn.shape[1] <= 1280
+    assert drawn.shape[0] < 500 * len(shapes)
+    assert (drawn == 200).all(axis=2).any()
+
+
+def test_outcomes_are_plain_words() -> None:
+    ok, yaw = {"status": "ok"}, {"yaw": -31.6}
+    assert outcome(ok, [yaw]) == "1 face, yaw -32°"
+    assert outcome(ok, [yaw, yaw]) == "2 faces"
+    assert outcome({"status": "no_face"}, []) == "no face"
+    broken = {"status": "error", "error_kind": "truncated", "error_message": "…"}
+    assert outcome(broken, []) == "error: the file ends before the picture does (truncated)"
+
+
+def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    answer = subprocess.run([sys.executable, str(ROOT / "examples/demo.py")], cwd=tmp_path, capture_output=True,
+                            text=True, check=False)  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    said = dict(line.split(maxsplit=1) for line in answer.stdout.splitlines() if line[:2].isdigit() and line[2] == "_")
+    assert len(said) == 12
+    alone = ("01_astronaut.png", "02_grace_hopper.jpg", "07_dim.jpg", "08_lying_says_exif.jpg")
+    for name in alone:
+        assert said[name].startswith("1 face, yaw "), name
+    assert said["04_turned_left.png"].startswith("1 face, yaw -")
+    assert said["05_turned_right.png"].startswith("1 face, yaw +")
+    assert said["03_wall.png"] == "6 faces"
+    assert said["09_hills.png"] == said["10_leaves.png"] == "no face"
+    assert said["11_cut_off.jpg"] == "error: the file ends before the picture does (truncated)"
+    assert "not_an_image" in said["12_text.jpg"]
+    assert "Look at demo-out/run/preview.png" in answer.stdout
+    assert cv2.imread(str(tmp_path / "demo-out/run/preview.png")).shape[1] == 1280
