@@ -250,13 +250,10 @@ def assemble_step(work: Path, detector: Path) -> None:
 
 def recipe(shared: Path, work: Path) -> list[tuple[Path, str]]:
     """Every command in order, each with a file that is there once it has been run."""
-    here, aflw, made, detector = Path(__file__).parent, work / "aflw", work / "builtin", work / "detector"
+    aflw, made, detector = work / "aflw", work / "builtin", work / "detector"
     portraits = work / "portraits"
-    ours, first, find = (
-        "python -m recipes.builtin.builtin_model",
-        made / "first",
-        f"python -m recipes.builtin.detector.make {shared} {work}",
-    )
+    ours, first = "python -m recipes.builtin.builtin_model", made / "first"
+    find = f"python -m recipes.builtin.detector.make {shared} {work}"
     human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all"
     final = f"ddfa-batch train {aflw}/fit-builtin --model {first} --clips {aflw}/clips-builtin {BY_HAND} --rotation 20"
     return [

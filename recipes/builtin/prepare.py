@@ -2,10 +2,11 @@
 
     python -m recipes.builtin.prepare ../shared WORK
 
-WORK/aflw: images/ (the training crops, less those that duplicates.txt lists: they show a photograph of AFLW2000-3D under
-another name), labels68.parquet (those with 68 points), labels21.parquet (all, AFLW's 21). WORK/portraits: images/ (3,462 video frames of YouTube Faces). WORK/dev: photographs/ (a link), original.parquet
-and reannotated.parquet (68 points, counted from 0, and yaw), and mat/ with a .mat file of parameters for each
-photograph. Nothing of this may be published.
+WORK/aflw: images/ (the training crops, less those that duplicates.txt lists: they show a photograph of AFLW2000-3D
+under another name), labels68.parquet (those with 68 points), labels21.parquet (all, AFLW's 21). WORK/portraits: images/
+(3,462 video frames of YouTube Faces). WORK/dev: photographs/ (a link), original.parquet and reannotated.parquet (68
+points, counted from 0, and yaw), and mat/ with a .mat file of parameters for each photograph. Nothing of this may be
+published.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Make the project's face detector from the private reference files, and measure it.
 
-    python -m recipes.builtin.detector.make SHARED WORK prepare   pictures, boxes, backgrounds: WORK/detector (2 minutes)
-    python -m recipes.builtin.detector.make SHARED WORK train     goes on where it stopped; checkpoint.pt, train.log
-    python -m recipes.builtin.detector.make SHARED WORK export    fcos.onnx, and by validation its least score and roi
-    python -m recipes.builtin.detector.make SHARED WORK report    test photographs, once; times beside FaceBoxes
+    python -m recipes.builtin.detector.make SHARED WORK prepare  pictures, boxes, backgrounds: WORK/detector (2 minutes)
+    python -m recipes.builtin.detector.make SHARED WORK train    goes on where it stopped; checkpoint.pt, train.log
+    python -m recipes.builtin.detector.make SHARED WORK export   fcos.onnx, and by validation its least score and roi
+    python -m recipes.builtin.detector.make SHARED WORK report   test photographs, once; times beside FaceBoxes
 
 WORK/aflw/images comes from `prepare`, WORK/aflw/fit-all from `ddfa-batch fit` of them, WORK/turned from
 `ddfa-batch synth-videos` of the portraits (recipes/builtin/builtin_model.py has the commands). Backgrounds are
