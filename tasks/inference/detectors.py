@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import product
@@ -73,6 +74,22 @@ def scaled_to_fit(image: U8, fit: tuple[int, int], shrink: float = 1.0) -> tuple
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)), scale
 
 
+class InputPlanes(threading.local):
+    """The network's input of the picture before, (1, 3, H, W), kept for the next one of its size: one for each thread.
+
+    A worker's detector serves all of its threads, and sessions may run at once; what they read must not be shared.
+    """
+
+    def __init__(self) -> None:
+        self._planes = np.empty((1, 3, 0, 0), np.float32)
+
+    def of(self, height: int, width: int) -> F32:
+        """Planes (1, 3, height, width) to write to; they hold what they held before."""
+        if self._planes.shape[2:] != (height, width):
+            self._planes = np.empty((1, 3, height, width), np.float32)
+        return self._planes
+
+
 def non_maximum_suppression(boxes: F32, scores: F32, iou: float, plus_one: float = 0.0) -> I64:
     """Indices of the boxes (N, 4) that survive greedy suppression, best first.
 
@@ -118,17 +135,16 @@ class FaceBoxes:
 
     def __init__(self, session: ort.InferenceSession, min_score: float, fit: tuple[int, int]) -> None:
         self._session, self._min_score, self._fit = session, min_score, fit
-        self._planes = np.empty((1, 3, 1, 1), np.float32)
+        self._planes = InputPlanes()
 
     def __call__(self, image: U8, shrink: float = 1.0) -> Detections:
         """Return the faces of `image`."""
         small, scale = scaled_to_fit(image, self._fit, shrink)
         height, width = small.shape[:2]
-        if self._planes.shape[2:] != (height, width):
-            self._planes = np.empty((1, 3, height, width), np.float32)
-        for plane, channel, mean in zip(self._planes[0], cv2.split(small), _FACEBOXES_MEAN, strict=True):
+        planes = self._planes.of(height, width)
+        for plane, channel, mean in zip(planes[0], cv2.split(small), _FACEBOXES_MEAN, strict=True):
             cv2.subtract(channel, mean, plane, dtype=cv2.CV_32F)
-        offsets, all_scores = self._session.run(["boxes", "scores"], {"input": self._planes})
+        offsets, all_scores = self._session.run(["boxes", "scores"], {"input": planes})
         # Upstream suppresses all candidates above 0.05 and drops the weak ones after; a weaker box never
         # suppresses a stronger one, so dropping them before gives the same faces.
         chosen = np.flatnonzero(all_scores[0] > self._min_score)
@@ -183,19 +199,18 @@ class Fcos:
     def __init__(self, session: ort.InferenceSession, min_score: float, fit: tuple[int, int]) -> None:
         self._session, self._min_score, self._fit = session, min_score, fit
         self._outputs = [f"level_{stride}" for stride in FCOS_STRIDES]
-        self._planes = np.empty((1, 3, 0, 0), np.float32)
+        self._planes = InputPlanes()
 
     def __call__(self, image: U8, shrink: float = 1.0) -> Detections:
         """Return the faces of `image`."""
         small, scale = scaled_to_fit(image, self._fit, shrink)
         height, width = small.shape[:2]
-        padded = tuple(-(-side // _FCOS_MULTIPLE) * _FCOS_MULTIPLE for side in (height, width))
-        if self._planes.shape[2:] != padded:
-            self._planes = np.empty((1, 3, *padded), np.float32)
-        self._planes[:, :, height:], self._planes[:, :, :, width:] = 0, 0
-        for plane, channel in zip(self._planes[0], cv2.split(small), strict=True):
+        padded = [-(-side // _FCOS_MULTIPLE) * _FCOS_MULTIPLE for side in (height, width)]
+        planes = self._planes.of(*padded)
+        planes[:, :, height:], planes[:, :, :, width:] = 0, 0
+        for plane, channel in zip(planes[0], cv2.split(small), strict=True):
             plane[:height, :width] = channel
-        boxes, scores = decode_fcos(self._session.run(self._outputs, {"input": self._planes}), self._min_score)
+        boxes, scores = decode_fcos(self._session.run(self._outputs, {"input": planes}), self._min_score)
         return _select(boxes / np.float32(scale), scores, self._min_score)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from math import ceil
 
@@ -15,6 +16,7 @@ from ddfa_batch.schemas.bundle import DetectorSpec
 from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.inference.detectors import (
     FCOS_STRIDES,
+    Detector,
     cell_centres,
     decode_fcos,
     faceboxes_priors,
@@ -213,3 +215,25 @@ def test_fcos_bears_whatever_a_broken_network_answers(min_score: float) -> None:
     assert np.isfinite(found.boxes).all()
     assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
     assert ((found.scores > min_score) & (found.scores <= 1)).all()
+
+
+def detector(kind: str) -> Detector:
+    """A detector of this kind whose network really answers to the picture."""
+    networks = {
+        "faceboxes": onnx_graphs.faceboxes(upstream_files.faceboxes_weights(np.random.default_rng(3))),
+        "yunet": small_model.detector(),
+        "fcos": small_model.fcos_detector(),
+    }
+    return make_detector(DetectorSpec(kind, "d.onnx", 0.5, (640, 640)), session(networks[kind]), 0.5, None)
+
+
+@pytest.mark.parametrize("kind", ["faceboxes", "yunet", "fcos"])
+def test_threads_that_share_a_detector_find_what_one_finds(kind: str) -> None:
+    detect = detector(kind)
+    pictures = [small_model.picture(i % 7, seed=i, size=[(256, 384), (224, 384)][i // 40]) for i in range(80)]
+    alone = [detect(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(detect, pictures))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.scores, other.scores)
