@@ -20,7 +20,7 @@ from ddfa_batch.schemas.config import ProcessOptions, SynthOptions
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
-from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files import clip_files, store
 from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs
 
 RUN_FORMAT_VERSION = 1
@@ -371,10 +371,21 @@ def faults(run: Run) -> list[str]:
                 expected = receipt.rows.get(table)
                 if (rows := _rows(path)) != expected:
                     found.append(f"{name} has {rows} rows, its receipt says {expected}")
+        if run.kind == "synth-videos":
+            found += _unlabelled(run, receipt.shard)
         planned = min(run.shard_size, run.n_inputs - receipt.shard * run.shard_size)
         if (done := receipt.rows[store.IMAGES]) != planned:
             found.append(f"shard {receipt.shard} has {done} rows for {planned} inputs")
     return found
+
+
+def _unlabelled(run: Run, shard: int) -> list[str]:
+    """What of a shard's clips has no label, and what labels have no picture."""
+    labels = run.out / store.FRAMES / f"{store.shard_name(shard)}.parquet"
+    if _rows(labels) is None or not clip_files.clips_path(run.out, shard, run.identity["options"]["format"]).exists():
+        return []  # told already: the receipt names both
+    keys = pq.read_table(labels, columns=["frame_key"])["frame_key"].to_pylist()
+    return clip_files.mismatches(run.out, shard, run.identity["options"]["format"], set(keys))
 
 
 def _rows(path: Path) -> int | None:

@@ -145,8 +145,10 @@ def render_clips(out: str, shard: int, found: Found) -> Rendered:
             faces = np.flatnonzero(found.faces.image_id == row.image_id)
             made, fault = _one_still(s, row, found.faces, faces, writer, in_flight.deaths(row.image_id))
             if fault is not None:
+                writer.discard()
                 records.append(replace(process.error_record(row, fault), width=record.width, height=record.height))
             else:
+                writer.keep()
                 records.append(replace(record, width=made.width, height=made.height, n_bytes=made.n_bytes))
                 labels[row.image_id] = made.labels
     return Rendered(records, labels)

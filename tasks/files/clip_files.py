@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -11,12 +10,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, Protocol
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import feather
 
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.errors import DdfaError
@@ -27,6 +28,8 @@ from ddfa_batch.tasks.files.store import shard_name, whole_file
 CLIPS = "clips"
 #: Frames a second of an mp4.
 FPS = 25.0
+#: Folder, within that of a shard, of the clips of a still that is not finished.
+_PENDING = ".still"
 #: MPEG-4 part 2: the one codec every build of OpenCV from PyPI can write. Lossy.
 _CODEC = "mp4v"
 #: PNG without loss; level 1 is three times as fast as the default for a twentieth more bytes.
@@ -34,10 +37,18 @@ _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
 class ClipWriter(Protocol):
-    """Takes the clips of one shard."""
+    """Takes the clips of one shard, still by still: what is added is pending until it is kept."""
 
     def add(self, clip_id: int, pictures: list[U8], labels: list[dict[str, Any]]) -> list[str]:
-        """Write one clip; give the `frame_key` of every frame."""
+        """Write one clip of the still at hand; give the `frame_key` of every frame."""
+        ...
+
+    def keep(self) -> None:
+        """All clips of the still are made: they belong to the shard from now on."""
+        ...
+
+    def discard(self) -> None:
+        """The still failed: leave nothing of the clips added since the last `keep`."""
         ...
 
 
@@ -54,14 +65,19 @@ def open_clips(out: Path, shard: int, form: str) -> Iterator[ClipWriter]:
     if form in ("frames", "mp4"):
         with _whole_folder(path) as work:
             yield _Frames(work, path.name) if form == "frames" else _Mp4(work, path.name)
-        return
-    with whole_file(path) as work:
-        if form == "webdataset":
-            with tarfile.open(work, "w", format=tarfile.USTAR_FORMAT) as archive:
-                yield _Tar(archive, path.name)
-        else:
-            with pq.ParquetWriter(work, CLIP_PICTURES, compression="none", use_dictionary=False) as writer:
-                yield _Parquet(writer, path.name)
+            shutil.rmtree(work / _PENDING, ignore_errors=True)
+    elif form == "webdataset":
+        with whole_file(path) as work, work.open("wb") as file:
+            writer = _Tar(file, path.name)
+            yield writer
+            writer.close()
+    else:
+        with (
+            whole_file(path) as work,
+            pq.ParquetWriter(work, CLIP_PICTURES, compression="none", use_dictionary=False) as writer,
+            TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as pending,
+        ):
+            yield _Parquet(writer, path.name, Path(pending))
 
 
 @contextmanager
@@ -87,28 +103,41 @@ def png(picture: U8) -> bytes:
     return data.tobytes()
 
 
-class _Frames:
-    """`clips/SHARD/CLIP/FRAME.png`."""
+class _Folder:
+    """Clips as entries of a folder: those of the still at hand wait in a folder of their own."""
 
     def __init__(self, work: Path, name: str) -> None:
         self._work, self._name = work, name
 
+    def _pending(self) -> Path:
+        pending = self._work / _PENDING
+        pending.mkdir(exist_ok=True)
+        return pending
+
+    def keep(self) -> None:
+        for entry in self._pending().iterdir():
+            entry.replace(self._work / entry.name)
+
+    def discard(self) -> None:
+        shutil.rmtree(self._pending())
+
+
+class _Frames(_Folder):
+    """`clips/SHARD/CLIP/FRAME.png`."""
+
     def add(self, clip_id: int, pictures: list[U8], _: list[dict[str, Any]]) -> list[str]:
-        folder = self._work / str(clip_id)
+        folder = self._pending() / str(clip_id)
         folder.mkdir()
         for i, picture in enumerate(pictures):
             (folder / f"{i:03d}.png").write_bytes(png(picture))
         return [f"{self._name}/{clip_id}/{i:03d}.png" for i in range(len(pictures))]
 
 
-class _Mp4:
+class _Mp4(_Folder):
     """`clips/SHARD/CLIP.mp4`; an odd side is made even by repeating its last row or column."""
 
-    def __init__(self, work: Path, name: str) -> None:
-        self._work, self._name = work, name
-
     def add(self, clip_id: int, pictures: list[U8], _: list[dict[str, Any]]) -> list[str]:
-        write_mp4(self._work / f"{clip_id}.mp4", pictures)
+        write_mp4(self._pending() / f"{clip_id}.mp4", pictures)
         return [f"{self._name}/{clip_id}.mp4"] * len(pictures)
 
 
@@ -129,10 +158,13 @@ def write_mp4(path: Path, pictures: list[U8]) -> None:
 
 
 class _Tar:
-    """`clips/SHARD.tar`, a WebDataset: per frame CLIP_FRAME.png and CLIP_FRAME.json with its labels."""
+    """`clips/SHARD.tar`, a WebDataset: per frame CLIP_FRAME.png and CLIP_FRAME.json with its labels.
 
-    def __init__(self, archive: tarfile.TarFile, name: str) -> None:
-        self._archive, self._name = archive, name
+    Members are written here and not by `tarfile`, which cannot take back what it has written.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self._name, self._kept = file, name, 0
 
     def add(self, clip_id: int, pictures: list[U8], labels: list[dict[str, Any]]) -> list[str]:
         keys = []
@@ -143,23 +175,56 @@ class _Tar:
             keys.append(f"{self._name}/{stem}.png")
         return keys
 
+    def keep(self) -> None:
+        self._kept = self._file.tell()
+
+    def discard(self) -> None:
+        self._file.seek(self._kept)
+        self._file.truncate()
+
+    def close(self) -> None:
+        """End the archive with two empty blocks, filled up to a whole record."""
+        self.discard()
+        self._fill(2 * tarfile.BLOCKSIZE)
+        self._fill(-self._file.tell() % tarfile.RECORDSIZE)
+
     def _member(self, name: str, data: bytes) -> None:
         info = tarfile.TarInfo(name)  # time, user and mode are constants: the same clips are the same bytes
         info.size = len(data)
-        self._archive.addfile(info, io.BytesIO(data))
+        self._file.write(info.tobuf(tarfile.USTAR_FORMAT))
+        self._file.write(data)
+        self._fill(-len(data) % tarfile.BLOCKSIZE)
+
+    def _fill(self, n: int) -> None:
+        self._file.write(bytes(n))
 
 
 class _Parquet:
-    """`clips/SHARD.parquet`: clip_id, frame, png. One row group per clip."""
+    """`clips/SHARD.parquet`: clip_id, frame, png. One row group per clip.
 
-    def __init__(self, writer: pq.ParquetWriter, name: str) -> None:
-        self._writer, self._name = writer, name
+    A row group cannot be taken back, so the clips of the still at hand wait in files of their own.
+    """
+
+    def __init__(self, writer: pq.ParquetWriter, name: str, pending: Path) -> None:
+        self._writer, self._name, self._pending = writer, name, pending
 
     def add(self, clip_id: int, pictures: list[U8], _: list[dict[str, Any]]) -> list[str]:
         n = len(pictures)
         columns = {"clip_id": [clip_id] * n, "frame": list(range(n)), "png": [png(p) for p in pictures]}
-        self._writer.write_table(pa.table(columns, schema=CLIP_PICTURES))
+        feather.write_feather(pa.table(columns, schema=CLIP_PICTURES), self._waiting(clip_id), "uncompressed")
         return [f"{self._name}/{clip_id}/{i:03d}" for i in range(n)]
+
+    def keep(self) -> None:
+        for clip_id in sorted(int(file.stem) for file in self._pending.iterdir()):
+            self._writer.write_table(feather.read_table(self._waiting(clip_id)))
+        self.discard()
+
+    def discard(self) -> None:
+        for file in self._pending.iterdir():
+            file.unlink()
+
+    def _waiting(self, clip_id: int) -> Path:
+        return self._pending / f"{clip_id}.arrow"
 
 
 def read_clip(out: Path, shard: int, form: str, clip_id: int) -> list[U8]:
@@ -172,6 +237,36 @@ def read_clip(out: Path, shard: int, form: str, clip_id: int) -> list[U8]:
     if not pictures:
         raise DdfaError(f"{path} holds no clip {clip_id}.")
     return pictures
+
+
+def frame_keys(out: Path, shard: int, form: str) -> set[str]:
+    """The `frame_key` of every picture the files of a shard hold; of an mp4, which is all frames of a clip, its own."""
+    path = clips_path(out, shard, form)
+    if form == "webdataset":
+        with tarfile.open(path) as archive:
+            names = [name for name in archive.getnames() if name.endswith(".png")]
+    elif form == "parquet":
+        rows = pq.read_table(path, columns=["clip_id", "frame"]).to_pylist()
+        names = [f"{row['clip_id']}/{row['frame']:03d}" for row in rows]
+    else:
+        pattern = "*/*.png" if form == "frames" else "*.mp4"
+        names = [file.relative_to(path).as_posix() for file in path.glob(pattern)]
+    return {f"{path.name}/{name}" for name in names}
+
+
+def mismatches(out: Path, shard: int, form: str, labelled: set[str]) -> list[str]:
+    """Sentences that tell pictures of a shard without labels, and labels (their `frame_key`s) without a picture."""
+    path = clips_path(out, shard, form)
+    try:
+        pictured = frame_keys(out, shard, form)
+    except (OSError, tarfile.TarError, pa.ArrowException) as fault:
+        return [f"{path.relative_to(out)} cannot be read ({fault})"]
+    found = {"without labels": pictured - labelled, "missing": labelled - pictured}
+    return [
+        f"{CLIPS}/{min(keys)} is {what}" + (f", as are {len(keys) - 1:,} more pictures" if len(keys) > 1 else "")
+        for what, keys in found.items()
+        if keys
+    ]
 
 
 def _encoded(path: Path, form: str, clip_id: int) -> list[bytes]:

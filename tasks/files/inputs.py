@@ -259,13 +259,14 @@ class GivenFaces:
 def read_faces(path: Path, n_params: int, model_digest: str, max_faces: int) -> GivenFaces:
     """Read parameters from the folder of a run, or from a Parquet table with key, params and roi.
 
-    Where there is a score, the best faces of an image come first; `max_faces` of them are kept. Raises
-    `InputError` if they are another model's, or not parameters at all.
+    Where there is a score, the best faces of an image come first; `max_faces` of them are kept. Without a face_index
+    the faces of an image are numbered as they come. Raises `InputError` if they are another model's, not parameters
+    at all, or two faces of an image have one number.
     """
     files = sorted((path / "faces").glob("*.parquet")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise InputError(f"{path} holds no parameters; give the folder of a run, or a Parquet table of faces.")
-    rows: list[tuple[str, float, int, F32, F64]] = []
+    rows: list[tuple[str, float, int | None, F32, F64]] = []
     sha = hashlib.sha256()
     for file in files:
         table = _faces_table(file, n_params, model_digest)
@@ -273,18 +274,31 @@ def read_faces(path: Path, n_params: int, model_digest: str, max_faces: int) -> 
         if not (np.isfinite(params).all() and np.isfinite(rois).all() and (rois[:, 2:] > rois[:, :2]).all()):
             raise InputError(f"{file} has parameters that are not finite, or a roi that is no square.")
         scores = table["score"].to_pylist() if "score" in table.column_names else [0.0] * len(table)
-        index = table["face_index"].to_pylist() if "face_index" in table.column_names else [0] * len(table)
+        index = table["face_index"].to_pylist() if "face_index" in table.column_names else [None] * len(table)
         rows += zip(table["key"].to_pylist(), scores, index, params.astype(np.float32), rois, strict=True)
         sha.update(sha256(file).encode())
     grouped: dict[str, list[tuple[float, int, F32, F64]]] = {}
-    for key, *face in rows:
-        grouped.setdefault(key, []).append(tuple(face))  # type: ignore[arg-type]
+    for key, score, number, params_of_face, roi in rows:
+        faces = grouped.setdefault(key, [])
+        faces.append((score, len(faces) if number is None else number, params_of_face, roi))
+    _refuse_twins(path, {key: [number for _, number, *_ in faces] for key, faces in grouped.items()})
     by_key = {}
     for key, faces in grouped.items():
         best = sorted(faces, key=lambda face: (-face[0], face[1]))[: max_faces or None]
         by_key[key] = (np.array([f[1] for f in best], np.int32), np.stack([f[2] for f in best]),
                        np.stack([f[3] for f in best]).astype(np.float64))  # fmt: skip
     return GivenFaces(by_key, sha.hexdigest())
+
+
+def _refuse_twins(path: Path, indices: dict[str, list[int]]) -> None:
+    """Raise `InputError` where two faces of one image have one index: clips are named by it."""
+    for key, numbers in indices.items():
+        number, times = Counter(numbers).most_common(1)[0]
+        if times > 1:
+            raise InputError(
+                f"{path}: {times} faces of {key} have face_index {number}; number the faces of an image, or leave "
+                "the column out."
+            )
 
 
 def _faces_table(file: Path, n_params: int, model_digest: str) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scipy.io
@@ -27,6 +29,7 @@ from ddfa_batch.pipeline.synthesize import synthesize
 from ddfa_batch.schemas.config import CLIP_FORMATS, Execution, SynthOptions
 from ddfa_batch.schemas.errors import DdfaError, InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.files import clip_files
 from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
@@ -237,6 +240,29 @@ def test_parameters_of_another_model_are_refused(stills: Path, bundle: Bundle, t
         read_faces(tmp_path / "p", 99, bundle.digest, 1)
 
 
+def test_a_table_without_face_index_numbers_the_faces_of_an_image(stills: Path, bundle: Bundle, tmp_path: Path) -> None:
+    process(wanted(stills, tmp_path / "p", bundle), HERE)
+    faces = open_run(tmp_path / "p").faces().to_pandas()
+    two = faces[faces.key == "001.png"]
+    two[["key", "params", "roi"]].to_parquet(tmp_path / "two.parquet")
+    table = read_faces(tmp_path / "two.parquet", 62, bundle.digest, 0)
+    index, params, _ = table.by_key["001.png"]
+    assert index.tolist() == [0, 1]
+    np.testing.assert_array_equal(params, np.stack(two.params.to_list()))
+    request = asked(stills, tmp_path / "a", bundle, max_faces=0, detector="boxes", params_digest=table.digest)
+    synthesize(replace(request, given=table), HERE)
+    made = open_run(tmp_path / "a")
+    assert made.frames().to_pandas().groupby("clip_id").size().tolist() == [N_FRAMES, N_FRAMES]
+
+
+def test_two_faces_of_one_number_are_refused(stills: Path, bundle: Bundle, tmp_path: Path) -> None:
+    process(wanted(stills, tmp_path / "p", bundle), HERE)
+    faces = open_run(tmp_path / "p").faces().to_pandas()[["key", "face_index", "params", "roi"]]
+    faces.assign(face_index=0).to_parquet(tmp_path / "twins.parquet")
+    with pytest.raises(InputError, match=r"twins\.parquet: 2 faces of 001\.png have face_index 0"):
+        read_faces(tmp_path / "twins.parquet", 62, bundle.digest, 0)
+
+
 @pytest.mark.parametrize("content", ["no columns", "nan", "flat roi", "not parquet", "missing"])
 def test_a_table_without_parameters_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "labels.parquet"
@@ -319,6 +345,74 @@ def test_an_mp4_that_cannot_be_written_is_an_error_row(
     assert dict(totals.errors) == {"failed": 4}
     message = open_run(tmp_path / "a").images()["error_message"][0].as_py()
     assert "cannot be written" in message
+
+
+@pytest.mark.parametrize("form", CLIP_FORMATS)
+def test_a_still_that_fails_half_way_leaves_no_clip(
+    stills: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    clip_of, calls = steps.clip_of, 0
+
+    def fails_at_the_fourth(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # the second face of the second still
+            raise RuntimeError("no")
+        return clip_of(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(steps, "clip_of", fails_at_the_fourth)
+    out = tmp_path / "a"
+    run, totals = synthesize(asked(stills, out, bundle, format=form, clips_per_image=2, max_faces=0), HERE)
+    assert dict(totals.errors) == {"failed": 1}
+    labelled = set(open_run(out).frames()["frame_key"].to_pylist())
+    assert set().union(*(clip_files.frame_keys(out, shard, form) for shard in range(3))) == labelled
+    assert plan.faults(run) == []
+    assert not list(out.rglob(".*"))
+
+
+def spoiled(path: Path, form: str, name: str) -> None:
+    """Put the clips of a file or folder under one more name."""
+    if form == "parquet":
+        table = pq.read_table(path)
+        more = table.set_column(0, table.schema.field(0), pa.array([777] * len(table)))
+        pq.write_table(pa.concat_tables([table, more]), path)
+    elif form == "webdataset":
+        with tarfile.open(path, "a") as archive:
+            archive.addfile(tarfile.TarInfo(f"{name}_000.png"))
+    else:
+        first = next(path.iterdir())
+        shutil.copytree(first, path / name) if form == "frames" else shutil.copy(first, path / f"{name}.mp4")
+
+
+@pytest.mark.parametrize("form", CLIP_FORMATS)
+def test_pictures_without_labels_and_labels_without_pictures_are_told(
+    stills: Path, bundle: Bundle, tmp_path: Path, form: str
+) -> None:
+    run, _ = synthesize(asked(stills, tmp_path / "a", bundle, format=form), HERE)
+    clips = clip_files.clips_path(run.out, 0, form)
+    spoiled(clips, form, "777")
+    assert any("777" in fault and "without labels" in fault for fault in plan.faults(run))
+    shutil.rmtree(clips) if clips.is_dir() else clips.unlink()
+    other = clip_files.clips_path(run.out, 2, form)
+    shutil.copytree(other, clips) if other.is_dir() else shutil.copy(other, clips)
+    assert any("missing" in fault for fault in plan.faults(run))
+
+
+def test_clips_that_cannot_be_read_are_told(stills: Path, bundle: Bundle, tmp_path: Path) -> None:
+    run, _ = synthesize(asked(stills, tmp_path / "a", bundle, format="webdataset"), HERE)
+    (run.out / "clips/000000.tar").write_bytes(b"no archive")
+    assert any("clips/000000.tar cannot be read" in fault for fault in plan.faults(run))
+
+
+def test_a_tar_is_what_tarfile_makes_of_it(stills: Path, bundle: Bundle, tmp_path: Path) -> None:
+    synthesize(asked(stills, tmp_path / "a", bundle, format="webdataset"), HERE)
+    made = tmp_path / "a/clips/000000.tar"
+    with tarfile.open(made) as archive, tarfile.open(tmp_path / "b.tar", "w", format=tarfile.USTAR_FORMAT) as again:
+        for member in archive:
+            info = tarfile.TarInfo(member.name)
+            info.size = member.size
+            again.addfile(info, archive.extractfile(member))
+    assert made.read_bytes() == (tmp_path / "b.tar").read_bytes()
 
 
 def test_the_preview_shows_the_clips(out: Path) -> None:
