@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddfa_batch.cli import default_models_folder
+from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.evaluate import Wanted as Evaluated
 from ddfa_batch.pipeline.evaluate import evaluate

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import scipy.io
 
-from ddfa_batch.cli import default_models_folder
+from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.import_labels import import_300w_lp
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.evaluation import metrics

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddfa_batch.cli import default_models_folder
+from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.graph import usable_cores
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable

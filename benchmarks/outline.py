@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddfa_batch.cli import default_models_folder
+from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
 from ddfa_batch.tasks.evaluation import metrics

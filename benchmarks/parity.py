@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddfa_batch.cli import default_models_folder
+from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import open_run

@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from ddfa_batch.cli import default_models_folder
+from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
-from ddfa_batch.schemas.bundle import BUILTIN
-from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
+from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, Execution, ProcessOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
 from ddfa_batch.tasks.evaluation import metrics
 from ddfa_batch.tasks.files.inputs import resolve_source

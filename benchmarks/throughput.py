@@ -23,9 +23,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ddfa_batch.cli import default_models_folder
+from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.schemas.bundle import BUILTIN
+from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
 from ddfa_batch.tasks.files.images import SUFFIXES
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, PointBasis

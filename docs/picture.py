@@ -21,8 +21,7 @@ import numpy as np
 import ddfa_batch
 from ddfa_batch.pipeline.plan import Wanted
 from ddfa_batch.pipeline.process import process
-from ddfa_batch.schemas.bundle import BUILTIN
-from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
+from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, Execution, ProcessOptions
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.files.inputs import resolve_source
 from ddfa_batch.tasks.geometry import pose

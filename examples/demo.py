@@ -44,7 +44,7 @@ def ddfa(*words: object) -> None:
     """Run the command line, and end with its exit code where it fails: it has said why."""
     shown = [str(word) for word in words]
     print("\n$ ddfa-batch", *shown, flush=True)
-    code = subprocess.run([sys.executable, "-m", "ddfa_batch.cli", *shown], check=False).returncode
+    code = subprocess.run([sys.executable, "-m", "ddfa_batch", *shown], check=False).returncode
     if code:
         sys.exit(code)
 

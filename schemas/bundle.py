@@ -18,8 +18,6 @@ FORMAT_VERSION = 1
 MANIFEST, REGRESSOR, MORPHABLE = "model.json", "regressor.onnx", "morphable.npz"
 #: What a bundle may have for people to read; it has no sha256, so that its words can change and the model does not.
 CARD = "CARD.md"
-#: The model that comes with the package, and is used where none is named.
-BUILTIN = "builtin"
 #: Detector families the project can run.
 DETECTOR_KINDS = ("faceboxes", "yunet", "fcos")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+#: The model that comes with the package, and is used where none is named.
+BUILTIN = "builtin"
 #: Detector name that stands for "the user's boxes, nothing is detected".
 GIVEN_BOXES = "boxes"
 #: Pixels above which an image is refused before it is decoded (300 MB as BGR).

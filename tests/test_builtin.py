@@ -15,7 +15,8 @@ import small_model
 from test_cli import run
 
 import ddfa_batch
-from ddfa_batch.schemas.bundle import BUILTIN, REGRESSOR
+from ddfa_batch.schemas.bundle import REGRESSOR
+from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.tasks.bundles import model_bundle as bundles
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded_model

@@ -36,7 +36,10 @@ def all_commands() -> dict[tuple[str, ...], click.Command]:
 
     def walk(command: click.Command, words: tuple[str, ...]) -> None:
         found[words] = command
-        for name, child in (command.commands if isinstance(command, click.Group) else {}).items():
+        context = click.Context(command)
+        for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+            child = command.get_command(context, name)
+            assert child is not None
             walk(child, (*words, name))
 
     walk(cli.cli, ())

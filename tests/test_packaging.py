@@ -10,9 +10,11 @@ from pathlib import Path
 
 from conftest import ROOT, build_wheel
 
-from ddfa_batch.schemas.bundle import BUILTIN, CARD, MANIFEST, parse_manifest
+from ddfa_batch.schemas.bundle import CARD, MANIFEST, parse_manifest
+from ddfa_batch.schemas.config import BUILTIN
 
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = ("commands", "pipeline", "tasks", "schemas")
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
@@ -24,7 +26,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert packages == set(CONFIG["tool"]["setuptools"]["packages"])
     assert "ddfa_batch/py.typed" in names
     assert not [n for n in names if "test" in n or "benchmark" in n]
-    source = {str(p.relative_to(ROOT)) for d in ("pipeline", "tasks", "schemas") for p in (ROOT / d).rglob("*.py")}
+    source = {str(p.relative_to(ROOT)) for d in PACKAGES for p in (ROOT / d).rglob("*.py")}
     assert {n.removeprefix("ddfa_batch/") for n in names if n.endswith(".py") and n.count("/") > 1} == source
 
 
@@ -50,7 +52,7 @@ def test_the_source_distribution_makes_the_same_wheel(wheel: Path, source_tree: 
 
 
 def test_no_stray_modules_lie_at_the_root() -> None:
-    assert {p.name for p in ROOT.glob("*.py")} == {"__init__.py", "cli.py"}
+    assert {p.name for p in ROOT.glob("*.py")} == {"__init__.py", "__main__.py", "cli.py"}
 
 
 def test_the_installed_wheel_starts(wheel: Path, tmp_path: Path) -> None:
@@ -65,9 +67,8 @@ def test_the_installed_wheel_starts(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    for folder in ("", "pipeline", "tasks", "schemas"):
-        for path in (ROOT / folder).glob("*.py"):
-            assert path.read_text().startswith('"""'), path
+    for path in [*ROOT.glob("*.py"), *(path for folder in PACKAGES for path in (ROOT / folder).rglob("*.py"))]:
+        assert path.read_text().startswith('"""'), path
 
 
 def test_python_versions_are_declared() -> None:

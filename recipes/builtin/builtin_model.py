@@ -27,7 +27,8 @@ import numpy as np
 import torch
 
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.schemas.bundle import BUILTIN, CARD, REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.schemas.bundle import CARD, REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, load_morphable, write_bundle
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.geometry import crop

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddfa_batch.cli import default_models_folder
+from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
 from ddfa_batch.tasks.evaluation import metrics

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ddfa_batch.schemas.bundle import BUILTIN
+from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.rendering.rasteriser import lambert

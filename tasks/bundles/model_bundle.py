@@ -16,7 +16,6 @@ import numpy as np
 import onnxruntime as ort
 
 from ddfa_batch.schemas.bundle import (
-    BUILTIN,
     CARD,
     MANIFEST,
     MORPHABLE,
@@ -26,6 +25,7 @@ from ddfa_batch.schemas.bundle import (
     check_name,
     parse_manifest,
 )
+from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.schemas.errors import BundleError, ShapeError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.schemas.parameters import ParameterLayout

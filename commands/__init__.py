@@ -1,0 +1,1 @@
+"""One file per command: words → a typed request → one call → words."""

@@ -1,0 +1,139 @@
+"""Options several commands share, and how a group of options reaches a command as one typed value."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ddfa_batch.commands import exit_codes
+from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, MAX_MAX_PIXELS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _NamedPath(click.Path):
+    """A path; an empty string, which would mean the current folder, is misuse."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("An empty string names no file or folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+#: Any path, one that must exist, a folder that must exist, and a file that must exist.
+PATH = _NamedPath(path_type=Path)
+EXISTING = _NamedPath(path_type=Path, exists=True)
+EXISTING_FOLDER = _NamedPath(path_type=Path, exists=True, file_okay=False)
+EXISTING_FILE = _NamedPath(path_type=Path, exists=True, dir_okay=False)
+
+
+def grouped(name: str, kind: type, options: Sequence[Callable[[Any], Any]]) -> Callable[[F], F]:
+    """Give a command `options`, whose values reach it as one `kind` under the keyword `name`.
+
+    The fields of `kind`, a dataclass, are called as the options' values are.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def gather(*arguments: Any, **values: Any) -> Any:
+            group = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            return command(*arguments, **values, **{name: group})
+
+        decorated: Any = gather
+        for option in reversed(options):
+            decorated = option(decorated)
+        result: F = decorated
+        return result
+
+    return decorate
+
+
+def model_option(words: str, default: str = BUILTIN) -> Callable[[F], F]:
+    """The option --model; None where the user named none, by it or by the environment."""
+    return click.option(
+        "--model",
+        envvar="DDFA_BATCH_MODEL",
+        metavar="NAME|FOLDER",
+        help=f"{words}  [env: DDFA_BATCH_MODEL; default: {default}]",
+    )
+
+
+def range_option(flag: str, name: str, low: float, high: float, words: str) -> Callable[[F], F]:
+    """An option that takes two numbers, the least and the most."""
+    return click.option(
+        flag,
+        name,
+        nargs=2,
+        type=float,
+        default=(low, high),
+        show_default=True,
+        metavar="LOW HIGH",
+        help=words,
+    )
+
+
+quiet_option = click.option("--quiet", is_flag=True, help="Print errors only.")
+path_column_option = click.option("--path-column", help="Column of a manifest that holds the paths.")
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1, MAX_MAX_PIXELS),
+    default=DEFAULT_MAX_PIXELS,
+    show_default=True,
+    help="Larger pictures become an error row, before they take memory.",
+)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run is carried out and how much is said of it; only the size of shards is part of the run itself."""
+
+    #: Local processes; None for one per core.
+    workers: int | None
+    #: Where the work is done, as `schemas.config.Execution` has it.
+    scheduler: str
+    #: Images per shard; None for a size that follows from their number.
+    shard_size: int | None
+    #: Replace the run in OUT.
+    overwrite: bool
+    #: Say what would be done, and write nothing.
+    dry_run: bool
+    #: Exit with `exit_codes.STRICT` where an image ended as an error row.
+    strict: bool
+    #: Print errors only.
+    quiet: bool
+    #: Print the project's log lines too.
+    verbose: bool
+
+
+run_options = grouped(
+    "settings",
+    RunSettings,
+    [
+        click.option("--workers", type=click.IntRange(1), help="Local processes.  [default: one per core]"),
+        click.option(
+            "--scheduler",
+            default="auto",
+            show_default=True,
+            metavar="WHERE",
+            help="in-process, local, tcp://HOST:PORT or a scheduler file; auto: in-process for few images.",
+        ),
+        click.option(
+            "--shard-size",
+            type=click.IntRange(1, 1_000_000),
+            help="Images per shard, the unit of work and of resuming.  [default: by the number of images]",
+        ),
+        click.option("--overwrite", is_flag=True, help="Replace the run in OUT."),
+        click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
+        click.option(
+            "--strict", is_flag=True, help=f"Exit with {exit_codes.STRICT} if any image ended as an error row."
+        ),
+        quiet_option,
+        click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is."),
+    ],
+)

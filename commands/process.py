@@ -1,0 +1,166 @@
+"""`ddfa-batch process`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ddfa_batch.commands.execution import check_settings, execute
+from ddfa_batch.commands.model_choice import choose_model
+from ddfa_batch.commands.options import (
+    PATH,
+    RunSettings,
+    grouped,
+    max_pixels_option,
+    model_option,
+    path_column_option,
+    run_options,
+)
+from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions
+
+if TYPE_CHECKING:
+    from ddfa_batch.pipeline.plan import Wanted
+    from ddfa_batch.tasks.bundles.model_bundle import Bundle
+    from ddfa_batch.tasks.files.inputs import Given
+
+
+@dataclass(frozen=True)
+class _FaceOptions:
+    """How faces are found and what is written of them, as the user said it."""
+
+    #: Name of a detector; None for the model's.
+    detector: str | None
+    #: File of boxes that replaces the detector.
+    boxes: Path | None
+    #: Refinement passes.
+    refine: int
+    #: Form of the dense meshes, or "none".
+    vertices: str
+    #: Least score of a face; None for the detector's.
+    min_score: float | None
+    #: Faces per image; 0 for all.
+    max_faces: int
+    #: Longer side of the copy that is searched, pixels; None for the detector's.
+    detect_size: int | None
+    #: Pixels above which a picture is refused.
+    max_pixels: int
+    #: Column of a manifest that holds the paths.
+    path_column: str | None
+
+    def resolved(self, bundle: Bundle, boxes: Given | None) -> ProcessOptions:
+        """The options with the model's defaults in place of what was not said."""
+        detector, min_score = GIVEN_BOXES, 0.0
+        if boxes is None:
+            detector, spec = bundle.detector(self.detector)
+            min_score = spec.least if self.min_score is None else self.min_score
+        return ProcessOptions(
+            detector=detector,
+            min_score=min_score,
+            detect_size=self.detect_size,
+            max_faces=self.max_faces,
+            refine=self.refine,
+            vertices=self.vertices,
+            max_pixels=self.max_pixels,
+            boxes_digest=boxes.digest if boxes else None,
+            path_column=self.path_column,
+        )
+
+
+_face_options = grouped(
+    "faces",
+    _FaceOptions,
+    [
+        click.option("--detector", help="One of the model's detectors.  [default: the model's]"),
+        click.option(
+            "--boxes",
+            type=PATH,
+            help="Your own boxes, as CSV or Parquet: key, x0, y0, x1, y1[, score]. Nothing is detected.",
+        ),
+        click.option(
+            "--refine",
+            type=click.IntRange(0, 5),
+            default=1,
+            show_default=True,
+            help="Passes that crop anew around the landmarks of the pass before; 0 is upstream's behaviour.",
+        ),
+        click.option(
+            "--vertices",
+            type=click.Choice(["float32", "none"]),
+            default="float32",
+            show_default=True,
+            help="Dense meshes to HDF5, or not: they can be rebuilt from the parameters at any time.",
+        ),
+        click.option("--min-score", type=click.FloatRange(0, 1), help="Least score of a face.  [default: the model's]"),
+        click.option("--max-faces", type=click.IntRange(0), default=0, help="Faces per image, best first; 0 for all."),
+        click.option(
+            "--detect-size",
+            type=click.IntRange(64, 8192),
+            help="Detect on a copy whose longer side is at most this.  [default: the detector's]",
+        ),
+        max_pixels_option,
+        path_column_option,
+    ],
+)
+
+
+@click.command()
+@click.argument("source", metavar="IMAGES", type=PATH)
+@click.argument("out", type=PATH)
+@model_option("Name or folder of a model.")
+@_face_options
+@click.option(
+    "--preview",
+    type=click.IntRange(0, 200),
+    default=0,
+    help="Draw meshes and landmarks over this many of the inputs, in OUT/preview.png.",
+)
+@run_options
+@click.pass_obj
+def process(
+    models_folder: Path,
+    /,
+    source: Path,
+    out: Path,
+    model: str | None,
+    faces: _FaceOptions,
+    preview: int,
+    settings: RunSettings,
+) -> None:
+    """Find the faces of IMAGES and write parameters, landmarks and meshes to the folder OUT.
+
+    IMAGES is a folder (searched through), one image, a text list (.txt, a path per line), or a manifest (.csv or
+    .parquet with a path column). Every input gets one row in OUT/images, every face one in OUT/faces. Running the
+    same command again resumes; a bad file costs a row, not the run.
+
+    \b
+    Examples:
+      ddfa-batch process ./images out/ --preview 20
+      ddfa-batch process list.csv out/ --vertices none --max-faces 1
+      ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
+    """
+    from ddfa_batch.pipeline.preview import draw_faces
+    from ddfa_batch.pipeline.process import process as run_process
+
+    check_settings(settings)
+    wanted = _request(models_folder, source, out, model, faces, settings)
+    execute(wanted, run_process, draw_faces, preview, settings)
+
+
+def _request(
+    models_folder: Path, source: Path, out: Path, model: str | None, faces: _FaceOptions, settings: RunSettings
+) -> Wanted:
+    """Everything the run needs, resolved and checked before any work starts."""
+    from ddfa_batch.pipeline.plan import Wanted
+    from ddfa_batch.tasks.files.inputs import read_boxes, resolve_source
+
+    chosen = choose_model(models_folder, model, None if settings.overwrite else out)
+    if faces.boxes and (faces.detector or faces.min_score is not None):
+        raise click.UsageError("--boxes replaces the detector; leave out --detector and --min-score.")
+    boxes = read_boxes(faces.boxes) if faces.boxes else None
+    options = faces.resolved(chosen.bundle, boxes)
+    where = resolve_source(source, faces.path_column)
+    chosen.announce(settings.quiet, "boxes given" if boxes else f"detector {options.detector}")
+    return Wanted(where, out, options, chosen.bundle, boxes, settings.shard_size)

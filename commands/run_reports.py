@@ -1,0 +1,100 @@
+"""What is said of a run: before it, after it, and of what it made."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddfa_batch.commands.wording import byte_size, count, duration
+from ddfa_batch.schemas.config import ProcessOptions
+from ddfa_batch.schemas.errors import ERROR_KINDS
+
+if TYPE_CHECKING:
+    from ddfa_batch.pipeline.plan import Run, Totals, Wanted
+
+
+def announcement(wanted: Wanted, n_inputs: int, shard_size: int) -> str:
+    """What a run is about to do, with which model and options, and how much room it takes."""
+    shards = -(-n_inputs // shard_size)
+    lines = [
+        f"{count(n_inputs, 'image')} in {wanted.source.path}; {', '.join(_how(wanted))}; "
+        f"{count(shards, 'shard')} of up to {shard_size:,}."
+    ]
+    if isinstance(wanted.options, ProcessOptions) and wanted.options.vertices != "none":
+        lines += _size_of_meshes(wanted, n_inputs)
+    return "\n".join(lines)
+
+
+def _how(wanted: Wanted) -> list[str]:
+    options, model = wanted.options, f"model {wanted.bundle.manifest.name}"
+    if isinstance(options, ProcessOptions):
+        return [model, f"detector {options.detector}", count(options.refine, "refinement")]
+    clips = f"{count(options.clips_per_image, 'clip')} of {count(options.frames, 'frame')} a face"
+    return [model, "parameters given" if options.params_digest else f"detector {options.detector}", clips]
+
+
+def _size_of_meshes(wanted: Wanted, n_inputs: int) -> list[str]:
+    from ddfa_batch.tasks.bundles.model_bundle import load_morphable
+    from ddfa_batch.tasks.files.store import BYTES_PER_VERTEX
+
+    size = load_morphable(wanted.bundle).n_vertices * BYTES_PER_VERTEX
+    free = shutil.disk_usage(_existing(wanted.out)).free
+    lines = [
+        f"Dense meshes: {byte_size(size)} a face, {byte_size(size * n_inputs)} for one face per image "
+        f"({byte_size(free)} free); --vertices none leaves them out."
+    ]
+    if size * n_inputs > free:
+        lines.append("Warning: that is more than the disk has free.")
+    return lines
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+def summary(run: Run, totals: Totals, seconds: float, done_now: int) -> str:
+    """What came of a run, how fast, what went wrong, and where everything lies."""
+    return "\n".join([_outcome(totals, run, seconds, done_now), *_error_lines(run, totals), *_whereabouts(run)])
+
+
+def _outcome(totals: Totals, run: Run, seconds: float, done_now: int) -> str:
+    line = (
+        f"{count(totals.images, 'image')}: {products(run, totals)}, "
+        f"{totals.no_face:,} without a face, {count(totals.n_errors, 'error')}"
+    )
+    if totals.errors:
+        line += f" ({', '.join(f'{n:,} {kind}' for kind, n in totals.errors)})"
+    if not done_now:
+        return f"{line}. Nothing was left to do."
+    before = totals.images - done_now
+    rest = f" ({before:,} were done before)" if before else ""
+    return f"{line}. {done_now / max(seconds, 1e-3):,.1f} images/s in {duration(seconds)}{rest}."
+
+
+def _error_lines(run: Run, totals: Totals) -> list[str]:
+    if not totals.errors:
+        return []
+    kinds = [f"  {kind}: {ERROR_KINDS.get(kind, '')}" for kind, _ in totals.errors]
+    return [*kinds, f"  Each is a row with its reason: status = 'error' in {run.out / 'images'}/*.parquet"]
+
+
+def _whereabouts(run: Run) -> list[str]:
+    out = run.out
+    if run.kind == "synth-videos":
+        return [
+            f"Clips in {out / 'clips'}, labels of every frame in {out / 'frames'}/*.parquet.",
+            f'In Python: ddfa_batch.open("{out}").frames().to_pandas()',
+        ]
+    meshes = f", meshes in {out / 'vertices.h5'}" if (out / "vertices.h5").exists() else ""
+    return [
+        f"Faces in {out / 'faces'}/*.parquet, images in {out / 'images'}/*.parquet{meshes}.",
+        f'In Python: ddfa_batch.open("{out}").faces().to_pandas()',
+    ]
+
+
+def products(run: Run, totals: Totals) -> str:
+    """What a run made: faces, or clips and frames."""
+    if run.kind == "synth-videos":
+        return f"{count(totals.count('clips'), 'clip')}, {count(totals.count('frames'), 'frame')}"
+    return count(totals.faces, "face")
