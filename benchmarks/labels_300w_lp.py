@@ -19,7 +19,7 @@ import scipy.io
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.import_labels import import_300w_lp
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
-from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.evaluation import landmark_errors
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         rows, faults = import_300w_lp(Path(folder), Path(folder) / "labels.parquet", bundle)
         table = pq.read_table(Path(folder) / "labels.parquet").to_pylist()
     found = np.array([np.reshape(row["landmarks68"], (68, 3)) for row in table])
-    errors = metrics.nme(found, np.array([truth[row["key"]] for row in table]))
+    errors = landmark_errors.nme(found, np.array([truth[row["key"]] for row in table]))
     print(f"{rows} faces, {len(faults)} left out; NME of the converted landmarks: mean {errors.mean():.2f} %, "
           f"median {np.median(errors):.2f} %, largest {errors.max():.2f} %")  # fmt: skip
 

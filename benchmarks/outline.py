@@ -17,7 +17,7 @@ import numpy as np
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
-from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.fitting import landmark_fit
 from ddfa_batch.tasks.geometry import pose
@@ -44,7 +44,7 @@ def main() -> None:
         ok = found.converged & np.isfinite(own)
         T = image_pose(found.params[ok, :N_POSE].reshape(-1, 3, 4), found.rois[ok], config.size)
         yaw = pose.yaw_of(T)
-        gaps = metrics.by_yaw(np.abs(yaw) - np.abs(own[ok]), own[ok])
+        gaps = landmark_errors.mean_by_yaw(np.abs(yaw) - np.abs(own[ok]), own[ok])
         print(f"{'--outline' if outline else 'all labels':12s} {found.converged.mean():7.2%} converged, residual "
               f"{100 * np.nanmean(found.residual[ok]):.2f} %; turned too far by " +
               ", ".join(f"{gap:+.1f}°" for gap in gaps))  # fmt: skip

@@ -24,7 +24,7 @@ from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, Execution, ProcessOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
-from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.evaluation.landmark_errors import match_box, mean_by_yaw, nme
 from ddfa_batch.tasks.files.inputs import resolve_source
 
 PASSES = (0, 1, 2)
@@ -46,13 +46,13 @@ def accuracy(results: Results, labels: Path) -> tuple[np.ndarray, np.ndarray, in
     for label in pq.read_table(labels).to_pylist():
         truth = np.reshape(label["pts68"], (3, 68))[:2].T - 1  # MATLAB counts from 1
         group = faces.get(label["name"])
-        row = None if group is None else metrics.labelled_face(np.stack(group.box.to_numpy()), truth.mean(axis=0))
+        row = None if group is None else match_box(np.stack(group.box.to_numpy()), truth.mean(axis=0))
         if row is not None and group is not None:
             found.append(group.landmarks68.iloc[row].reshape(68, 3)[:, :2])
             original.append(truth)
             again.append(np.reshape(label["pts68_reannotated"], (2, 68)).T - 1)
             yaws.append(label["yaw_deg"])
-    rows = [metrics.by_yaw(metrics.nme(np.array(found), np.array(t)), np.array(yaws)) for t in (original, again)]
+    rows = [mean_by_yaw(nme(np.array(found), np.array(t)), np.array(yaws)) for t in (original, again)]
     return rows[0], rows[1], len(found)
 
 

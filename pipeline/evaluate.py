@@ -20,7 +20,7 @@ from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, loaded_model
-from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.evaluation import landmark_errors, scan_alignment
 from ddfa_batch.tasks.files import images, scan_files, store
 from ddfa_batch.tasks.files.inputs import read_faces, without_suffix
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
@@ -287,7 +287,7 @@ def _of_run(run: Results, truth: Truth, studio: _Studio) -> Answers:
             continue
         chosen: int | None = int(np.argmax(scores[rows]))
         if truth.first is not None:
-            chosen = metrics.labelled_face(boxes[rows], np.nanmean(truth.first[i, :, :2], axis=0))
+            chosen = landmark_errors.match_box(boxes[rows], np.nanmean(truth.first[i, :, :2], axis=0))
         if chosen is not None:
             out.found[i] = True
             out.params[i], out.rois[i] = params[rows[chosen]], rois[rows[chosen]]
@@ -358,7 +358,7 @@ def _errors(protocol: str, truth: Truth, answers: Answers, studio: _Studio) -> t
     for name, labelled in truth.sets.items():
         true = np.where(aflw21_weights(1)[..., None] > 0, labelled, np.nan) if protocol == "aflw" else labelled
         errors[name] = np.full(len(found), np.inf)
-        errors[name][found] = metrics.nme(landmarks[found], true[found])
+        errors[name][found] = landmark_errors.nme(landmarks[found], true[found])
     return errors, _stability(truth, answers) if protocol == "video" else None
 
 
@@ -371,7 +371,7 @@ def _dense_errors(truth: Truth, answers: Answers, studio: _Studio) -> F64:
         block = rows[start : start + _BLOCK]
         found, true = (points(basis, p[block], r[block], studio.size) for p, r in
                        ((answers.params, answers.rois), (truth.params, truth.rois)))  # fmt: skip
-        errors[block] = metrics.nme_solid(found, true)
+        errors[block] = landmark_errors.nme_3d(found, true)
     return errors
 
 
@@ -381,7 +381,7 @@ def _scan_errors(truth: Truth, answers: Answers, studio: _Studio) -> F64:
     eyes, nose = (int(index[_EYES[0]]), int(index[_EYES[1]])), int(index[_NOSE])
     for i in np.flatnonzero(answers.found):
         shape = model.mean + np.tensordot(answers.params[i, N_POSE:], model.basis, axes=1)
-        errors[i] = metrics.scan_error(shape, eyes, nose, scan_files.read_scan(truth.scan[i])).nme
+        errors[i] = scan_alignment.scan_error(shape, eyes, nose, scan_files.read_scan(truth.scan[i])).nme
     return errors
 
 
@@ -389,7 +389,7 @@ def _stability(truth: Truth, answers: Answers) -> float | None:
     """Mean over all pairs of adjacent frames that were both found; None if there are none."""
     assert truth.clip is not None
     assert truth.first is not None
-    moved = metrics.stability(np.where(answers.found[:, None, None], answers.landmarks, 0.0), truth.first)
+    moved = landmark_errors.stability(np.where(answers.found[:, None, None], answers.landmarks, 0.0), truth.first)
     pairs = (np.diff(truth.clip) == 0) & answers.found[1:] & answers.found[:-1]
     return float(moved[pairs].mean()) if pairs.any() else None
 
@@ -400,7 +400,7 @@ def _score(name: str, errors: F64, truth: Truth, stability: float | None) -> Sco
     if truth.yaw is None or truth.clip is not None:
         return Score(name, mean, median, stability=stability)
     known = fine & np.isfinite(truth.yaw)
-    bins = metrics.by_yaw(errors[known], truth.yaw[known])
+    bins = landmark_errors.mean_by_yaw(errors[known], truth.yaw[known])
     each = tuple(float(b) if np.isfinite(b) else None for b in bins)
     return Score(name, mean, median, each, float(np.nanmean(bins)) if known.any() else None)
 
@@ -417,9 +417,9 @@ def _write(
     finite = {name: pa.array(e, mask=~np.isfinite(e)) for name, e in errors.items()}
     columns |= {f"nme_{name}": array for name, array in finite.items()}
     if truth.first is not None:
-        columns["normaliser_px"] = metrics.box_size(truth.first)
+        columns["normaliser_px"] = landmark_errors.box_size(truth.first)
     store.write_table(wanted.out / "faces.parquet", pa.table(columns))
-    curves = {name: figures.Curve(*metrics.cumulative(e, _CURVE_END)) for name, e in errors.items()}
+    curves = {name: figures.Curve(*landmark_errors.cumulative(e, _CURVE_END)) for name, e in errors.items()}
     figures.draw_curves(wanted.out / "curve.png", curves, f"{wanted.protocol}: cumulative error", "NME (%)",
                         "share of labelled faces", 1.0)  # fmt: skip
     written = ["summary.json", "faces.parquet", "curve.png"]

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
-from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
@@ -82,13 +82,13 @@ def main() -> None:
             row = row_of[key]
             labelled[i] = (human.weights[row] > 0) & (fits.weights[key] > 0)
             truth[i] = np.where(labelled[i, :, None], human.landmarks[row, :, :2], np.nan)
-    error = 100 * np.nanmean(np.linalg.norm(found[..., :2] - truth, axis=2), axis=1) / metrics.box_size(found)
+    error = 100 * np.nanmean(np.linalg.norm(found[..., :2] - truth, axis=2), axis=1) / landmark_errors.box_size(found)
     kept = error <= arguments.agree
     offsets = np.where(labelled[..., None] & kept[:, None, None], truth - found[..., :2], np.nan)
     left = truth - found[..., :2] - definition(offsets, poses)
     both = kept & labelled.any(axis=1)
     apart = np.linalg.norm(np.where(labelled[..., None], left, np.nan), axis=2)[both]
-    nearer = 100 * np.nanmean(apart, axis=1) / metrics.box_size(found[both])
+    nearer = 100 * np.nanmean(apart, axis=1) / landmark_errors.box_size(found[both])
     labels = found.copy()
     labels[..., :2] += np.where(labelled[..., None], arguments.human * left, 0.0)
     flat = pa.FixedSizeListArray.from_arrays(labels[kept, :, :2].astype(np.float32).ravel(), 68 * 2)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ddfa_batch.schemas.arrays import F64
-from ddfa_batch.tasks.evaluation.metrics import by_yaw
+from ddfa_batch.tasks.evaluation.landmark_errors import mean_by_yaw
 from ddfa_batch.tasks.geometry.pose import yaw_of
 from ddfa_batch.tasks.training import losses
 from ddfa_batch.tasks.training.architectures import Regressor
@@ -43,5 +43,5 @@ def landmark_nme(net: Regressor, space: FaceSpace, clips: Clips, pixels: int) ->
 
 def mean_of_bins(errors: F64, clips: Clips) -> tuple[float, list[float]]:
     """The mean over the three bins of |yaw| that have faces, and the bins' means (NaN where empty)."""
-    bins = by_yaw(errors, yaw_of(clips.poses[:, 0, 0]))
+    bins = mean_by_yaw(errors, yaw_of(clips.poses[:, 0, 0]))
     return float(np.nanmean(bins)), [float(b) for b in bins]

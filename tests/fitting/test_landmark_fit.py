@@ -286,6 +286,6 @@ def test_nothing_but_training_needs_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import ddfa_batch.cli, ddfa_batch.pipeline.process\n"
-        "import ddfa_batch.tasks.fitting.landmark_fit, ddfa_batch.tasks.evaluation.metrics"
+        "import ddfa_batch.tasks.fitting.landmark_fit, ddfa_batch.tasks.evaluation.landmark_errors"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

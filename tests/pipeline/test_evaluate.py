@@ -22,7 +22,7 @@ from ddfa_batch.pipeline.synthesize import synthesize
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded_model
-from ddfa_batch.tasks.evaluation import metrics
+from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.fitting.landmark_fit import AFLW21
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
@@ -72,11 +72,12 @@ def test_an_offset_is_the_error_and_what_is_missing_is_counted(run: Results, tmp
     two = table(tmp_path / "again.parquet", given[::-1], truth[::-1] - [0.0, 4])
     done = evaluate(Wanted("aflw2000-3d", (one, two), tmp_path / "scores", run=run.path))
     assert (done.n_labelled, done.n_found) == (len(keys) + 1, len(keys))
-    expected = 100 * 5 / metrics.box_size(landmarks)
+    expected = 100 * 5 / landmark_errors.box_size(landmarks)
     assert [score.labels for score in done.scores] == ["original", "again"]
     assert done.scores[0].mean == pytest.approx(expected.mean(), rel=1e-4)
     assert done.scores[1].mean == pytest.approx((expected * np.hypot(3, 8) / 5).mean(), rel=1e-4)
-    bins = [None if np.isnan(b) else pytest.approx(b, rel=1e-4) for b in metrics.by_yaw(expected, yaw[:-1])]
+    means = landmark_errors.mean_by_yaw(expected, yaw[:-1])
+    bins = [None if np.isnan(mean) else pytest.approx(mean, rel=1e-4) for mean in means]
     assert list(done.scores[0].bins or ()) == bins
     faces = pq.read_table(tmp_path / "scores/faces.parquet").to_pydict()
     assert faces["found"] == [True] * len(keys) + [False]
@@ -97,7 +98,7 @@ def test_only_visible_points_count_among_the_twenty_one(run: Results, tmp_path: 
     labels = table(tmp_path / "aflw.parquet", keys, truth, "pts21", yaw=np.zeros(len(keys)))
     done = evaluate(Wanted("aflw", (labels,), tmp_path / "scores", run=run.path))
     seen = [i for i, members in enumerate(AFLW21) if members and i >= 5]
-    assert done.scores[0].mean == pytest.approx(np.mean(500 / metrics.box_size(truth[:, seen])), rel=1e-4)
+    assert done.scores[0].mean == pytest.approx(np.mean(500 / landmark_errors.box_size(truth[:, seen])), rel=1e-4)
 
 
 def test_without_yaws_they_are_those_of_a_fit(run: Results, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_dense_errors_are_those_of_the_meshes(run: Results, bundle: Bundle, tmp_
     evaluate(Wanted("aflw2000-3d-dense", (tmp_path / "labels.parquet",), tmp_path / "scores", run=run.path))
     found = pq.read_table(tmp_path / "scores/faces.parquet").to_pandas().set_index("key").nme_labels
     truth = points(PointBasis.of(load_morphable(bundle)), params.astype(np.float32), rois, 120)
-    expected = metrics.nme_solid(run.vertices(faces.face_id.tolist()), truth)
+    expected = landmark_errors.nme_3d(run.vertices(faces.face_id.tolist()), truth)
     np.testing.assert_allclose(found[keys], expected, rtol=1e-3)
 
 
@@ -164,8 +165,8 @@ def test_videos_are_measured_frame_by_frame_and_between_frames(clips: Results, b
         rois = crop.roi_from_landmarks(truth)
         crops = [crop.crop(p, roi, 120) for p, roi in zip(clips.clip(int(clip_id)), rois, strict=True)]
         found = points(basis, regress(np.stack(crops)), rois, 120)
-        errors += metrics.nme(found, truth).tolist()
-        moved += metrics.stability(found, truth).tolist()
+        errors += landmark_errors.nme(found, truth).tolist()
+        moved += landmark_errors.stability(found, truth).tolist()
     assert done.n_found == len(errors)
     assert done.scores[0].mean == pytest.approx(np.mean(errors), rel=1e-3)
     assert done.scores[0].stability == pytest.approx(np.mean(moved), rel=1e-3)

@@ -40,7 +40,7 @@ from ddfa_batch.schemas.bundle import DetectorSpec
 from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, loaded_model
-from ddfa_batch.tasks.evaluation.metrics import labelled_face
+from ddfa_batch.tasks.evaluation.landmark_errors import match_box
 from ddfa_batch.tasks.files.store import whole_file, write_json
 from ddfa_batch.tasks.geometry.crop import overlap, roi_from_boxes, roi_from_landmarks
 from ddfa_batch.tasks.inference.detectors import Detector, make_detector, non_maximum_suppression
@@ -569,7 +569,7 @@ def labelled(detect: Detector, folder: Path, find: dict[str, Teacher]) -> str:
         image = cv2.imread(str(folder / name))
         boxes, centre = detect(image).boxes, face.mean(axis=0)
         others = np.arange(len(boxes))
-        its = labelled_face(boxes, centre)
+        its = match_box(boxes, centre)
         if its is not None:
             found[i] = True
             others = np.delete(others, its)
