@@ -6,10 +6,10 @@ import contextlib
 import io
 import os
 import stat
-import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,15 +19,39 @@ from PIL import Image, UnidentifiedImageError
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.config import MAX_FILE_BYTES
 from ddfa_batch.schemas.errors import ImageError
+from ddfa_batch.tasks.files.decoder_messages import caught_messages
+from ddfa_batch.tasks.files.first_frame import still_png
 
 #: File endings taken from a folder. What a list or manifest names is read whatever it ends in.
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".gif"]
-)  # fmt: skip
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif"),
+        *(".png", ".apng"),
+        *(".bmp", ".dib"),
+        *(".tif", ".tiff"),
+        *(".webp", ".avif", ".gif"),
+    )
+)
 #: Formats whose header may be looked at; everything else is refused before any parser sees more of it.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "GIF")
 #: How far from the end of a file its closing marker may stand (some cameras and editors append data).
 _TAIL = 64 * 1024
+#: EXIF's tag of the orientation.
+_ORIENTATION = 0x0112
+#: To make each of EXIF's orientations upright: whether rows and columns change places, then which are reversed.
+_TRANSPOSED_FLIPPED = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+#: Held while Python's filters of warnings are changed; a child must not be forked in between.
+_FILTERS = threading.Lock()
+os.register_at_fork(before=_FILTERS.acquire, after_in_parent=_FILTERS.release, after_in_child=_FILTERS.release)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -50,46 +74,55 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(data: bytes, max_pixels: int) -> U8:
-    """Pixels (H, W, 3) BGR uint8 of an encoded picture, EXIF orientation applied, first frame only.
+    """Pixels (H, W, 3) BGR uint8 of an encoded picture, its orientation applied, first frame only.
 
     Grey, palette, alpha (dropped), 16-bit and CMYK pictures are converted as OpenCV does. The size is read
     from the header first: a picture of more than `max_pixels` is refused before any memory is taken.
     Raises `ImageError` of kind not_an_image, too_large, truncated or undecodable.
     """
-    kind, width, height = _header(data)
-    if width * height > max_pixels:
+    header = _header(data)
+    if header.width * header.height > max_pixels:
         raise ImageError(
             "too_large",
-            f"The picture has {width} × {height} pixels; the limit is {max_pixels:,} (--max-pixels).",
+            f"The picture has {header.width} × {header.height} pixels; the limit is {max_pixels:,} (--max-pixels).",
         )
     complaints: list[str] = []
-    with _decoder_stderr(complaints):
+    flags = cv2.IMREAD_COLOR if header.orientation is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    with caught_messages(complaints):
         try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            image = cv2.imdecode(np.frombuffer(still_png(data), np.uint8), flags)
         except cv2.error as fault:
             image = None
             complaints.append(str(fault))
     if image is None:
-        if _ends_early(kind, data):
-            raise ImageError("truncated", f"The {kind} file ends before the picture does ({len(data):,} bytes).")
-        said = f": {complaints[0][:160]}" if complaints else ""
-        raise ImageError("undecodable", f"The {kind} decoder gave up{said}.")
-    return np.asarray(image)
+        raise _undecodable(header.kind, data, complaints)
+    return np.asarray(image) if header.orientation is None else _upright(np.asarray(image), header.orientation)
 
 
 def dimensions(data: bytes) -> tuple[int, int]:
     """Width and height of an encoded picture as its header has them, before EXIF orientation."""
-    _, width, height = _header(data)
-    return width, height
+    header = _header(data)
+    return header.width, header.height
 
 
-def _header(data: bytes) -> tuple[str, int, int]:
-    """Format, width and height as the file's header gives them."""
+@dataclass(frozen=True)
+class _Header:
+    """What the head of a picture file tells."""
+
+    #: Pillow's name of the format.
+    kind: str
+    #: Pixels, before any orientation.
+    width: int
+    #: Pixels, before any orientation.
+    height: int
+    #: EXIF's number of the orientation where OpenCV does not know it: AVIF's irot and imir, and XMP; else None.
+    orientation: int | None
+
+
+def _header(data: bytes) -> _Header:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as header:
-                return str(header.format), header.width, header.height
+        with _without_warnings(), Image.open(io.BytesIO(data), formats=_FORMATS) as header:
+            return _Header(str(header.format), header.width, header.height, _orientation(header))
     except UnidentifiedImageError:
         start = data[:12].hex(" ")
         raise ImageError("not_an_image", f"Not an image of a known format (it begins with {start}).") from None
@@ -99,6 +132,39 @@ def _header(data: bytes) -> tuple[str, int, int]:
         if data[8:12] == b"WEBP" and _ends_early("WEBP", data):
             raise ImageError("truncated", f"The WebP file ends before its header says ({len(data):,} bytes).") from None
         raise ImageError("undecodable", f"The header cannot be understood: {fault}.") from None
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep Pillow's warnings back, one thread at a time: Python's filters belong to the whole process."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _orientation(header: Image.Image) -> int | None:
+    """The orientation to apply after OpenCV, which knows EXIF's alone; None where it sees to it itself."""
+    if header.format != "AVIF" and "xmp" not in header.info:
+        return None
+    try:
+        told = header.getexif().get(_ORIENTATION, 1)
+    except Exception:  # EXIF and XMP are parsed by trial; without them the picture stands as it is
+        return None
+    return told if told in _TRANSPOSED_FLIPPED else 1
+
+
+def _upright(image: U8, orientation: int) -> U8:
+    """The picture (H, W, 3) as EXIF's number of its orientation says it is meant."""
+    transposed, upside_down, mirrored = _TRANSPOSED_FLIPPED[orientation]
+    turned = image.transpose(1, 0, 2) if transposed else image
+    return np.ascontiguousarray(turned[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
+
+
+def _undecodable(kind: str, data: bytes, complaints: list[str]) -> ImageError:
+    if _ends_early(kind, data):
+        return ImageError("truncated", f"The {kind} file ends before the picture does ({len(data):,} bytes).")
+    reason = f": {complaints[0][:160]}" if complaints else ""
+    return ImageError("undecodable", f"The {kind} decoder gave up{reason}.")
 
 
 def _ends_early(kind: str, data: bytes) -> bool:
@@ -114,35 +180,3 @@ def _ends_early(kind: str, data: bytes) -> bool:
     if kind in ("BMP", "DIB"):
         return int.from_bytes(data[2:6], "little") > len(data)
     return False
-
-
-@contextlib.contextmanager
-def _decoder_stderr(lines: list[str]) -> Iterator[None]:
-    """Collect what libjpeg, libpng and libtiff print to file descriptor 2 instead of letting it through.
-
-    They know no other way to complain, and a run over a million files would drown its progress bar.
-    """
-    try:
-        saved = os.dup(2)
-    except OSError:  # no standard error at all
-        yield
-        return
-    sink = _sink()
-    os.dup2(sink, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        if os.lseek(sink, 0, os.SEEK_CUR):
-            said = os.pread(sink, 4096, 0).decode("utf-8", "replace")
-            lines.extend(line.strip() for line in said.splitlines() if line.strip())
-            os.lseek(sink, 0, os.SEEK_SET)
-            os.ftruncate(sink, 0)
-
-
-@lru_cache(maxsize=1)
-def _sink() -> int:
-    """Descriptor of an unnamed file that takes what decoders print; one per process."""
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())

@@ -12,10 +12,10 @@ import pytest
 import small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ddfa_batch.schemas.errors import ERROR_KINDS, ImageError
-from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.files import first_frame, images
 
 LIMIT = 10**7
 SMOOTH = cv2.GaussianBlur(small_model.picture(3), (0, 0), 3)
@@ -61,25 +61,101 @@ def test_grey_and_palette_pictures_have_three_channels(mode: str) -> None:
     assert images.decode(saved(image, "PNG"), LIMIT).shape == SMOOTH.shape
 
 
+def turned(orientation: int) -> np.ndarray:
+    """The picture as a camera stores it that notes this EXIF orientation."""
+    return {
+        1: SMOOTH,
+        2: SMOOTH[:, ::-1],
+        3: SMOOTH[::-1, ::-1],
+        4: SMOOTH[::-1],
+        5: SMOOTH.transpose(1, 0, 2),
+        6: SMOOTH.transpose(1, 0, 2)[::-1],
+        7: SMOOTH[::-1, ::-1].transpose(1, 0, 2),
+        8: SMOOTH.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int) -> None:
-    turned = {
-        1: SMOOTH, 2: SMOOTH[:, ::-1], 3: SMOOTH[::-1, ::-1], 4: SMOOTH[::-1],
-        5: SMOOTH.transpose(1, 0, 2), 6: SMOOTH.transpose(1, 0, 2)[::-1],
-        7: SMOOTH[::-1, ::-1].transpose(1, 0, 2), 8: SMOOTH.transpose(1, 0, 2)[:, ::-1],
-    }[orientation]  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(turned[..., ::-1]))
+    stored = Image.fromarray(np.ascontiguousarray(turned(orientation)[..., ::-1]))
     found = images.decode(saved(stored, "JPEG", exif=exif, quality=98, subsampling=0), LIMIT)
     assert found.shape == SMOOTH.shape
     assert np.abs(found.astype(int) - SMOOTH).mean() < 3
 
 
-def test_the_first_frame_of_an_animation_is_taken() -> None:
-    second = Image.new("RGB", RGB.size, (255, 255, 255))
-    found = images.decode(saved(RGB, "PNG", save_all=True, append_images=[second]), LIMIT)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avifs_own_orientation_is_applied(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation  # Pillow writes it as the boxes irot and imir
+    stored = Image.fromarray(np.ascontiguousarray(turned(orientation)[..., ::-1]))
+    found = images.decode(saved(stored, "AVIF", exif=exif, quality=98), LIMIT)
+    assert found.shape == SMOOTH.shape
     assert np.abs(found.astype(int) - SMOOTH).mean() < 3
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_an_orientation_that_only_xmp_tells_is_applied(kind: str, orientation: int) -> None:
+    stored = Image.fromarray(np.ascontiguousarray(turned(orientation)[..., ::-1]))
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
+    found = images.decode(saved(stored, kind, xmp=xmp, quality=98), LIMIT)
+    assert found.shape == SMOOTH.shape
+    assert np.abs(found.astype(int) - SMOOTH).mean() < 3
+
+
+def test_exif_goes_before_xmp() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.ascontiguousarray(turned(6)[..., ::-1]))
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="3"/></x:xmpmeta>'
+    found = images.decode(saved(stored, "JPEG", exif=exif, xmp=xmp, quality=98), LIMIT)
+    assert found.shape == SMOOTH.shape
+    assert np.abs(found.astype(int) - SMOOTH).mean() < 3
+
+
+SECOND = Image.new("RGB", RGB.size, (255, 255, 255))
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("PNG", 0), ("GIF", 60), ("WEBP", 25), ("AVIF", 20)])
+def test_the_first_frame_of_an_animation_is_taken(kind: str, tolerance: int) -> None:
+    found = images.decode(saved(RGB, kind, save_all=True, append_images=[SECOND]), LIMIT)
+    assert np.abs(found.astype(int) - SMOOTH).max() <= tolerance
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+def test_an_animated_png_has_the_pixels_opencv_gives_its_first_frame(mode: str) -> None:
+    data = saved(RGB.convert(mode), "PNG", save_all=True, append_images=[SECOND.convert(mode), RGB.convert(mode)])
+    np.testing.assert_array_equal(images.decode(data, LIMIT), cv2.imdecode(np.frombuffer(data, np.uint8), 1))
+
+
+def test_a_picture_outside_the_animation_is_not_its_first_frame() -> None:
+    data = saved(SECOND, "PNG", save_all=True, append_images=[RGB, SECOND], default_image=True)
+    np.testing.assert_array_equal(images.decode(data, LIMIT), SMOOTH)
+
+
+def test_a_first_frame_smaller_than_the_picture_is_not_taken_for_it() -> None:
+    data = saved(RGB, "PNG", save_all=True, append_images=[SECOND, RGB], default_image=True)
+    at = data.index(b"fcTL") + 8  # width of the frame
+    small = data[:at] + (8).to_bytes(4, "big") + data[at + 4 :]
+    np.testing.assert_array_equal(images.decode(small, LIMIT), SMOOTH)
+
+
+def test_opencv_never_sees_an_animation_of_png_however_damaged() -> None:
+    data = saved(RGB, "PNG", save_all=True, append_images=[SECOND, RGB])
+    assert first_frame.still_png(encoded(".png")) == encoded(".png")
+    for at in range(8, len(data), 97):
+        for damaged in (data[:at], data[:at] + bytes(4) + data[at + 4 :], data[:at] + b"\xff" + data[at + 1 :]):
+            still = first_frame.still_png(damaged)
+            assert not {name for name, _ in first_frame._chunks(still)} & {b"acTL", b"fcTL", b"fdAT"}
+
+
+def test_text_in_a_plain_png_that_looks_like_an_animation_is_kept() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("acTL", "fcTL fdAT")
+    data = saved(RGB, "PNG", pnginfo=info)
+    assert first_frame.still_png(data) == data
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff", ".avif", ".gif"])
