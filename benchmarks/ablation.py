@@ -36,11 +36,12 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle, load_morp
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
 from ddfa_batch.tasks.rendering import figures
-from ddfa_batch.tasks.training import export, host, meta_joint
+from ddfa_batch.tasks.training import export, host, meta_joint, state
 from ddfa_batch.tasks.training.architectures import Architecture
+from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.meta_joint import TrainConfig
-from ddfa_batch.tasks.training.mini_batches import Clips, Sampling, is_validation, make_batch, whitening
+from ddfa_batch.tasks.training.mini_batches import make_batch
+from ddfa_batch.tasks.training.options import Sampling, TrainConfig
 
 SIZE, STEPS, IMAGES = 40, 50, 64
 STILL = Sampling(IMAGES, 1, turned=0.0, size=SIZE)
@@ -105,12 +106,12 @@ def trained(variant: Variant, clips: Clips, bundle: Bundle, folder: Path, seed: 
     config = TrainConfig(variant.method, variant.landmarks, STEPS, iterations, seed=seed, sampling=variant.sampling)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        training = meta_joint.load(checkpoint)
+        training = state.load(checkpoint)
     else:
         sample = make_batch(clips, np.arange(2048), replace(STILL, stills=2048), config.augmentation, [seed], 1)
-        training = meta_joint.start(Architecture(width=0.5), config, *whitening(sample.params))
+        training = state.start(Architecture(width=0.5), config, *whitening(sample.params))
     space = FaceSpace.of(load_morphable(bundle), np.array(training.mean), np.array(training.std), SIZE)
-    training = meta_joint.run(training, clips, space, keep=lambda now, _: meta_joint.save(now, checkpoint), every=10)
+    training = meta_joint.run(training, clips, space, keep=lambda now, _: state.save(now, checkpoint), every=10)
     origin = export.Origin(folder.name, "1", "for measuring only", "benchmarks/ablation.py")
     export.to_bundle(training, load_morphable(bundle), origin, export.Detectors.none(), folder / "model")
 
@@ -125,7 +126,7 @@ def measured(folder: Path, work: Path, clips: Path) -> dict[str, object]:
         Evaluated("aflw2000-3d", labels, folder / "dev", bundle=bundle, images=work / "dev/photographs")
     )
     videos = evaluate(Evaluated("video", (clips,), folder / "video", bundle=bundle))
-    history = meta_joint.load(folder / "checkpoint.pt").history
+    history = state.load(folder / "checkpoint.pt").history
     return {
         "dev": photographs.scores[0].mean_of_bins, "reannotated": photographs.scores[1].mean_of_bins,
         "video": videos.scores[0].mean, "stability": videos.scores[0].stability,

@@ -20,10 +20,11 @@ import numpy as np
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
-from ddfa_batch.tasks.training import host, meta_joint
+from ddfa_batch.tasks.training import host, meta_joint, state, validation
+from ddfa_batch.tasks.training.branches import Branch
+from ddfa_batch.tasks.training.clips import is_validation
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.meta_joint import TrainConfig
-from ddfa_batch.tasks.training.mini_batches import Sampling, is_validation
+from ddfa_batch.tasks.training.options import Sampling, TrainConfig
 
 #: What is compared: the branch, and how landmarks and distances count.
 VARIANTS = {
@@ -47,11 +48,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     wanted = parser.parse_args()
     host.prepare("cpu", 1)
-    start = meta_joint.load(wanted.start)
+    start = state.load(wanted.start)
     bundle = load_bundle(Path(open_run(wanted.labels).run.model["folder"]))
     found = training_set.read(wanted.labels, None, wanted.clips, bundle).clips
     held = is_validation(found.names, 0.1)
-    train, validation = found.take(~held), found.take(held)
+    train, held_out = found.take(~held), found.take(held)
     del found
     space = FaceSpace.of(load_morphable(bundle), np.array(start.mean), np.array(start.std), start.config.sampling.size)
     config = TrainConfig(
@@ -61,13 +62,13 @@ def main() -> None:
     branches = {}
     for name, (branch, landmarks, distance) in VARIANTS.items():
         own = replace(config, landmarks=landmarks, distance=distance)
-        begun = meta_joint.start_from(replace(start, net=copy.deepcopy(start.net)), start.architecture, own)
-        branches[name] = own, meta_joint.Branch(branch, begun.net.train(), begun.optimiser)
+        begun = state.start_from(replace(start, net=copy.deepcopy(start.net)), start.architecture, own)
+        branches[name] = own, Branch(branch, begun.net.train(), begun.optimiser)
     batches, clock = meta_joint.batches_from(train, config, 0), time.monotonic()
     with ThreadPoolExecutor(2) as pool:
         for i in range(config.iterations):
             for j in range(config.look_ahead):
-                batch, rate = next(batches), config.rate(i * config.look_ahead + j)
+                batch, rate = next(batches), config.lr_at(i * config.look_ahead + j)
                 steps = [pool.submit(branch.step, space, own, batch, rate) for own, branch in branches.values()]
                 for step in steps:
                     step.result()
@@ -76,8 +77,8 @@ def main() -> None:
                 continue
             print(f"\nafter {i + 1} iterations, {time.monotonic() - clock:.0f} s")
             for name, (_, branch) in branches.items():
-                errors = validation.landmark_nme(branch.net, space, validation, wanted.pixels)
-                mean, bins = validation.mean_of_bins(errors, validation)
+                errors = validation.landmark_nme(branch.net, space, held_out, wanted.pixels)
+                mean, bins = validation.mean_of_bins(errors, held_out)
                 told = ", ".join(f"{value:.2f}" for value in bins)
                 print(f"{name}: {mean:.2f} % ({told}), median {np.median(errors):.2f}", flush=True)
 

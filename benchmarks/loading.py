@@ -20,11 +20,12 @@ from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.graph import usable_cores
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
-from ddfa_batch.tasks.training import host, meta_joint
+from ddfa_batch.tasks.training import host, meta_joint, state
 from ddfa_batch.tasks.training.architectures import Architecture
+from ddfa_batch.tasks.training.clips import whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.meta_joint import TrainConfig
-from ddfa_batch.tasks.training.mini_batches import Sampling, make_batch, whitening
+from ddfa_batch.tasks.training.mini_batches import make_batch
+from ddfa_batch.tasks.training.options import Sampling, TrainConfig
 
 STEPS = 30
 
@@ -48,7 +49,7 @@ def main() -> None:
     space = FaceSpace.of(load_morphable(bundle), mean, std, sampling.size)
 
     def seconds(made: bool) -> float:
-        training = meta_joint.start(Architecture(width=0.5), config, mean, std)
+        training = state.start(Architecture(width=0.5), config, mean, std)
         batches = itertools.repeat(batch) if made else meta_joint.batches_from(clips, config, 0)
         start = time.perf_counter()
         meta_joint.advance(training, space, batches)

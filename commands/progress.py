@@ -15,7 +15,7 @@ from ddfa_batch.commands.wording import count, duration
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, Totals, Wanted
     from ddfa_batch.pipeline.train import Progress
-    from ddfa_batch.tasks.training.meta_joint import Record
+    from ddfa_batch.tasks.training.state import Record
 
 
 class LiveLine:

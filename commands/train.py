@@ -14,7 +14,7 @@ from ddfa_batch.commands.options import EXISTING_FILE, PATH, grouped, model_opti
 from ddfa_batch.commands.progress import TrainingBar
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.train import Outcome, Wanted
+    from ddfa_batch.pipeline.train import Outcome, TrainingRequest
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 
@@ -252,13 +252,12 @@ def train(
 
 def _request(
     labels: Path, out: Path, bundle: Bundle, data: _DataOptions, method: _MethodOptions, host: _HostOptions
-) -> Wanted:
+) -> TrainingRequest:
     """The training as `pipeline.train` takes it; its types know torch, so they are imported here."""
     from ddfa_batch.pipeline.graph import usable_cores
-    from ddfa_batch.pipeline.train import Wanted
+    from ddfa_batch.pipeline.train import TrainingRequest
     from ddfa_batch.tasks.training.architectures import Architecture
-    from ddfa_batch.tasks.training.meta_joint import TrainConfig
-    from ddfa_batch.tasks.training.mini_batches import Augmentation, Sampling
+    from ddfa_batch.tasks.training.options import Augmentation, Sampling, TrainConfig
 
     config = TrainConfig(
         method=method.method,
@@ -273,7 +272,7 @@ def _request(
         sampling=Sampling(data.stills, data.frames, data.motion, data.turned, bundle.manifest.input_size),
         augmentation=Augmentation(rotation=data.rotation),
     )
-    return Wanted(
+    return TrainingRequest(
         labels=labels,
         out=out,
         bundle=bundle,

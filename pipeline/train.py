@@ -22,11 +22,13 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.errors import RunFolderError, TrainingError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import store
-from ddfa_batch.tasks.training import export, host, meta_joint, validation
+from ddfa_batch.tasks.training import export, host, meta_joint, state, validation
 from ddfa_batch.tasks.training.architectures import Architecture, mac_count, parameter_count
+from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.meta_joint import Record, TrainConfig, Training
-from ddfa_batch.tasks.training.mini_batches import Clips, is_validation, make_batch, whitening
+from ddfa_batch.tasks.training.mini_batches import make_batch
+from ddfa_batch.tasks.training.options import TrainConfig
+from ddfa_batch.tasks.training.state import Record, TrainingState
 
 ABOUT, CHECKPOINT, BEST, HISTORY, MODEL = "train.json", "checkpoint.pt", "best.pt", "history.json", "model"
 #: Faces from whose augmented frames the whitening is taken.
@@ -34,108 +36,125 @@ _WHITENING = 4096
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A training as asked for. None of device, threads and every changes what is computed but in the last bits.
+class TrainingRequest:
+    """A training as asked for. None of device, threads and every changes what is computed but in the last bits."""
 
-    labels: a fit, process or synth-videos run; images: the folder its keys are relative to, if it was moved; clips: a
-    synth-videos run of the same pictures. bundle: the face model, and the detectors of the bundle that is written.
-    validation: share of the pictures held out, by the sha256 of their keys. every: iterations between checkpoints.
-    """
-
+    #: A fit, process or synth-videos run.
     labels: Path
+    #: The folder all of it goes into.
     out: Path
+    #: The face model, and the detectors of the bundle that is written.
     bundle: Bundle
+    #: Which net.
     architecture: Architecture
+    #: How it is trained.
     config: TrainConfig
+    #: The folder the keys of `labels` are relative to, if it was moved.
     images: Path | None = None
+    #: A synth-videos run of the same pictures.
     clips: Path | None = None
+    #: A checkpoint of another training, whose weights this one begins with.
     start: Path | None = None
+    #: Share of the pictures held out, by the sha256 of their keys.
     validation: float = 0.1
+    #: As torch names it, or "auto".
     device: str = "auto"
+    #: torch's threads.
     threads: int = 1
+    #: Iterations between checkpoints.
     every: int = 5
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a training tells at its start: its clips, what was left out, where it runs, the net's size and work."""
+    """What a training tells at its start."""
 
+    #: Clips it learns from.
     n_training: int
+    #: Clips held out.
     n_validation: int
+    #: What was left out, a sentence for each kind of thing.
     notes: tuple[str, ...]
+    #: Where it runs.
     device: str
+    #: Iterations done before.
     resumed: int
+    #: Of the net in use.
     parameters: int
+    #: Multiply–accumulates a face, counted as the paper does.
     macs: int
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The bundle's folder, the iteration it is of, and its error on the validation part (%, None without one)."""
+    """What a training came to."""
 
+    #: The bundle's folder.
     model: Path
+    #: The iteration it is of.
     iteration: int
+    #: Its error on the validation part, %, None without one.
     validation: float | None
 
 
 def train(
-    wanted: Wanted,
+    request: TrainingRequest,
     begun: Callable[[Progress], None] = lambda progress: None,
     report: Callable[[Record], None] = lambda record: None,
 ) -> Outcome:
-    """Train to the end, from the last checkpoint in `wanted.out` if there is one, and export the best.
+    """Train to the end, from the last checkpoint in `request.out` if there is one, and export the best.
 
     Raises `InputError` for labels that cannot be trained on, `RunFolderError` where OUT holds another training,
     `TrainingError` for a damaged checkpoint or a training that diverges.
     """
-    about = _about(wanted)
-    _claim(wanted.out, about)
-    device = host.prepare(wanted.device, wanted.threads)
-    found = training_set.read(wanted.labels, wanted.images, wanted.clips, wanted.bundle)
-    held, notes = is_validation(found.clips.names, wanted.validation), found.notes
+    about = _about(request)
+    _claim(request.out, about)
+    device = host.prepare(request.device, request.threads)
+    found = training_set.read(request.labels, request.images, request.clips, request.bundle)
+    held, notes = is_validation(found.clips.names, request.validation), found.notes
     training_part, validation_part = found.clips.take(~held), found.clips.take(held)
     del found  # gigabytes, of which the parts are copies
     if len(training_part) < 2:
-        raise TrainingError(f"{wanted.labels} leaves {len(training_part)} faces to train on; at least 2 are needed.")
-    training = _training(wanted, training_part, device)
-    net, size = wanted.architecture, wanted.config.sampling.size
+        raise TrainingError(f"{request.labels} leaves {len(training_part)} faces to train on; at least 2 are needed.")
+    training = _training(request, training_part, device)
+    net, size = request.architecture, request.config.sampling.size
     begun(Progress(len(training_part), len(validation_part), notes, device, training.iteration,
                    parameter_count(net), mac_count(net, size)))  # fmt: skip
-    space = FaceSpace.of(load_morphable(wanted.bundle), np.array(training.mean), np.array(training.std), size,
+    space = FaceSpace.of(load_morphable(request.bundle), np.array(training.mean), np.array(training.std), size,
                          device=device)  # fmt: skip
 
-    def judge(now: Training) -> float | None:
+    def judge(now: TrainingState) -> float | None:
         if not len(validation_part):
             return None
-        pixels = wanted.config.pixels(now.iteration - 1)
+        pixels = request.config.pixels(now.iteration - 1)
         errors = validation.landmark_nme(now.net, space, validation_part, pixels)
         return validation.mean_of_bins(errors, validation_part)[0]
 
-    def keep(now: Training, best: bool) -> None:
-        meta_joint.save(now, wanted.out / CHECKPOINT)
+    def keep(now: TrainingState, best: bool) -> None:
+        state.save(now, request.out / CHECKPOINT)
         if best:
-            meta_joint.save(now, wanted.out / BEST)
-        _write_history(wanted.out, now)
+            state.save(now, request.out / BEST)
+        _write_history(request.out, now)
 
-    training = meta_joint.run(training, training_part, space, report, judge=judge, keep=keep, every=wanted.every)
-    best = meta_joint.load(wanted.out / BEST) if (wanted.out / BEST).exists() else training
-    export.to_bundle(best, load_morphable(wanted.bundle), _origin(wanted, best),
-                     export.Detectors.of_bundle(wanted.bundle), wanted.out / MODEL)  # fmt: skip
-    return Outcome(wanted.out / MODEL, best.iteration, best.history[-1].validation)
+    training = meta_joint.run(training, training_part, space, report, judge=judge, keep=keep, every=request.every)
+    best = state.load(request.out / BEST) if (request.out / BEST).exists() else training
+    export.to_bundle(best, load_morphable(request.bundle), _origin(request, best),
+                     export.Detectors.of_bundle(request.bundle), request.out / MODEL)  # fmt: skip
+    return Outcome(request.out / MODEL, best.iteration, best.history[-1].validation)
 
 
-def _about(wanted: Wanted) -> dict[str, Any]:
+def _about(request: TrainingRequest) -> dict[str, Any]:
     """Everything that decides the result, as train.json holds it."""
-    runs = {"labels": wanted.labels, "clips": wanted.clips}
+    runs = {"labels": request.labels, "clips": request.clips}
     return {
         "format": "ddfa-batch training",
         "version": version("ddfa-batch"),
-        "model": {"name": wanted.bundle.manifest.name, "digest": wanted.bundle.digest},
+        "model": {"name": request.bundle.manifest.name, "digest": request.bundle.digest},
         "data": {name: None if path is None else open_run(path).run.identity for name, path in runs.items()},
-        "start": None if wanted.start is None else hashlib.sha256(wanted.start.read_bytes()).hexdigest(),
-        "validation": {"share": wanted.validation, "rule": "sha256 of the key, first 8 bytes, below share · 2^64"},
-        "architecture": asdict(wanted.architecture),
-        "config": asdict(wanted.config),
+        "start": None if request.start is None else hashlib.sha256(request.start.read_bytes()).hexdigest(),
+        "validation": {"share": request.validation, "rule": "sha256 of the key, first 8 bytes, below share · 2^64"},
+        "architecture": asdict(request.architecture),
+        "config": asdict(request.config),
     }
 
 
@@ -162,22 +181,22 @@ def _flat(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return pairs
 
 
-def _training(wanted: Wanted, clips: Clips, device: str) -> Training:
-    path = wanted.out / CHECKPOINT
+def _training(request: TrainingRequest, clips: Clips, device: str) -> TrainingState:
+    path = request.out / CHECKPOINT
     if path.exists():
-        training = meta_joint.load(path, device)
-        meta_joint.check_same(training, wanted.architecture, wanted.config)
+        training = state.load(path, device)
+        state.check_same(training, request.architecture, request.config)
         return training
-    if wanted.start is not None:
-        return meta_joint.start_from(meta_joint.load(wanted.start, device), wanted.architecture, wanted.config)
-    rng = np.random.default_rng([wanted.config.seed])
-    rows = rng.integers(len(clips), size=max(1, _WHITENING // wanted.config.sampling.frames))
-    sample = make_batch(clips, rows, wanted.config.sampling, wanted.config.augmentation, [wanted.config.seed], 1)
+    if request.start is not None:
+        return state.start_from(state.load(request.start, device), request.architecture, request.config)
+    rng = np.random.default_rng([request.config.seed])
+    rows = rng.integers(len(clips), size=max(1, _WHITENING // request.config.sampling.frames))
+    sample = make_batch(clips, rows, request.config.sampling, request.config.augmentation, [request.config.seed], 1)
     mean, std = whitening(sample.params)
-    return meta_joint.start(wanted.architecture, wanted.config, mean, std, device)
+    return state.start(request.architecture, request.config, mean, std, device)
 
 
-def _write_history(out: Path, training: Training) -> None:
+def _write_history(out: Path, training: TrainingState) -> None:
     store.write_json(out / HISTORY, {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(sum(record.seconds for record in training.history), 1),
@@ -185,13 +204,13 @@ def _write_history(out: Path, training: Training) -> None:
     })  # fmt: skip
 
 
-def _origin(wanted: Wanted, training: Training) -> export.Origin:
-    manifest, config = wanted.bundle.manifest, training.config
+def _origin(request: TrainingRequest, training: TrainingState) -> export.Origin:
+    manifest, config = request.bundle.manifest, training.config
     what = f"{training.architecture.kind} x{training.architecture.width:g}, {config.method}, {config.landmarks}"
     samples = config.look_ahead * training.iteration * config.sampling.stills * config.sampling.frames
     return export.Origin(
-        name=wanted.out.resolve().name, version="1",
+        name=request.out.resolve().name, version="1",
         licence=f"Weights: as the training data's terms allow. Face model and detectors: {manifest.licence}",
-        provenance=f"Trained by ddfa-batch {version('ddfa-batch')} on {wanted.labels.name}: {what}, "
+        provenance=f"Trained by ddfa-batch {version('ddfa-batch')} on {request.labels.name}: {what}, "
         f"{samples:,} samples, seed {config.seed}; face model and detectors of {manifest.name}.",
     )  # fmt: skip

@@ -26,7 +26,7 @@ from ddfa_batch.tasks.fitting.landmark_fit import Prior
 from ddfa_batch.tasks.geometry import motion
 from ddfa_batch.tasks.geometry.crop import similarity
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
-from ddfa_batch.tasks.training.mini_batches import Clips, Labels, clips_of
+from ddfa_batch.tasks.training.clips import Clips, TrainingLabels, clips_of
 
 #: Side of what is kept of a picture, and of the face's roi in its middle, pixels: a crop that is shifted, turned or
 #: made smaller shows what is really there.
@@ -207,7 +207,7 @@ def _assembled(
     own = S @ poses[:, 0, :, :3].swapaxes(1, 2) + poses[:, 0, None, :, 3]
     unlabelled = ~np.isfinite(points).any(axis=(1, 2))
     points[unlabelled] = own[unlabelled, :, :2]
-    known = Labels(poses, alphas, points, np.stack([face.weights for face in used]))
+    known = TrainingLabels(poses, alphas, points, np.stack([face.weights for face in used]))
     prior = Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
     made = clips_of([face.key for face in used], images_, known, model, prior)
     notes = []

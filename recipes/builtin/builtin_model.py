@@ -35,9 +35,10 @@ from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.inference.detectors import make_detector
 from ddfa_batch.tasks.inference.face_finder import Finder, surest
 from ddfa_batch.tasks.inference.regressor import Regressor, log_odds
-from ddfa_batch.tasks.training import architectures, export, meta_joint
+from ddfa_batch.tasks.training import architectures, export, state
+from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
+from ddfa_batch.tasks.training.clips import whitening
 from ddfa_batch.tasks.training.face_head import FaceHead, fit_face_head
-from ddfa_batch.tasks.training.mini_batches import whitening
 from recipes.builtin import face_model
 from recipes.builtin.detector import collage
 from recipes.builtin.detector.collage import Layer, Sources, no_faces
@@ -94,8 +95,8 @@ def face_model_step(work: Path) -> None:
     pose = np.zeros(12)
     manifest = BundleManifest(
         name=BUILTIN, version="1", licence=LICENCE, provenance="Not trained yet.", n_shape=model.layout.n_shape,
-        n_expression=model.layout.n_expression, input_size=120, input_mean=meta_joint.INPUT_MEAN,
-        input_std=meta_joint.INPUT_STD, param_mean=(*pose.tolist(), *measured.prior.mean.tolist()),
+        n_expression=model.layout.n_expression, input_size=120, input_mean=INPUT_MEAN,
+        input_std=INPUT_STD, param_mean=(*pose.tolist(), *measured.prior.mean.tolist()),
         param_std=(*(pose + 1).tolist(), *measured.prior.std.tolist()), topology=model.topology, default_detector=None,
     )  # fmt: skip
     write_bundle(work / "builtin" / "first", manifest, {REGRESSOR: export.to_onnx(net, 120)}, model)
@@ -113,7 +114,7 @@ def transfer_step(work: Path, source: Path) -> None:
     by_key = [dict(zip(t["key"].to_pylist(), t["params"].to_pylist(), strict=True)) for t in tables]
     keys = sorted(by_key[0].keys() & by_key[1].keys())
     old, new = (np.array([params[key] for key in keys], np.float64) for params in by_key)
-    training = meta_joint.load(source)
+    training = state.load(source)
     z = (old - training.mean) / training.std
     mean, std = whitening(new)
     wanted = (new - mean) / std
@@ -127,11 +128,8 @@ def transfer_step(work: Path, source: Path) -> None:
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(solved[:-1].T @ weight))
         head.bias.copy_(torch.from_numpy(solved[:-1].T @ bias + solved[-1]))
-    begun = meta_joint.Training(
-        training.architecture, training.config, tuple(mean.tolist()), tuple(std.tolist()), training.net,
-        training.optimiser,
-    )  # fmt: skip
-    meta_joint.save(begun, work / "builtin" / "start.pt")
+    begun = replace(training, mean=tuple(mean.tolist()), std=tuple(std.tolist()), history=())
+    state.save(begun, work / "builtin" / "start.pt")
     pose, shape, expression = (explained[part].mean() for part in (slice(12), slice(12, 52), slice(52, None)))
     print(
         f"{len(keys):,} faces; of the variance of pose {pose:.1%}, of shape {shape:.1%}, of expression "
@@ -152,7 +150,7 @@ class Seen:
     is_face: np.ndarray
 
 
-def seen(net: architectures.Regressor, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> Seen:
+def seen(net: architectures.RegressorNet, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> Seen:
     """What detector and regressor make of the pictures of `layers`."""
     detect = make_detector(spec, session(content), CANDIDATE_SCORE, None)
     odds, features, is_face = [], [], []
@@ -167,11 +165,11 @@ def seen(net: architectures.Regressor, spec: DetectorSpec, content: bytes, layer
     return Seen(np.concatenate(odds), np.concatenate(features), np.array(is_face))
 
 
-def features_of(net: architectures.Regressor, spec: DetectorSpec, layer: Layer, boxes: np.ndarray) -> np.ndarray:
+def features_of(net: architectures.RegressorNet, spec: DetectorSpec, layer: Layer, boxes: np.ndarray) -> np.ndarray:
     """The net's last features (N, F) of the crops of boxes (N, 4)."""
     crops = torch.from_numpy(crop.crops(layer.image, crop.roi_from_boxes(boxes, spec.roi_scale, spec.roi_shift), SIZE))
     with torch.no_grad():
-        return net.features((crops.permute(0, 3, 1, 2) - meta_joint.INPUT_MEAN) / meta_joint.INPUT_STD).numpy()
+        return net.features((crops.permute(0, 3, 1, 2) - INPUT_MEAN) / INPUT_STD).numpy()
 
 
 def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
@@ -196,11 +194,11 @@ def right_way_up(train: Sources, n: int, rng: np.random.Generator) -> Iterator[L
         else:
             face = train.portrait(rng) if kind == 0 else train.crop(rng)
             layer = collage.framed(face, train, VALIDATION_SIDE, rng)
-        yield Layer(collage.developed(layer.image, rng), layer.points, layer.ignored)
+        yield Layer(collage.photometric_jitter(layer.image, rng), layer.points, layer.ignored)
 
 
 def face_head_of(
-    training: meta_joint.Training, spec: DetectorSpec, content: bytes, work: Path, folder: Path
+    training: state.TrainingState, spec: DetectorSpec, content: bytes, work: Path, folder: Path
 ) -> tuple[DetectorSpec, FaceHead]:
     """The regressor's say in what is a face, and the least score with no more than `MOST_EXTRA` extra boxes."""
     net = training.net.eval()
@@ -230,7 +228,7 @@ def face_head_of(
 
 def assemble_step(work: Path, detector: Path) -> None:
     """The chosen checkpoint, the face model and the detector as the bundle that is shipped."""
-    training = meta_joint.load(work / "builtin" / "trained" / "best.pt")
+    training = state.load(work / "builtin" / "trained" / "best.pt")
     first = load_bundle(work / "builtin" / "first")
     spec = replace(described(detector), file=f"detectors/{BUILTIN}.onnx")
     content = (detector / "fcos.onnx").read_bytes()

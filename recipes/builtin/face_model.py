@@ -28,7 +28,7 @@ from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.fitting.landmark_fit import FitBasis, FitConfig, Prior, fit
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
-from ddfa_batch.tasks.training.mini_batches import FLIP68
+from ddfa_batch.tasks.training.clips import FLIP68
 
 TOPOLOGY, UNIT = "builtin_v1", "mm"
 N_IDENTITIES = 40

@@ -76,10 +76,10 @@ def mac_count(architecture: Architecture, size: int, norm_operations: int = NORM
     return total + pooling + architecture.n_params * channels[-1]
 
 
-def build(architecture: Architecture) -> Regressor:
+def build(architecture: Architecture) -> RegressorNet:
     """The net with fresh weights, drawn from torch's generator."""
     block = RepBlock if architecture.kind == "rep_mobilenet" else Block
-    return Regressor(architecture, block)
+    return RegressorNet(architecture, block)
 
 
 class Block(nn.Module):
@@ -157,7 +157,7 @@ def _unit_norm(name: str, weight: Tensor, bias: Tensor) -> dict[str, F32]:
     }
 
 
-class Regressor(nn.Module):
+class RegressorNet(nn.Module):
     """A backbone with its two heads: whitened parameters, and the landmarks that only training needs."""
 
     def __init__(self, architecture: Architecture, block: type[Block]) -> None:
@@ -193,7 +193,7 @@ class Regressor(nn.Module):
         return self.fc_param(x), self.fc_lm(x)
 
 
-def weights_in_use(net: Regressor) -> dict[str, F32]:
+def weights_in_use(net: RegressorNet) -> dict[str, F32]:
     """What is left after training, under upstream's names, as arrays: branches folded, no landmark head."""
     folded: dict[str, F32] = {}
     for name, _ in MOBILENET_BLOCKS:

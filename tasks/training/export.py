@@ -18,9 +18,10 @@ from ddfa_batch.schemas.errors import ShapeError, TrainingError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
-from ddfa_batch.tasks.training.architectures import Regressor, weights_in_use
+from ddfa_batch.tasks.training.architectures import RegressorNet, weights_in_use
+from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
 from ddfa_batch.tasks.training.face_head import FaceHead
-from ddfa_batch.tasks.training.meta_joint import INPUT_MEAN, INPUT_STD, Training
+from ddfa_batch.tasks.training.state import TrainingState
 
 #: Largest difference, in σ, between torch's answer and the graph's that is put down to rounding.
 TOLERANCE = 1e-4
@@ -60,7 +61,7 @@ class Detectors:
         return Detectors(alone, files, manifest.default_detector)
 
 
-def to_onnx(net: Regressor, size: int, face: FaceHead | None = None) -> bytes:
+def to_onnx(net: RegressorNet, size: int, face: FaceHead | None = None) -> bytes:
     """The net in use as ONNX: `input` (batch, 3, size, size) → `params` (batch, P), whitened; the head left out.
 
     With `face` also → `face` (batch, 1). Raises `TrainingError` where the graph's answer is further than `TOLERANCE`
@@ -76,7 +77,7 @@ def to_onnx(net: Regressor, size: int, face: FaceHead | None = None) -> bytes:
     return graph
 
 
-def largest_gap(net: Regressor, graph: bytes, size: int) -> float:
+def largest_gap(net: RegressorNet, graph: bytes, size: int) -> float:
     """Largest difference of the whitened parameters between torch and the graph, on crops of noise."""
     probes: F32 = np.random.default_rng(0).uniform(-1, 1, (_PROBES, 3, size, size)).astype(np.float32)
     (found,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(["params"], {"input": probes})
@@ -90,7 +91,7 @@ def largest_gap(net: Regressor, graph: bytes, size: int) -> float:
 
 
 def to_bundle(
-    training: Training, model: MorphableModel, origin: Origin, detectors: Detectors, target: Path,
+    training: TrainingState, model: MorphableModel, origin: Origin, detectors: Detectors, target: Path,
     face: FaceHead | None = None,
 ) -> Bundle:  # fmt: skip
     """Write the trained net, its whitening, the face model and detectors as a bundle to the folder `target`."""

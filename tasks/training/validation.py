@@ -9,15 +9,17 @@ from ddfa_batch.schemas.arrays import F64
 from ddfa_batch.tasks.evaluation.landmark_errors import mean_by_yaw
 from ddfa_batch.tasks.geometry.pose import yaw_of
 from ddfa_batch.tasks.training import losses
-from ddfa_batch.tasks.training.architectures import Regressor
+from ddfa_batch.tasks.training.architectures import RegressorNet
+from ddfa_batch.tasks.training.branches import as_input
+from ddfa_batch.tasks.training.clips import Clips
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.meta_joint import as_input
-from ddfa_batch.tasks.training.mini_batches import Augmentation, Clips, Sampling, make_batch
+from ddfa_batch.tasks.training.mini_batches import make_batch
+from ddfa_batch.tasks.training.options import Augmentation, Sampling
 
 _BLOCK = 128
 
 
-def landmark_nme(net: Regressor, space: FaceSpace, clips: Clips, pixels: int) -> F64:
+def landmark_nme(net: RegressorNet, space: FaceSpace, clips: Clips, pixels: int) -> F64:
     """NME (N,) of the photographs' labelled points, % of √(w·h) of the box around the labels' own 68 model points.
 
     Crops as `process` cuts them with the roi of the labels, `pixels` wide; running statistics.

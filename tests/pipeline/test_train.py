@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from conftest import wanted as asked_process
+from training_faces import MODEL, faces
 
 pytest.importorskip("torch")
 
-from test_mini_batches import MODEL
 from test_synthesize import asked as asked_clips
 
 from ddfa_batch import cli
@@ -25,14 +25,15 @@ from ddfa_batch.pipeline.fit import fit_landmarks
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.pipeline.synthesize import synthesize
-from ddfa_batch.pipeline.train import Progress, Wanted, train
+from ddfa_batch.pipeline.train import Progress, TrainingRequest, train
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import InputError, RunFolderError, TrainingError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, write_bundle
 from ddfa_batch.tasks.files.inputs import read_faces
 from ddfa_batch.tasks.training.architectures import Architecture
-from ddfa_batch.tasks.training.meta_joint import Record, TrainConfig
-from ddfa_batch.tasks.training.mini_batches import Sampling, is_validation
+from ddfa_batch.tasks.training.clips import is_validation
+from ddfa_batch.tasks.training.options import Sampling, TrainConfig
+from ddfa_batch.tasks.training.state import Record
 
 HERE = Execution("in-process")
 CONFIG = TrainConfig(look_ahead=2, iterations=3, warmup=2, stages=((0.5, 32),), sampling=Sampling(2, 2, size=120))
@@ -42,8 +43,6 @@ N = 10
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> tuple[Path, Bundle]:
     """A fit of ten pictures whose landmark 30 is a white dot, and the model it was made with."""
-    from test_mini_batches import faces
-
     folder = tmp_path_factory.mktemp("labelled")
     manifest = replace(bundle.manifest, name="symmetric", param_std=(*bundle.manifest.param_std[:12], *[1.0] * 50))
     files = {"regressor.onnx": (bundle.folder / "regressor.onnx").read_bytes(),
@@ -59,9 +58,9 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> tuple[
     return folder, model
 
 
-def wanted(labelled: tuple[Path, Bundle], out: Path, **changes: object) -> Wanted:
+def request(labelled: tuple[Path, Bundle], out: Path, **changes: object) -> TrainingRequest:
     folder, model = labelled
-    asked = Wanted(
+    asked = TrainingRequest(
         folder / "fit", out, model, Architecture(width=0.0625), CONFIG, validation=0.3, device="cpu", every=1
     )
     return replace(asked, **changes)  # type: ignore[arg-type]
@@ -89,7 +88,7 @@ def test_what_is_read_is_cut_around_the_face_with_its_labels(labelled: tuple[Pat
 def test_a_training_ends_in_a_model_that_process_accepts(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
     told: list[Progress] = []
     heard: list[Record] = []
-    outcome = train(wanted(labelled, tmp_path / "out"), told.append, heard.append)
+    outcome = train(request(labelled, tmp_path / "out"), told.append, heard.append)
     held = int(is_validation([f"{i}.png" for i in range(N)], 0.3).sum())
     assert (told[0].n_training, told[0].n_validation) == (N - held, held)
     assert [record.pixels for record in heard] == [32, 32, 120]
@@ -105,36 +104,36 @@ def test_a_training_ends_in_a_model_that_process_accepts(labelled: tuple[Path, B
 
 
 def test_a_killed_training_goes_on(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
-    whole = train(wanted(labelled, tmp_path / "whole"))
+    whole = train(request(labelled, tmp_path / "whole"))
 
     def dies(record: Record) -> None:
         if record.iteration == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(wanted(labelled, tmp_path / "killed"), report=dies)
+        train(request(labelled, tmp_path / "killed"), report=dies)
     told: list[Progress] = []
-    again = train(wanted(labelled, tmp_path / "killed"), told.append)
+    again = train(request(labelled, tmp_path / "killed"), told.append)
     assert told[0].resumed == 2
     one, other = (folder / "regressor.onnx" for folder in (whole.model, again.model))
     assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_training_can_begin_with_anothers_weights(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
-    train(wanted(labelled, tmp_path / "one"))
+    train(request(labelled, tmp_path / "one"))
     start = tmp_path / "one/best.pt"
-    outcome = train(wanted(labelled, tmp_path / "two", start=start, config=replace(CONFIG, seed=4)))
+    outcome = train(request(labelled, tmp_path / "two", start=start, config=replace(CONFIG, seed=4)))
     assert load_bundle(outcome.model).manifest.param_mean == load_bundle(tmp_path / "one/model").manifest.param_mean
 
 
 def test_other_options_are_refused_by_name(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
-    train(wanted(labelled, tmp_path / "out"))
+    train(request(labelled, tmp_path / "out"))
     with pytest.raises(RunFolderError, match=r"config\.beta \(0\.5, now 0\.25\)"):
-        train(wanted(labelled, tmp_path / "out", config=replace(CONFIG, beta=0.25)))
+        train(request(labelled, tmp_path / "out", config=replace(CONFIG, beta=0.25)))
     with pytest.raises(RunFolderError, match=r"validation\.share"):
-        train(wanted(labelled, tmp_path / "out", validation=0.2))
+        train(request(labelled, tmp_path / "out", validation=0.2))
     with pytest.raises(RunFolderError, match="holds a run"):
-        train(wanted(labelled, labelled[0] / "fit"))
+        train(request(labelled, labelled[0] / "fit"))
 
 
 def test_moved_pictures_are_found_and_missing_ones_counted(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
@@ -151,12 +150,12 @@ def test_moved_pictures_are_found_and_missing_ones_counted(labelled: tuple[Path,
 
 def test_labels_of_another_model_are_refused(labelled: tuple[Path, Bundle], bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="made with the model symmetric"):
-        train(wanted((labelled[0], bundle), tmp_path / "out"))
+        train(request((labelled[0], bundle), tmp_path / "out"))
 
 
 def test_a_device_that_is_not_there_is_named(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no device 'moon'"):
-        train(wanted(labelled, tmp_path / "out", device="moon"))
+        train(request(labelled, tmp_path / "out", device="moon"))
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_meta_joint import CONFIG, MEAN, NET, STD  # noqa: E402
-from test_mini_batches import MODEL, STILLS  # noqa: E402
+from small_training import CONFIG, MEAN, NET, STD  # noqa: E402
+from training_faces import MODEL, STILLS  # noqa: E402
 
 from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
 from ddfa_batch.tasks.bundles.model_bundle import loaded_model  # noqa: E402
 from ddfa_batch.tasks.inference.regressor import Regressor, confirmed, log_odds  # noqa: E402
-from ddfa_batch.tasks.training import export, meta_joint, mini_batches  # noqa: E402
+from ddfa_batch.tasks.training import branches, export, mini_batches, options, state  # noqa: E402
 from ddfa_batch.tasks.training.face_head import FaceHead, fit_face_head  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,21 +57,21 @@ def test_one_kind_alone_cannot_be_told_apart() -> None:
 
 
 def test_the_bundle_tells_what_the_head_tells(tmp_path: Path) -> None:
-    training = meta_joint.start(NET, CONFIG, MEAN, STD)
+    training = state.start(NET, CONFIG, MEAN, STD)
     rng = np.random.default_rng(0)
     n_features = NET.channels[-1]
     head = FaceHead(rng.normal(size=n_features).astype(np.float32), 0.3, 0.8)
     origin = export.Origin("tells", "1", "MIT", "made by the tests")
     made = [export.to_bundle(training, MODEL, origin, export.Detectors.none(), tmp_path / name, face)
             for name, face in (("with", head), ("without", None))]  # fmt: skip
-    crops = mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, mini_batches.Augmentation(), [3])
+    crops = mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, options.Augmentation(), [3])
     tells, silent = (Regressor(loaded_model(str(b.folder), b.digest).regressor, b.manifest) for b in made)
     assert (tells.tells_faces, silent.tells_faces) == (True, False)
     params, face = tells.with_faces(crops.images)
     np.testing.assert_array_equal(params, silent(crops.images))
     np.testing.assert_array_equal(params, tells(crops.images))
     with torch.no_grad():
-        features = training.net.eval().features(meta_joint.as_input(crops, torch.device("cpu"))).numpy()
+        features = training.net.eval().features(branches.as_input(crops, torch.device("cpu"))).numpy()
     np.testing.assert_allclose(face, head(features, np.zeros(len(features))), rtol=1e-4, atol=1e-4)
     scores = np.linspace(0, 1, len(face)).astype(np.float32)
     expected = 1 / (1 + np.exp(-head(features, log_odds(scores))))

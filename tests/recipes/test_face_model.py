@@ -7,11 +7,8 @@ import pytest
 
 from ddfa_batch.schemas.arrays import F64
 from ddfa_batch.tasks.fitting.landmark_fit import Prior
-
-torch = pytest.importorskip("torch")  # tasks.training is where it lives, and asks for torch
-
-from ddfa_batch.tasks.training.mini_batches import FLIP68  # noqa: E402
-from recipes.builtin import face_model  # noqa: E402
+from ddfa_batch.tasks.training.clips import FLIP68
+from recipes.builtin import face_model
 
 CLOSED, RAISED, SMILE, JAW = (face_model.EXPRESSIONS.index(name) for name in
                               ("eyes closed", "brows raised", "smile", "jaw open"))  # fmt: skip

@@ -13,37 +13,37 @@ from conftest import wanted
 
 torch = pytest.importorskip("torch")
 
-from test_meta_joint import CONFIG, MEAN, NET, SPACE, STD  # noqa: E402
-from test_mini_batches import MODEL, STILLS  # noqa: E402
+from small_training import CONFIG, MEAN, NET, SPACE, STD  # noqa: E402
+from training_faces import MODEL, STILLS  # noqa: E402
 
 from ddfa_batch.pipeline.process import process  # noqa: E402
 from ddfa_batch.schemas.config import Execution  # noqa: E402
 from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded_model  # noqa: E402
 from ddfa_batch.tasks.inference.regressor import Regressor  # noqa: E402
-from ddfa_batch.tasks.training import architectures, export, meta_joint, mini_batches  # noqa: E402
+from ddfa_batch.tasks.training import architectures, branches, export, meta_joint, mini_batches, options, state  # noqa: E402
 
 ORIGIN = export.Origin("trained", "1", "MIT", "made by the tests")
 
 
 @pytest.fixture(scope="module", params=architectures.KINDS)
-def training(request: pytest.FixtureRequest) -> meta_joint.Training:
-    before = meta_joint.start(replace(NET, kind=request.param), CONFIG, MEAN, STD)
+def training(request: pytest.FixtureRequest) -> state.TrainingState:
+    before = state.start(replace(NET, kind=request.param), CONFIG, MEAN, STD)
     return meta_joint.run(before, STILLS, SPACE)
 
 
-def test_the_bundle_answers_as_the_net(training: meta_joint.Training, tmp_path: Path) -> None:
+def test_the_bundle_answers_as_the_net(training: state.TrainingState, tmp_path: Path) -> None:
     bundle = export.to_bundle(training, MODEL, ORIGIN, export.Detectors.none(), tmp_path / "trained")
     model = loaded_model(str(bundle.folder), bundle.digest)
-    batch = mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, mini_batches.Augmentation(), [3])
+    batch = mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, options.Augmentation(), [3])
     found = Regressor(model.regressor, bundle.manifest)(batch.images)
     with torch.no_grad():
-        z = training.net.eval()(meta_joint.as_input(batch, torch.device("cpu")))[0]
+        z = training.net.eval()(branches.as_input(batch, torch.device("cpu")))[0]
     np.testing.assert_allclose((found - MEAN) / STD, z.numpy(), atol=1e-4)
     np.testing.assert_array_equal(load_morphable(bundle).mean, MODEL.mean)
 
 
-def test_process_takes_the_bundle(training: meta_joint.Training, bundle: Bundle, photos: Path, tmp_path: Path) -> None:
+def test_process_takes_the_bundle(training: state.TrainingState, bundle: Bundle, photos: Path, tmp_path: Path) -> None:
     detectors = export.Detectors.of_bundle(bundle)
     trained = export.to_bundle(training, MODEL, ORIGIN, detectors, tmp_path / "trained")
     process(wanted(photos, tmp_path / "out", trained), Execution("in-process"))
@@ -59,14 +59,14 @@ def test_a_network_that_tells_no_faces_leaves_that_to_the_detectors(bundle: Bund
     assert (before.least, after.least) == (0.8, before.min_score)
 
 
-def test_a_graph_that_differs_is_not_written(training: meta_joint.Training, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = meta_joint.start(training.architecture, replace(CONFIG, seed=9), MEAN, STD).net
+def test_a_graph_that_differs_is_not_written(training: state.TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = state.start(training.architecture, replace(CONFIG, seed=9), MEAN, STD).net
     monkeypatch.setattr(export, "weights_in_use", lambda _: architectures.weights_in_use(other))
     with pytest.raises(TrainingError, match="differs"):
         export.to_onnx(training.net, 32)
 
 
-def test_another_face_model_is_refused(training: meta_joint.Training, tmp_path: Path) -> None:
+def test_another_face_model_is_refused(training: state.TrainingState, tmp_path: Path) -> None:
     head = small_model.head()
     smaller = replace(head, basis=head.basis[:49])
     with pytest.raises(ShapeError, match="61"):

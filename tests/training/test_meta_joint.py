@@ -14,37 +14,23 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_mini_batches import MODEL, STILLS  # noqa: E402
+from small_training import CONFIG, MEAN, NET, SIZE, SPACE, STD  # noqa: E402
+from training_faces import MODEL, STILLS  # noqa: E402
 
 from ddfa_batch.schemas.errors import TrainingError  # noqa: E402
-from ddfa_batch.tasks.training import meta_joint, mini_batches  # noqa: E402
-from ddfa_batch.tasks.training.architectures import Architecture  # noqa: E402
+from ddfa_batch.tasks.training import losses, meta_joint, options, state  # noqa: E402
 from ddfa_batch.tasks.training.losses import FaceSpace  # noqa: E402
-from ddfa_batch.tasks.training.meta_joint import METHODS, TrainConfig, Training  # noqa: E402
-from ddfa_batch.tasks.training.mini_batches import Augmentation, Sampling  # noqa: E402
-
-NET = Architecture(width=0.0625)
-SIZE = 32
-CONFIG = TrainConfig(look_ahead=2, iterations=4, warmup=2, sampling=Sampling(2, 2, size=SIZE), learning_rate=1e-3)
-
-
-def mean_and_std() -> tuple[np.ndarray, np.ndarray]:
-    many = mini_batches.make_batch(STILLS, np.arange(6), Sampling(6, 20, size=SIZE), Augmentation(), [0])
-    return mini_batches.whitening(many.params)
-
-
-MEAN, STD = mean_and_std()
-SPACE = FaceSpace.of(MODEL, MEAN, STD, SIZE)
-
+from ddfa_batch.tasks.training.options import METHODS, Sampling, TrainConfig  # noqa: E402
+from ddfa_batch.tasks.training.state import TrainingState  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def begin(config: TrainConfig = CONFIG) -> Training:
-    return meta_joint.start(NET, config, MEAN, STD)
+def begin(config: TrainConfig = CONFIG) -> TrainingState:
+    return state.start(NET, config, MEAN, STD)
 
 
-def weights(training: Training) -> dict[str, torch.Tensor]:
+def weights(training: TrainingState) -> dict[str, torch.Tensor]:
     return copy.deepcopy(training.net.state_dict())
 
 
@@ -52,12 +38,12 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("distance", meta_joint.DISTANCES)
-@pytest.mark.parametrize("landmarks", meta_joint.LANDMARK_TERMS)
+@pytest.mark.parametrize("distance", options.DISTANCES)
+@pytest.mark.parametrize("landmarks", options.LANDMARK_TERMS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(method: str, landmarks: str, distance: str) -> None:
     config = replace(CONFIG, method=method, landmarks=landmarks, distance=distance, iterations=2)
-    heard: list[meta_joint.Record] = []
+    heard: list[state.Record] = []
     done = meta_joint.run(begin(config), STILLS, SPACE, report=heard.append)
     assert done.iteration == 2
     assert list(done.history) == heard
@@ -73,7 +59,7 @@ def test_vdc_from_fwpdc_changes_over_once() -> None:
     assert [config.branches(i) for i in range(10)] == [("fwpdc",)] * 6 + [("vdc",)] * 4
 
 
-def alone(branch: str) -> Training:
+def alone(branch: str) -> TrainingState:
     """What a look-ahead with one loss comes to, from the same start on the same batches."""
     config = replace(CONFIG, method=branch)
     return meta_joint.advance(begin(config), SPACE, meta_joint.batches_from(STILLS, CONFIG, 0))
@@ -119,23 +105,23 @@ def test_a_killed_training_goes_on_to_the_bit(tmp_path: Path) -> None:
     batches = meta_joint.batches_from(STILLS, CONFIG, 0)
     for _ in range(2):
         half = meta_joint.advance(half, SPACE, batches)
-    meta_joint.save(half, tmp_path / "training.pt")
+    state.save(half, tmp_path / "training.pt")
     del half
     torch.manual_seed(999)
-    resumed = meta_joint.load(tmp_path / "training.pt")
+    resumed = state.load(tmp_path / "training.pt")
     assert resumed.iteration == 2
-    resumed = meta_joint.run(resumed, STILLS, SPACE, keep=lambda now, _: meta_joint.save(now, tmp_path / "training.pt"))
+    resumed = meta_joint.run(resumed, STILLS, SPACE, keep=lambda now, _: state.save(now, tmp_path / "training.pt"))
     assert resumed.history == whole.history
     assert same(weights(resumed), weights(whole))
-    assert meta_joint.load(tmp_path / "training.pt").history == whole.history
+    assert state.load(tmp_path / "training.pt").history == whole.history
 
 
 def test_a_checkpoint_brings_torchs_generator_along(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    meta_joint.save(begin(), tmp_path / "t.pt")
+    state.save(begin(), tmp_path / "t.pt")
     expected = torch.rand(3)
     torch.manual_seed(6)
-    meta_joint.load(tmp_path / "t.pt")
+    state.load(tmp_path / "t.pt")
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -150,7 +136,7 @@ def test_starting_does_not_disturb_torchs_generator() -> None:
 
 def test_a_save_that_dies_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "t.pt"
-    meta_joint.save(begin(), path)
+    state.save(begin(), path)
     before = path.read_bytes()
 
     def dies(_: object, work: Path) -> None:
@@ -159,13 +145,13 @@ def test_a_save_that_dies_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(torch, "save", dies)
     with pytest.raises(KeyboardInterrupt):
-        meta_joint.save(begin(), path)
+        state.save(begin(), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["t.pt"]
 
 
 def broken(path: Path, fault: str) -> None:
-    meta_joint.save(begin(), path)
+    state.save(begin(), path)
     content = torch.load(path, weights_only=True)
     if fault == "truncated":
         path.write_bytes(path.read_bytes()[:2000])
@@ -201,20 +187,20 @@ def broken(path: Path, fault: str) -> None:
 def test_a_wrong_checkpoint_is_refused(tmp_path: Path, fault: str, said: str) -> None:
     broken(tmp_path / "t.pt", fault)
     with pytest.raises(TrainingError, match=said):
-        meta_joint.load(tmp_path / "t.pt")
+        state.load(tmp_path / "t.pt")
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nowhere"):
-        meta_joint.load(tmp_path / "nowhere.pt")
+        state.load(tmp_path / "nowhere.pt")
 
 
 def test_other_options_are_named() -> None:
-    meta_joint.check_same(begin(), NET, CONFIG)
+    state.check_same(begin(), NET, CONFIG)
     with pytest.raises(TrainingError, match=r"look_ahead \(2, now 3\)"):
-        meta_joint.check_same(begin(), NET, replace(CONFIG, look_ahead=3))
+        state.check_same(begin(), NET, replace(CONFIG, look_ahead=3))
     with pytest.raises(TrainingError, match="width"):
-        meta_joint.check_same(begin(), replace(NET, width=1.0), CONFIG)
+        state.check_same(begin(), replace(NET, width=1.0), CONFIG)
 
 
 def test_a_training_that_leaves_the_numbers_is_stopped() -> None:
@@ -234,8 +220,8 @@ def test_a_training_whose_error_explodes_is_stopped() -> None:
 
 
 def test_one_branch_that_breaks_is_not_selected(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = meta_joint.losses.fwpdc
-    monkeypatch.setattr(meta_joint.losses, "fwpdc", lambda *a: whole(*a) * math.nan)
+    whole = losses.fwpdc
+    monkeypatch.setattr(losses, "fwpdc", lambda *a: whole(*a) * math.nan)
     joint = meta_joint.advance(begin(), SPACE, meta_joint.batches_from(STILLS, CONFIG, 0))
     assert joint.history[0].selected == "vdc"
     assert joint.history[0].errors["fwpdc"] == math.inf
@@ -243,7 +229,7 @@ def test_one_branch_that_breaks_is_not_selected(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
     config = replace(CONFIG, look_ahead=10, iterations=10, warmup=5)
-    rates = [config.rate(i) for i in range(100)]
+    rates = [config.lr_at(i) for i in range(100)]
     assert max(rates) == pytest.approx(config.learning_rate, rel=0.05)
     assert rates[0] < rates[4]
     assert all(a > b for a, b in pairwise(rates[5:]))
@@ -253,7 +239,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
 def test_every_stage_has_a_learning_rate_of_its_own() -> None:
     stages = ((0.5, 32), (0.8, 64))
     config = replace(CONFIG, look_ahead=10, iterations=10, warmup=2, stages=stages, sampling=Sampling(2, 2, size=120))
-    rates = [config.rate(i) for i in range(100)]
+    rates = [config.lr_at(i) for i in range(100)]
     for start, stop, share in ((0, 50, 1.0), (50, 80, 0.5), (80, 100, 0.25)):
         part = rates[start:stop]
         assert part[0] < part[1]
@@ -275,7 +261,7 @@ def test_the_best_is_chosen_among_images_of_the_full_size() -> None:
     errors = iter([1.0, 1.0, 1.0, 9.0, 7.0, 8.0])
     told: list[bool] = []
     space = FaceSpace.of(MODEL, MEAN, STD, 64)
-    done = meta_joint.run(meta_joint.start(NET, config, MEAN, STD), STILLS, space, judge=lambda _: next(errors),
+    done = meta_joint.run(state.start(NET, config, MEAN, STD), STILLS, space, judge=lambda _: next(errors),
                           keep=lambda _, best: told.append(best))  # fmt: skip
     assert told == [False, False, False, True, True, False]
     assert [record.validation for record in done.history] == [1, 1, 1, 9, 7, 8]
@@ -283,12 +269,12 @@ def test_the_best_is_chosen_among_images_of_the_full_size() -> None:
 
 def test_a_training_can_start_from_another_ones_weights() -> None:
     other = meta_joint.run(begin(), STILLS, SPACE)
-    anew = meta_joint.start_from(other, NET, replace(CONFIG, seed=5))
+    anew = state.start_from(other, NET, replace(CONFIG, seed=5))
     assert anew.iteration == 0
     assert not anew.optimiser.state
     assert same(weights(anew), weights(other))
     with pytest.raises(TrainingError, match="backbone"):
-        meta_joint.start_from(other, replace(NET, width=0.125), CONFIG)
+        state.start_from(other, replace(NET, width=0.125), CONFIG)
 
 
 def test_it_learns() -> None:

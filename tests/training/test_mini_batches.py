@@ -8,63 +8,18 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-import small_model
-
-pytest.importorskip("torch")
+from training_faces import MARK, MODEL, PRIOR, STILLS, faces
 
 from ddfa_batch.schemas.errors import ShapeError
-from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.fitting import landmark_fit
 from ddfa_batch.tasks.geometry import crop, pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
-from ddfa_batch.tasks.training import mini_batches
-from ddfa_batch.tasks.training.mini_batches import Augmentation, Clips, Sampling
+from ddfa_batch.tasks.training import clips, mini_batches
+from ddfa_batch.tasks.training.augmentation import frames_of_clip
+from ddfa_batch.tasks.training.clips import FLIP68, Clips
+from ddfa_batch.tasks.training.options import Augmentation, Sampling
 
-
-def symmetric_head() -> MorphableModel:
-    """The small head with landmarks that mirror each other as the 68 do; its bases are not symmetric."""
-    model, rng = small_model.head(30, 41), np.random.default_rng(7)
-    rows, columns = rng.integers(1, 29, 68), rng.integers(2, 19, 68)
-    for i, j in enumerate(mini_batches.FLIP68):
-        if i == j:
-            columns[i] = 20
-        elif i < j:
-            rows[j], columns[j] = rows[i], 40 - columns[i]
-    return replace(model, landmarks=(rows * 41 + columns).astype(np.int32))
-
-
-MODEL = symmetric_head()
-PRIOR = landmark_fit.Prior.unit(50)
 CROP = np.array([[0.0, 0.0, 120.0, 120.0]])
-MARK = 30
 GEOMETRY = Augmentation(gain=0, offset=0, blur=0, occluder=0, noise=0)
-
-
-def faces(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Black pictures (n, 160, 200, 3) of faces whose landmark 30 is a white dot, and their landmarks (n, 68, 2)."""
-    rng = np.random.default_rng(seed)
-    T = np.zeros((n, 3, 4))
-    R = pose.rotation_matrix(rng.uniform(-40, 40, n), rng.uniform(-15, 15, n), rng.uniform(-15, 15, n))
-    T[:, :, :3] = 0.45 * R
-    T[:, 1] *= -1
-    T[:, :2, 3] = rng.uniform([95, 75], [105, 85], (n, 2))
-    S = MODEL.mean[MODEL.landmarks] + np.einsum(
-        "nk,klc->nlc", rng.normal(size=(n, 50)), MODEL.basis[:, MODEL.landmarks]
-    )
-    labels = (S @ T[:, :, :3].transpose(0, 2, 1) + T[:, None, :, 3])[..., :2]
-    images = np.zeros((n, 160, 200, 3), np.uint8)
-    for image, face in zip(images, labels, strict=True):
-        x, y = face[MARK] * 16
-        cv2.circle(image, (round(float(x)), round(float(y))), 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
-    return images, labels
-
-
-def stills(n: int = 6, seed: int = 0) -> Clips:
-    images, labels = faces(n, seed)
-    return mini_batches.label_stills([f"{i}.jpg" for i in range(n)], images, labels, MODEL, PRIOR)
-
-
-STILLS = stills()
 
 
 def dot(image: np.ndarray) -> np.ndarray:
@@ -74,7 +29,7 @@ def dot(image: np.ndarray) -> np.ndarray:
     return np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
 
 
-def rebuilt(batch: mini_batches.Batch) -> np.ndarray:
+def rebuilt(batch: mini_batches.MiniBatch) -> np.ndarray:
     """The 68 points the parameters of a batch stand for, in pixels of the crop."""
     basis = PointBasis.of(MODEL, MODEL.landmarks)
     return points(basis, batch.params, np.tile(CROP, (len(batch.params), 1)), 120)[..., :2]
@@ -102,7 +57,7 @@ def test_without_augmentation_the_crop_is_that_of_process() -> None:
     images, labels = faces(3, seed=3)
     rng = np.random.default_rng(0)
     images = cv2.blur(rng.integers(0, 255, images.shape, dtype=np.uint8)[0], (5, 5))[None].repeat(3, axis=0)
-    made = mini_batches.label_stills(["a", "b", "c"], images, labels, MODEL, PRIOR)
+    made = clips.label_stills(["a", "b", "c"], images, labels, MODEL, PRIOR)
     whole = replace(made, rois=np.rint(made.rois))
     batch = mini_batches.make_batch(whole, np.arange(3), Sampling(3, 1), Augmentation.none(), [0])
     for found, image, roi in zip(batch.images, images, whole.rois[:, 0], strict=True):
@@ -115,17 +70,17 @@ def test_a_mirrored_face_has_its_own_labels() -> None:
     np.testing.assert_allclose(rebuilt(batch), batch.landmarks, atol=3.0)
     plain = mini_batches.make_batch(STILLS, np.arange(6), Sampling(6, 1), Augmentation.none(), [0])
     # The roi is the face's, so a mirrored crop is the crop mirrored.
-    np.testing.assert_allclose(batch.landmarks[:, mini_batches.FLIP68, 0], 120 - plain.landmarks[..., 0], atol=2)
-    np.testing.assert_allclose(batch.landmarks[:, mini_batches.FLIP68, 1], plain.landmarks[..., 1], atol=2)
+    np.testing.assert_allclose(batch.landmarks[:, FLIP68, 0], 120 - plain.landmarks[..., 0], atol=2)
+    np.testing.assert_allclose(batch.landmarks[:, FLIP68, 1], plain.landmarks[..., 1], atol=2)
 
 
 def test_the_flip_is_an_involution_that_keeps_the_middle() -> None:
-    assert (mini_batches.FLIP68[mini_batches.FLIP68] == np.arange(68)).all()
+    assert (FLIP68[FLIP68] == np.arange(68)).all()
     middle = [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
-    assert (mini_batches.FLIP68[middle] == middle).all()
-    assert np.count_nonzero(np.arange(68) == mini_batches.FLIP68) == len(middle)
+    assert (FLIP68[middle] == middle).all()
+    assert np.count_nonzero(np.arange(68) == FLIP68) == len(middle)
     labels = np.random.default_rng(0).uniform(0, 99, (2, 68, 2))
-    np.testing.assert_allclose(mini_batches.mirrored(mini_batches.mirrored(labels, 100), 100), labels)
+    np.testing.assert_allclose(clips.mirrored(clips.mirrored(labels, 100), 100), labels)
 
 
 def test_rotation_turns_counter_clockwise_and_shift_goes_right_and_down() -> None:
@@ -138,7 +93,7 @@ def test_rotation_turns_counter_clockwise_and_shift_goes_right_and_down() -> Non
 def test_labels_without_a_position_weigh_nothing() -> None:
     images, labels = faces(3)
     labels[:, 10:20] = np.nan
-    made = mini_batches.label_stills(["a", "b", "c"], images, labels, MODEL, PRIOR)
+    made = clips.label_stills(["a", "b", "c"], images, labels, MODEL, PRIOR)
     batch = mini_batches.make_batch(made, np.arange(3), Sampling(3, 2), Augmentation(mirror=0), [1])
     assert np.isfinite(batch.landmarks).all()
     assert (batch.weights[:, 10:20] == 0).all()
@@ -149,7 +104,7 @@ def test_pictures_whose_labels_do_not_fit_are_left_out() -> None:
     images, labels = faces(4)
     labels[1] = np.random.default_rng(0).uniform(0, 150, (68, 2))
     labels[2] = np.nan
-    assert list(mini_batches.label_stills(["a", "b", "c", "d"], images, labels, MODEL, PRIOR).names) == ["a", "d"]
+    assert list(clips.label_stills(["a", "b", "c", "d"], images, labels, MODEL, PRIOR).names) == ["a", "d"]
 
 
 def test_a_seed_is_a_batch() -> None:
@@ -198,17 +153,17 @@ def test_meta_test_is_disjoint_from_meta_train(n: int, batches: int, size: int) 
 
 
 def test_rare_clips_are_drawn_more_often() -> None:
-    rarity = mini_batches.rarity(np.array([0.0] * 900 + [-45.0] * 90 + [80.0] * 10))
-    np.testing.assert_allclose(np.unique(rarity), np.sqrt([1, 10, 90]))
-    train, _ = mini_batches.draw(rarity, 5, 20, [3])
+    weights = clips.pose_weights(np.array([0.0] * 900 + [-45.0] * 90 + [80.0] * 10))
+    np.testing.assert_allclose(np.unique(weights), np.sqrt([1, 10, 90]))
+    train, _ = mini_batches.draw(weights, 5, 20, [3])
     assert np.count_nonzero(train >= 900) > 20
-    assert len(np.unique(mini_batches.draw(rarity, 45, 20, [3])[0])) == 900
+    assert len(np.unique(mini_batches.draw(weights, 45, 20, [3])[0])) == 900
 
 
 def clip_of_dots(frames: int = 4) -> tuple[Clips, np.ndarray]:
     """Two clips whose heads turn and move, of the white dot that is landmark 30; its places (2, frames, 2)."""
     images, labels = faces(2, seed=5)
-    still = mini_batches.label_stills(["a", "b"], images, labels, MODEL, PRIOR)
+    still = clips.label_stills(["a", "b"], images, labels, MODEL, PRIOR)
     turn = pose.rotation_matrix(np.linspace(0, 12, frames), np.linspace(0, 6, frames), np.linspace(0, 9, frames))
     turn *= np.array([1, -1, 1]) * np.array([1, -1, 1])[:, None]  # y points down in pixels
     centre, shift = np.array([100.0, 80, 0]), np.linspace(0, 1, frames)[:, None] * [7.0, -4, 0]
@@ -224,8 +179,8 @@ def clip_of_dots(frames: int = 4) -> tuple[Clips, np.ndarray]:
     for picture, (x, y) in zip(pictures.reshape(-1, 160, 200, 3), dots.reshape(-1, 2), strict=True):
         cv2.circle(picture, (round(float(x) * 16), round(float(y) * 16)), 80, (255, 255, 255), -1, cv2.LINE_AA, 4)
     points = S @ T[:, :, :3].swapaxes(1, 2) + T[:, None, :, 3]
-    known = mini_batches.Labels(poses, still.coefficients[:, 0], points[..., :2], np.ones((2, 68)))
-    return mini_batches.clips_of(["a", "b"], pictures, known, MODEL, PRIOR), dots
+    known = clips.TrainingLabels(poses, still.coefficients[:, 0], points[..., :2], np.ones((2, 68)))
+    return clips.clips_of(["a", "b"], pictures, known, MODEL, PRIOR), dots
 
 
 @pytest.mark.parametrize("mirror", [0.0, 1.0])
@@ -234,7 +189,7 @@ def test_labels_follow_the_frames_of_a_clip_and_of_its_mirror_image(mirror: floa
     batch = mini_batches.make_batch(
         clips, np.arange(2), Sampling(2, 4, turned=1.0), replace(GEOMETRY, mirror=mirror), [3]
     )
-    mark = mini_batches.FLIP68.tolist().index(MARK)
+    mark = FLIP68.tolist().index(MARK)
     for image, labels in zip(batch.images, batch.landmarks, strict=True):
         assert np.abs(dot(image) - labels[mark]).max() < 0.75
     np.testing.assert_allclose(rebuilt(batch)[:, mark], batch.landmarks[:, mark], atol=2.0)
@@ -242,10 +197,10 @@ def test_labels_follow_the_frames_of_a_clip_and_of_its_mirror_image(mirror: floa
 
 def test_frames_are_adjacent_either_way_round_or_the_photograph_alone() -> None:
     rng = np.random.default_rng(0)
-    found = {tuple(mini_batches._sequence(6, Sampling(1, 3, turned=1.0), rng)) for _ in range(200)}
+    found = {tuple(frames_of_clip(6, Sampling(1, 3, turned=1.0), rng)) for _ in range(200)}
     assert found == {(i, i + 1, i + 2) for i in range(4)} | {(i + 2, i + 1, i) for i in range(4)}
-    assert {tuple(mini_batches._sequence(6, Sampling(1, 3, turned=0.0), rng)) for _ in range(9)} == {(0, 0, 0)}
-    anyhow = [mini_batches._sequence(6, Sampling(1, 3, "random", 1.0), rng) for _ in range(50)]
+    assert {tuple(frames_of_clip(6, Sampling(1, 3, turned=0.0), rng)) for _ in range(9)} == {(0, 0, 0)}
+    anyhow = [frames_of_clip(6, Sampling(1, 3, "random", 1.0), rng) for _ in range(50)]
     assert max(np.abs(np.diff(row)).max() for row in anyhow) > 1
 
 
@@ -276,18 +231,18 @@ def test_one_still_is_too_few() -> None:
 
 def test_the_split_is_by_name_and_about_as_large_as_asked() -> None:
     names = [f"image{i:05d}.jpg" for i in range(4000)]
-    chosen = mini_batches.is_validation(names, 0.1)
+    chosen = clips.is_validation(names, 0.1)
     assert 0.08 < chosen.mean() < 0.12
-    assert (mini_batches.is_validation(names[::-1], 0.1) == chosen[::-1]).all()
-    assert not mini_batches.is_validation(names, 0.0).any()
-    assert mini_batches.is_validation(names, 1.0).all()
+    assert (clips.is_validation(names[::-1], 0.1) == chosen[::-1]).all()
+    assert not clips.is_validation(names, 0.0).any()
+    assert clips.is_validation(names, 1.0).all()
 
 
 def test_whitening_leaves_what_does_not_vary() -> None:
     params = np.random.default_rng(0).normal(3, 2, (500, 5))
     params[:, 2] = 0
     params[:, 3] *= 1e-4
-    mean, std = mini_batches.whitening(params)
+    mean, std = clips.whitening(params)
     assert mean[2] == 0
     assert std[2] == 1
     np.testing.assert_allclose(((params - mean) / std).std(axis=0), [1, 1, 0, 1, 1])
@@ -296,7 +251,7 @@ def test_whitening_leaves_what_does_not_vary() -> None:
 def test_batches_come_in_order_from_another_thread() -> None:
     threads = set()
 
-    def make(number: int) -> mini_batches.Batch:
+    def make(number: int) -> mini_batches.MiniBatch:
         threads.add(threading.current_thread().name)
         return mini_batches.make_batch(STILLS, np.arange(1), Sampling(1, 1), Augmentation(), [number])
 
@@ -308,7 +263,7 @@ def test_batches_come_in_order_from_another_thread() -> None:
 
 
 def test_an_error_in_the_thread_is_raised_and_the_thread_ends() -> None:
-    def make(number: int) -> mini_batches.Batch:
+    def make(number: int) -> mini_batches.MiniBatch:
         raise ValueError(str(number))
 
     with pytest.raises(ValueError, match="0"):

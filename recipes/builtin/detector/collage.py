@@ -175,7 +175,7 @@ def collage(sources: Sources, side: int, rng: np.random.Generator) -> tuple[U8, 
     else:
         base = _mosaic(sources, side, rng) if kind < 0.45 else _ground(sources, side, side, rng)
         pasted = _pasted(sources, base, rng)
-    image = developed(_occluded(pasted, sources, rng), rng)
+    image = photometric_jitter(_occluded(pasted, sources, rng), rng)
     boxes = boxes_of(pasted.points)
     share = inside(boxes, (0, 0, side, side))
     kept = share >= _PART
@@ -501,7 +501,7 @@ def _recoloured(patch: Layer, rng: np.random.Generator) -> Layer:
     return Layer(np.asarray(cv2.LUT(patch.image, table[None])), patch.points, patch.ignored)
 
 
-def developed(image: U8, rng: np.random.Generator) -> U8:
+def photometric_jitter(image: U8, rng: np.random.Generator) -> U8:
     """The whole picture under another light, now and then grey, blurred, sharpened, grainy, or badly compressed."""
     if rng.random() < 0.6:
         gamma = float(np.exp(rng.normal(0, 0.45)))

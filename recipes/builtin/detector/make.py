@@ -409,7 +409,7 @@ def validation_pictures(held: Sources) -> dict[str, list[Layer]]:
             portraits.append(collage.framed(source.picture(i), held, VALIDATION_SIDE, rng))
     empty = [collage.without_faces(held, VALIDATION_SIDE, rng) for _ in range(300)]
     portraits, empty = (
-        [Layer(collage.developed(layer.image, rng), layer.points, layer.ignored) for layer in layers]
+        [Layer(collage.photometric_jitter(layer.image, rng), layer.points, layer.ignored) for layer in layers]
         for layers in (portraits, empty)
     )
     collages = []

@@ -1,0 +1,117 @@
+"""One step of a look-ahead's branch: the loss it minimises, its update, and its error on meta-test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ddfa_batch.tasks.training import losses
+from ddfa_batch.tasks.training.architectures import RegressorNet
+from ddfa_batch.tasks.training.losses import FaceSpace
+from ddfa_batch.tasks.training.mini_batches import MiniBatch
+from ddfa_batch.tasks.training.options import TrainConfig
+
+#: Network input (BGR − 127.5) / 128, as upstream.
+INPUT_MEAN, INPUT_STD = 127.5, 128.0
+
+
+def as_input(batch: MiniBatch, device: torch.device) -> Tensor:
+    """Crops as the network takes them, (B, 3, size, size)."""
+    x = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2)
+    return (x.float() - INPUT_MEAN) / INPUT_STD
+
+
+def targets(space: FaceSpace, batch: MiniBatch) -> Tensor:
+    """Whitened parameters (B, P) of a batch."""
+    params = torch.from_numpy(batch.params).to(space.mean)
+    return (params - space.mean) / space.std
+
+
+def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: RegressorNet, batch: MiniBatch) -> Tensor:
+    """The branch's loss plus its landmark terms, each scaled to the same size (Algorithm 1, line 8)."""
+    z, answer = net(as_input(batch, space.mean.device))
+    target, squared = targets(space, batch), config.distance == "squared"
+    vdc = losses.vdc if squared else losses.vdc_unsquared
+    if branch == "vdc":
+        main = vdc(space, z, target) / space.vdc_unit ** (1 if squared else 0.5)
+    elif branch == "fwpdc":
+        main = losses.fwpdc(space, z, target) / space.fwpdc_unit
+    else:
+        main = losses.vanilla_joint(space, z, target, config.beta, vdc) / space.fwpdc_unit
+    if config.landmarks == "none":
+        return main
+    labels = torch.from_numpy(batch.landmarks).to(space.mean)
+    weights = torch.from_numpy(batch.weights).to(space.mean)
+    total = main
+    if "lmk" in config.landmarks:
+        constraint = losses.landmark_constraint if squared else losses.landmark_distance
+        total = total + losses.balanced(main, constraint(space, z, labels, weights))
+    if "lrr" in config.landmarks:
+        regression = losses.landmark_regression if squared else losses.landmark_regression_distance
+        total = total + losses.balanced(main, regression(answer, labels, weights, space.size))
+    return total
+
+
+def vertex_error(space: FaceSpace, net: RegressorNet, batch: MiniBatch) -> float:
+    """Root of the mean squared distance of all vertices of a batch, px, with running statistics."""
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        z, _ = net(as_input(batch, space.mean.device))
+        error = float(losses.vdc(space, z, targets(space, batch)).sqrt())
+    net.train(was_training)
+    return error if math.isfinite(error) else math.inf
+
+
+@dataclass
+class Branch:
+    """One look-ahead: its own net and optimiser, and the losses of its steps."""
+
+    #: What it minimises.
+    name: str
+    #: Its own.
+    net: RegressorNet
+    #: Its own.
+    optimiser: torch.optim.Optimizer
+    #: Of every step so far.
+    losses: list[float] = field(default_factory=list)
+
+    def step(self, space: FaceSpace, config: TrainConfig, batch: MiniBatch, rate: float) -> None:
+        """One update. Once a loss is not finite the branch stands still."""
+        if self.losses and not math.isfinite(self.losses[-1]):
+            return
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = total_loss(space, config, self.name, self.net, batch)
+        self.losses.append(float(loss.detach()))
+        if not math.isfinite(self.losses[-1]):
+            return
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
+        if bool(torch.isfinite(norm)):
+            self.optimiser.step()
+        else:
+            self.losses[-1] = math.inf
+
+
+@contextmanager
+def side_by_side(n: int) -> Iterator[list[ThreadPoolExecutor]]:
+    """A thread of its own for each of n branches, which share torch's threads: two on one core each are faster than
+    one after the other on two, and a branch's numbers do not depend on the other.
+    """
+    threads = torch.get_num_threads()
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                ThreadPoolExecutor(1, "branch", initializer=torch.set_num_threads, initargs=(max(1, threads // n),))
+            )
+            for _ in range(n)
+        ]
+    torch.set_num_threads(threads)
