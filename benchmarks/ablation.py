@@ -35,7 +35,7 @@ from ddfa_batch.schemas.config import Execution, SynthOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle, load_morphable
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
-from ddfa_batch.tasks.rendering import figures
+from ddfa_batch.tasks.rendering.curves import Curve, draw_curves
 from ddfa_batch.tasks.training import export, host, meta_joint, state
 from ddfa_batch.tasks.training.architectures import Architecture
 from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening
@@ -160,13 +160,13 @@ def draw(results: dict[str, list[dict[str, object]]], folder: Path) -> None:
     for name in TABLE_3:
         mean = np.mean([result["errors"] for result in results[name]], axis=0)
         smooth = np.convolve(mean, np.ones(width) / width, "valid")
-        curves[name] = figures.Curve(steps[width - 1 :], smooth)
-    figures.draw_curves(folder / "figure3.png", curves, "Vertex error on meta-test batches", "steps", "RMS, pixels")
+        curves[name] = Curve(steps[width - 1 :], smooth)
+    draw_curves(folder / "figure3.png", curves, "Vertex error on meta-test batches", "steps", "RMS, pixels")
     shares = {}
     for name in ("meta-joint", "meta-joint, lrr"):
         chosen = np.mean([[s == "vdc" for s in result["selected"]] for result in results[name]], axis=0)  # type: ignore[attr-defined]
-        shares[name] = figures.Curve(steps[width - 1 :], np.convolve(chosen, np.ones(width) / width, "valid"))
-    figures.draw_curves(folder / "figure7.png", shares, "How often VDC is selected", "steps", "share", 1.0)
+        shares[name] = Curve(steps[width - 1 :], np.convolve(chosen, np.ones(width) / width, "valid"))
+    draw_curves(folder / "figure7.png", shares, "How often VDC is selected", "steps", "share", 1.0)
 
 
 def main() -> None:

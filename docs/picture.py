@@ -25,7 +25,7 @@ from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, Execution, Pr
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.files.inputs import resolve_source
 from ddfa_batch.tasks.geometry import pose
-from ddfa_batch.tasks.rendering import figures
+from ddfa_batch.tasks.rendering.overlay import overlay
 from ddfa_batch.tasks.rendering.rasteriser import lambert
 
 PORTRAITS = [("skimage", "data/astronaut.png"), ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")]
@@ -67,7 +67,7 @@ def photograph(run: ddfa_batch.Results, face: dict[str, Any], image: np.ndarray)
     landmarks = np.array(face["landmarks68"], np.float32).reshape(1, 68, 3) - np.array([x, y, 0], np.float32)
     meshes = run.vertices([face["face_id"]]) - np.array([x, y, 0], np.float32)
     seen = np.array(face["landmarks68_visible"]).reshape(1, 68)
-    drawn = figures.overlay(image[y : y + side, x : x + side], meshes, run.triangles, landmarks, seen, TILE / side)
+    drawn = overlay(image[y : y + side, x : x + side], meshes, run.triangles, landmarks, seen, TILE / side)
     return cv2.resize(drawn, (TILE, TILE))
 
 

@@ -29,12 +29,12 @@ from ddfa_batch.tasks.geometry import crop, pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
 from ddfa_batch.tasks.inference.face_finder import look, look_again
 from ddfa_batch.tasks.inference.regressor import Regressor
-from ddfa_batch.tasks.rendering import figures
+from ddfa_batch.tasks.rendering import curves, overlay, sheets
 
 #: The outer corners of the eyes and the tip of the nose among the 68 points.
 _EYES, _NOSE = (36, 45), 30
-#: Error in % at which the cumulative curve ends; faces in the picture of the worst.
-_CURVE_END, _WORST = 10.0, 25
+#: Error in % at which the cumulative curve ends; faces in the picture of the worst, and in one of its rows.
+_CURVE_END, _WORST, _ACROSS = 10.0, 25, 5
 _BLOCK = 64
 
 
@@ -419,8 +419,8 @@ def _write(
     if truth.first is not None:
         columns["normaliser_px"] = landmark_errors.box_size(truth.first)
     store.write_table(wanted.out / "faces.parquet", pa.table(columns))
-    curves = {name: figures.Curve(*landmark_errors.cumulative(e, _CURVE_END)) for name, e in errors.items()}
-    figures.draw_curves(wanted.out / "curve.png", curves, f"{wanted.protocol}: cumulative error", "NME (%)",
+    lines = {name: curves.Curve(*landmark_errors.cumulative(e, _CURVE_END)) for name, e in errors.items()}
+    curves.draw_curves(wanted.out / "curve.png", lines, f"{wanted.protocol}: cumulative error", "NME (%)",
                         "share of labelled faces", 1.0)  # fmt: skip
     written = ["summary.json", "faces.parquet", "curve.png"]
     return (*written, "worst.png") if _draw_worst(wanted, truth, answers, errors, run) else tuple(written)
@@ -441,7 +441,8 @@ def _draw_worst(wanted: Wanted, truth: Truth, answers: Answers, errors: dict[str
         else:
             picture = None if folder is None else _picture(folder, truth.keys[i])
         if picture is not None and np.isfinite(first[i]):
-            faces.append((picture, truth.first[i], answers.landmarks[i], f"{first[i]:.1f} %  {truth.keys[i]}"[:38]))
+            text = f"{first[i]:.1f} %  {truth.keys[i]}"[:38]
+            faces.append(overlay.compared(picture, truth.first[i], answers.landmarks[i], text))
     if faces:
-        figures.draw_faces(wanted.out / "worst.png", faces)
+        sheets.write_png(wanted.out / "worst.png", sheets.grid(faces, _ACROSS))
     return bool(faces)

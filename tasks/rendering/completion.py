@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ddfa_batch.schemas.arrays import F32, U8, Bools, Floats
+from ddfa_batch.tasks.rendering.compiled import compiled
 from ddfa_batch.tasks.rendering.surface import Surface
 
 #: Cosine between surface and viewer above which its pixels are the face's without question …
@@ -77,7 +77,7 @@ def smoothstep(t: Floats) -> Floats:
 # --------------------------------------------------------------------------------------------- the kernels
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sample(image, mesh, out):  # type: ignore[no-untyped-def]
     h, w = image.shape[0], image.shape[1]
     for v in range(mesh.shape[0]):
@@ -90,7 +90,7 @@ def _sample(image, mesh, out):  # type: ignore[no-untyped-def]
             out[v, ch] = top * (1 - fy) + (image[y1, x0, ch] * (1 - fx) + image[y1, x1, ch] * fx) * fy
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _mean_of_neighbours(values, starts, neighbours, out):  # type: ignore[no-untyped-def]
     for v in range(values.shape[0]):
         total = values[v]
@@ -99,7 +99,7 @@ def _mean_of_neighbours(values, starts, neighbours, out):  # type: ignore[no-unt
         out[v] = total / (1 + starts[v + 1] - starts[v])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _grow(values, known, wanted, starts, neighbours, sweeps):  # type: ignore[no-untyped-def]
     """Fill `values` (V, 3) in place where `wanted`: outwards from what is known, ring by ring, then smoothed.
 
@@ -131,7 +131,7 @@ def _grow(values, known, wanted, starts, neighbours, sweeps):  # type: ignore[no
             values[order[i]] = fresh[i]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline=True)
 def _reach(v, order, reached, tail, starts, neighbours):  # type: ignore[no-untyped-def]
     for e in range(starts[v], starts[v + 1]):
         u = neighbours[e]
@@ -142,7 +142,7 @@ def _reach(v, order, reached, tail, starts, neighbours):  # type: ignore[no-unty
     return tail
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline=True)
 def _average(values, v, usable, starts, neighbours, out):  # type: ignore[no-untyped-def]
     blue, green, red, count = np.float32(0), np.float32(0), np.float32(0), 0
     for e in range(starts[v], starts[v + 1]):

@@ -19,12 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from ddfa_batch.schemas.arrays import F32, F64, I32, U8, Bools, Floats, check_shape
 from ddfa_batch.schemas.errors import DdfaError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.geometry import motion as moving
+from ddfa_batch.tasks.rendering.compiled import compiled
 from ddfa_batch.tasks.rendering.completion import completed, doubted, sampled, smoothstep
 from ddfa_batch.tasks.rendering.rasteriser import Viewport, normals, rasterise, textured
 from ddfa_batch.tasks.rendering.surface import N_RAYS, N_RINGS, Surface
@@ -311,7 +311,7 @@ def _stand(rays: Rays, turn: F64, outline: F64) -> tuple[F64, F64]:
 # --------------------------------------------------------------------------------------------- the kernels
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _blurred(values, times):  # type: ignore[no-untyped-def]
     """Values (K,) around a circle, each mixed ¼ : ½ : ¼ with its neighbours, that many times."""
     n = values.shape[0]
@@ -323,7 +323,7 @@ def _blurred(values, times):  # type: ignore[no-untyped-def]
     return values
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _outermost(mesh, facing, rim, turn, centre, radius, depth):  # type: ignore[no-untyped-def]
     n = radius.shape[0]
     step = 2 * np.pi / n
@@ -350,7 +350,7 @@ def _outermost(mesh, facing, rim, turn, centre, radius, depth):  # type: ignore[
                 depth[ray] = turn[2, 0] * px + turn[2, 1] * py + turn[2, 2] * pz
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _place(mesh, affine, out):  # type: ignore[no-untyped-def]
     for v in range(mesh.shape[0]):
         x, y, z = mesh[v, 0], mesh[v, 1], mesh[v, 2]
@@ -358,7 +358,7 @@ def _place(mesh, affine, out):  # type: ignore[no-untyped-def]
             out[v, k] = affine[k, 0] * x + affine[k, 1] * y + affine[k, 2] * z + affine[k, 3]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _unseen(facing, hidden, doubt, turn, ramp, out):  # type: ignore[no-untyped-def]
     for v in range(facing.shape[0]):
         share = 1.0
@@ -371,7 +371,7 @@ def _unseen(facing, hidden, doubt, turn, ramp, out):  # type: ignore[no-untyped-
         out[v] = ramp * share
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _first_free(shown, middle, outline, free):  # type: ignore[no-untyped-def]
     n = free.shape[0]
     height, width = shown.shape

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from ddfa_batch.schemas.arrays import F32, F64, I32, U8, Floats, check_shape
+from ddfa_batch.tasks.rendering.compiled import compiled
 
 #: A pixel this far outside a triangle, in pixels, still counts as inside: two triangles that share an edge
 #: round it differently, and no pixel may fall between them.
@@ -120,47 +120,51 @@ def normals(vertices: F32, triangles: I32) -> F32:
 # --------------------------------------------------------------------------------------------- the kernels
 
 
-@njit(cache=True, nogil=True)
-def _rasterise(vertices, triangles, index, depth):  # type: ignore[no-untyped-def]  # noqa: PLR0912
+@compiled(inline=True)
+def _pixels(a, b, c, size):  # type: ignore[no-untyped-def]
+    """First and last of `size` pixels between the least and the most of three numbers; last < first for none."""
+    low, high = min(a, b, c) - _SLACK, max(a, b, c) + _SLACK
+    if not (high >= 0.0 and low <= size - 1):
+        return 0, -1
+    return int(np.ceil(max(low, 0.0))), int(np.floor(min(high, size - 1.0)))
+
+
+@compiled(inline=True)
+def _inside(left, right, px, py, qx, qy, y):  # type: ignore[no-untyped-def]
+    """The part of left..right on row y inside the edge p → q, where (q−p)×(r−p) ≤ 0, that is run ≤ (x − px)·rise."""
+    rise = qy - py
+    run = (qx - px) * (y - py)
+    if rise > 0.0:
+        left = max(left, px + run / rise - _SLACK)
+    elif rise < 0.0:
+        right = min(right, px + run / rise + _SLACK)
+    elif run > _SLACK * abs(qx - px):
+        left = right + 1.0
+    return left, right
+
+
+@compiled()
+def _rasterise(vertices, triangles, index, depth):  # type: ignore[no-untyped-def]
     height, width = index.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay = np.float64(vertices[a, 0]), np.float64(vertices[a, 1])
-        bx, by = np.float64(vertices[b, 0]), np.float64(vertices[b, 1])
-        cx, cy = np.float64(vertices[c, 0]), np.float64(vertices[c, 1])
+        ax, ay, az = np.float64(vertices[a, 0]), np.float64(vertices[a, 1]), np.float64(vertices[a, 2])
+        bx, by, bz = np.float64(vertices[b, 0]), np.float64(vertices[b, 1]), vertices[b, 2] - az
+        cx, cy, cz = np.float64(vertices[c, 0]), np.float64(vertices[c, 1]), vertices[c, 2] - az
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if not area < 0.0:
+        if not area < 0.0:  # it faces away, or a corner is no number
             continue
-        low_x, high_x = min(ax, bx, cx) - _SLACK, max(ax, bx, cx) + _SLACK
-        low_y, high_y = min(ay, by, cy) - _SLACK, max(ay, by, cy) + _SLACK
-        if not (high_x >= 0.0 and high_y >= 0.0 and low_x <= width - 1 and low_y <= height - 1):
+        x0, x1 = _pixels(ax, bx, cx, width)
+        y0, y1 = _pixels(ay, by, cy, height)
+        if x0 > x1:
             continue
-        x0, x1 = int(np.ceil(max(low_x, 0.0))), int(np.floor(min(high_x, width - 1.0)))
-        y0, y1 = int(np.ceil(max(low_y, 0.0))), int(np.floor(min(high_y, height - 1.0)))
-        if x0 > x1 or y0 > y1:
-            continue
-        az = np.float64(vertices[a, 2])
-        bz, cz = vertices[b, 2] - az, vertices[c, 2] - az
         slope_x = (bz * (cy - ay) - cz * (by - ay)) / area
         slope_y = (cz * (bx - ax) - bz * (cx - ax)) / area
         for y in range(y0, y1 + 1):
             left, right = np.float64(x0), np.float64(x1)
-            for edge in range(3):
-                if edge == 0:
-                    px, py, qx, qy = ax, ay, bx, by
-                elif edge == 1:
-                    px, py, qx, qy = bx, by, cx, cy
-                else:
-                    px, py, qx, qy = cx, cy, ax, ay
-                # inside where (q−p)×(r−p) ≤ 0, that is where run ≤ (x − px)·rise
-                rise = qy - py
-                run = (qx - px) * (y - py)
-                if rise > 0.0:
-                    left = max(left, px + run / rise - _SLACK)
-                elif rise < 0.0:
-                    right = min(right, px + run / rise + _SLACK)
-                elif run > _SLACK * abs(qx - px):
-                    left = right + 1.0
+            left, right = _inside(left, right, ax, ay, bx, by, y)
+            left, right = _inside(left, right, bx, by, cx, cy, y)
+            left, right = _inside(left, right, cx, cy, ax, ay, y)
             if not left <= right:
                 continue
             first, last = int(np.ceil(left)), int(np.floor(right))
@@ -172,7 +176,7 @@ def _rasterise(vertices, triangles, index, depth):  # type: ignore[no-untyped-de
                 z += slope_x
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline=True)
 def _weights(vertices, a, b, c, x, y):  # type: ignore[no-untyped-def]
     ax, ay = np.float64(vertices[a, 0]), np.float64(vertices[a, 1])
     bx, by = vertices[b, 0] - ax, vertices[b, 1] - ay
@@ -183,7 +187,7 @@ def _weights(vertices, a, b, c, x, y):  # type: ignore[no-untyped-def]
     return 1.0 - wb - wc, wb, wc
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline=True)
 def _reflect(i, n):  # type: ignore[no-untyped-def]
     if 0 <= i < n:
         return i
@@ -193,7 +197,7 @@ def _reflect(i, n):  # type: ignore[no-untyped-def]
     return i if i < n else 2 * n - 2 - i
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _textured(index, vertices, triangles, image, uv, colours, weight, out):  # type: ignore[no-untyped-def]
     height, width = index.shape
     h, w = image.shape[0], image.shape[1]
@@ -225,7 +229,7 @@ def _textured(index, vertices, triangles, image, uv, colours, weight, out):  # t
                 out[y, x, ch] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _interpolate(index, vertices, triangles, values, out):  # type: ignore[no-untyped-def]
     height, width = index.shape
     for y in range(height):
@@ -239,7 +243,7 @@ def _interpolate(index, vertices, triangles, values, out):  # type: ignore[no-un
                 out[y, x, k] = wa * values[a, k] + wb * values[b, k] + wc * values[c, k]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _normals(vertices, triangles, out):  # type: ignore[no-untyped-def]
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]

@@ -15,7 +15,7 @@ from ddfa_batch.pipeline.preview import draw_faces, outcome
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
-from ddfa_batch.tasks.rendering import figures
+from ddfa_batch.tasks.rendering import overlay
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def run(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> plan.Run:
 
 def green(picture: np.ndarray) -> int:
     """How many pixels have about the colour of a landmark that can be seen."""
-    return int((np.abs(picture.astype(int) - figures.SEEN).max(axis=2) < 60).sum())
+    return int((np.abs(picture.astype(int) - overlay.SEEN).max(axis=2) < 60).sum())
 
 
 def sheet(run: plan.Run, n: int) -> np.ndarray:
@@ -45,45 +45,17 @@ def test_every_input_is_on_the_sheet_and_no_more_than_asked_for(run: plan.Run) -
     assert green(whole) > green(first) > 0
 
 
+def test_progress_counts_the_pictures(run: plan.Run) -> None:
+    told: list[tuple[int, int]] = []
+    draw_faces(run, 3, lambda done, of: told.append((done, of)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_pictures_that_are_gone_by_now_are_said_to_be(bundle: Bundle, tmp_path: Path) -> None:
     photos = small_model.pictures(tmp_path / "in", [1])
     done, _ = process(wanted(photos, tmp_path / "out", bundle), Execution("in-process"))
     (photos / "000.png").unlink()
     assert green(sheet(done, 1)) == 0
-
-
-def test_an_overlay_paints_the_face_and_nothing_else() -> None:
-    model = small_model.head()
-    mesh = (model.mean * [0.5, -0.5, 0.5] + [100, 80, 0]).astype(np.float32)[None]
-    image = np.full((160, 200, 3), 128, np.uint8)
-    for zoom in (1.0, 0.5, 2.0):
-        seen = np.ones((1, 68), np.bool_)
-        painted = figures.overlay(image, mesh, model.triangles, mesh[:, model.landmarks], seen, zoom)
-        assert painted.shape == (160 * zoom, 200 * zoom, 3)
-        changed = np.argwhere((painted != 128).any(axis=2)) / zoom
-        low, high = mesh[0, :, 1::-1].min(axis=0), mesh[0, :, 1::-1].max(axis=0)
-        assert (changed.min(axis=0) > low - 3).all()
-        assert (changed.max(axis=0) < high + 3).all()
-        assert len(changed) > 0.5 * np.prod(high - low) * zoom**2
-    nobody = figures.overlay(image, mesh[:0], model.triangles, mesh[:0, :68], np.zeros((0, 68), np.bool_))
-    assert (nobody == 128).all()
-
-
-@pytest.mark.parametrize("shapes", [[(1, 1)], [(10, 2000)], [(2000, 10)], [(300, 400)] * 7, [(50, 5000), (5000, 50)]])
-def test_pictures_of_any_shape_make_a_sheet(tmp_path: Path, shapes: list[tuple[int, int]]) -> None:
-    def tile(shape: tuple[int, int]) -> figures.Tile:
-        height, width = shape
-
-        def draw(zoom: float) -> np.ndarray:
-            return np.full((max(1, round(height * zoom)), max(1, round(width * zoom)), 3), 200, np.uint8)
-
-        return figures.Tile(shape, draw, "a name\nthat is far too long for its picture" * 5, "1 face")
-
-    figures.draw_sheet(tmp_path / "sheet.png", [tile(shape) for shape in shapes])
-    drawn = cv2.imread(str(tmp_path / "sheet.png"))
-    assert drawn.shape[1] <= 1280
-    assert drawn.shape[0] < 500 * len(shapes)
-    assert (drawn == 200).all(axis=2).any()
 
 
 def test_outcomes_are_plain_words() -> None:
