@@ -42,7 +42,7 @@ _SPEEDS = MotionLimits()
 
 
 @dataclass(frozen=True)
-class Labels:
+class ClipLabels:
     """What is known of a clip's frames, one row each: the columns of the frames table, less the ids."""
 
     clip: int
@@ -60,15 +60,15 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedClips:
     """What `render_clips` hands on: a record per image, and its clips' labels by image."""
 
     records: list[ImageRecord]
-    labels: dict[int, list[Labels]]
+    labels: dict[int, list[ClipLabels]]
 
 
 @dataclass(frozen=True)
-class Studio:
+class SynthesisContext:
     """All one process needs to make clips: what `process` needs, the face's surface, and the options."""
 
     base: Worker
@@ -77,16 +77,16 @@ class Studio:
     surface: Surface
 
 
-def studio(out: str) -> Studio:
-    """This process's `Studio` for the run in `out`."""
-    return _studio(out, (Path(out) / store.RUN).stat().st_mtime_ns)
+def context(out: str) -> SynthesisContext:
+    """This process's `SynthesisContext` for the run in `out`."""
+    return _context(out, (Path(out) / store.RUN).stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
-def _studio(out: str, _: int) -> Studio:
+def _context(out: str, _: int) -> SynthesisContext:
     base = process.worker(out)
     options = SynthOptions.from_dict(base.run.identity["options"])
-    return Studio(base, options, limits(options), Surface.of(base.model.morphable))
+    return SynthesisContext(base, options, limits(options), Surface.of(base.model.morphable))
 
 
 def limits(options: SynthOptions) -> MotionLimits:
@@ -129,12 +129,12 @@ def _given(row: PlanRow, n_params: int) -> Faces:
     )  # fmt: skip
 
 
-def render_clips(out: str, shard: int, found: Found) -> Rendered:
+def render_clips(out: str, shard: int, found: Found) -> RenderedClips:
     """Draw and write the clips of every still of a shard. One still's failure is its own row."""
-    s, folder = studio(out), Path(out)
+    s, folder = context(out), Path(out)
     rows = {row.image_id: row for row in plan.read_shard(folder, shard)}
     records: list[ImageRecord] = []
-    labels: dict[int, list[Labels]] = {}
+    labels: dict[int, list[ClipLabels]] = {}
     with store.InFlight(folder, shard) as in_flight, clip_files.open_clips(folder, shard, s.options.format) as writer:
         for record in found.records:
             row = rows[record.image_id]
@@ -151,21 +151,21 @@ def render_clips(out: str, shard: int, found: Found) -> Rendered:
                 writer.keep()
                 records.append(replace(record, width=made.width, height=made.height, n_bytes=made.n_bytes))
                 labels[row.image_id] = made.labels
-    return Rendered(records, labels)
+    return RenderedClips(records, labels)
 
 
 @dataclass(frozen=True)
 class _Made:
     """The clips of one still."""
 
-    labels: list[Labels]
+    labels: list[ClipLabels]
     width: int = 0
     height: int = 0
     n_bytes: int = 0
 
 
 def _one_still(
-    s: Studio, row: PlanRow, faces: Faces, which: Any, writer: clip_files.ClipWriter, deaths: int
+    s: SynthesisContext, row: PlanRow, faces: Faces, which: Any, writer: clip_files.ClipWriter, deaths: int
 ) -> tuple[_Made, ImageError | None]:
     """The per-item boundary: whatever goes wrong with one still becomes its row."""
     try:
@@ -186,8 +186,8 @@ def _one_still(
 
 
 def _clips_of_face(
-    s: Studio, row: PlanRow, image: U8, face_index: int, params: F32, roi: F64, writer: clip_files.ClipWriter
-) -> list[Labels]:
+    s: SynthesisContext, row: PlanRow, image: U8, face_index: int, params: F32, roi: F64, writer: clip_files.ClipWriter
+) -> list[ClipLabels]:
     model, size = s.base.model.morphable, s.base.size
     T = image_pose(motion.true_depth(model.layout.pose(params[None])), roi[None], size)[0]
     shape = face_profiling.face_shape(model, params)
@@ -213,8 +213,8 @@ def _refuse_no_face(landmarks: F64, image: U8) -> None:
 
 
 def clip_of(
-    s: Studio, still: face_profiling.Still, shape: F32, params: F32, roi: F64, rng: np.random.Generator
-) -> tuple[Labels, list[U8]]:
+    s: SynthesisContext, still: face_profiling.Still, shape: F32, params: F32, roi: F64, rng: np.random.Generator
+) -> tuple[ClipLabels, list[U8]]:
     """One clip of one face, drawn from `rng` alone: its labels, and its pictures (H, W, 3).
 
     Frame 0 is the still, or its crop, untouched; only the frames after it are degraded.
@@ -238,7 +238,7 @@ def clip_of(
     noise[0] = 0
     pictures = [first, *(degradation.degrade(p, sigma, b, rng) for p, b in zip(pictures[1:], blur[1:], strict=True))]
     height, width = still.image.shape[:2]
-    labels = Labels(
+    labels = ClipLabels(
         clip=0, face_index=0, frame_keys=[], shapes=[(p.shape[1], p.shape[0]) for p in pictures],
         source_rois=np.tile([0.0, 0.0, width, height] if whole else np.round(roi), (n, 1)), rois=rois, params=labelled,
         geometry=process.geometry(s.base, labelled, rois), motion=path, noise=noise, blur=blur,
@@ -252,7 +252,7 @@ def _words(key: str) -> list[int]:
     return np.frombuffer(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:16], "<u4").tolist()
 
 
-def _as_json(labels: Labels, key: str) -> list[dict[str, Any]]:
+def _as_json(labels: ClipLabels, key: str) -> list[dict[str, Any]]:
     """The labels a WebDataset sample carries beside its picture."""
     g = labels.geometry
     return [
@@ -266,9 +266,9 @@ def _as_json(labels: Labels, key: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def write(out: str, shard: int, rendered: Rendered) -> store.Receipt:
+def write(out: str, shard: int, rendered: RenderedClips) -> store.Receipt:
     """Write a shard's label tables, then its receipt."""
-    s, folder = studio(out), Path(out)
+    s, folder = context(out), Path(out)
     stem = store.shard_name(shard)
     frames = frames_table(s, rendered)
     for kind, table in ((FRAMES, frames), (store.IMAGES, process.images_table(rendered.records))):
@@ -296,7 +296,7 @@ FRAMES = store.FRAMES
 STAGES: graph.Stages = {"find-faces": find_faces, "render-clips": render_clips, "write": write}
 
 
-def frames_table(s: Studio, rendered: Rendered) -> pa.Table:
+def frames_table(s: SynthesisContext, rendered: RenderedClips) -> pa.Table:
     """The rows of `frames/`."""
     keys = {record.image_id: record.key for record in rendered.records}
     parts = [_clip_rows(s, keys[image], image, labels) for image, clips in rendered.labels.items() for labels in clips]
@@ -307,7 +307,7 @@ def frames_table(s: Studio, rendered: Rendered) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(process.table_of(columns, schema) for columns in parts)])
 
 
-def _clip_rows(s: Studio, key: str, image_id: int, c: Labels) -> dict[str, Any]:
+def _clip_rows(s: SynthesisContext, key: str, image_id: int, c: ClipLabels) -> dict[str, Any]:
     g, n, m = c.geometry, len(c.params), c.motion
     face_id = image_id * FACES_PER_IMAGE + c.face_index
     constant = {
