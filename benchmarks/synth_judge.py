@@ -28,7 +28,7 @@ from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
 from ddfa_batch.tasks.inference.detectors import Detector, make_detector
 from ddfa_batch.tasks.inference.regressor import Regressor
-from ddfa_batch.tasks.rendering import face_profiling
+from ddfa_batch.tasks.rendering import face_profiling, stills
 from ddfa_batch.tasks.rendering.rasteriser import Viewport
 from ddfa_batch.tasks.rendering.surface import Surface
 
@@ -148,9 +148,9 @@ def judged(
     """What the judge says of the last frame of a clip of `image`; None if it finds no face there."""
     roi, morphable = np.array(face.roi, np.float64), judge.model.morphable
     T = image_pose(motion.true_depth(judge.layout.pose(params[None])), roi[None], judge.size)[0]
-    shape, angles = face_profiling.face_shape(morphable, params), turned(T)
+    shape, angles = stills.face_shape(morphable, params), turned(T)
     path = motion.random_motion(rng, limits, 10, angles, float(roi[2] - roi[0]))[-1:]
-    still = face_profiling.prepare(surface, image, T, shape)
+    still = stills.prepare(surface, image, T, shape)
     frame = face_profiling.frames(surface, still, path, [Viewport.of_image(image)])[0]
     ours = motion.apply(face_profiling.poses(still, path)[0], shape[morphable.landmarks])
     answer = judge(frame, ours[:, :2].mean(axis=0))

@@ -23,7 +23,7 @@ from ddfa_batch.tasks.bundles.model_bundle import load_bundle, loaded_model
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.geometry import motion
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
-from ddfa_batch.tasks.rendering import degradation, face_profiling, rasteriser
+from ddfa_batch.tasks.rendering import degradation, face_profiling, rasteriser, stills
 from ddfa_batch.tasks.rendering.rasteriser import Viewport
 from ddfa_batch.tasks.rendering.surface import Surface
 
@@ -41,7 +41,7 @@ def milliseconds(work: Callable[[], object], times: int = 3) -> float:
     return float(np.median(spent)) * 1e3
 
 
-def frame_steps(surface: Surface, still: face_profiling.Still, path: motion.Motion, view: Viewport) -> list[float]:
+def frame_steps(surface: Surface, still: stills.Still, path: motion.Motion, view: Viewport) -> list[float]:
     """Milliseconds of a middle frame: anchors, place, rasterise, paint."""
     turn = motion.out_of_plane(still.pose, path, still.centre)[len(path) // 2]
     place = motion.in_plane(path, still.centre)[len(path) // 2]
@@ -62,11 +62,11 @@ def measure(
     surface: Surface, model: MorphableModel, image: U8, params: F32, T: F64, path: motion.Motion, view: Viewport
 ) -> list[float]:
     """Milliseconds of one still: the whole clip, its frames, the steps, and noise and blur of one frame."""
-    shape = face_profiling.face_shape(model, params)
-    still = face_profiling.prepare(surface, image, T, shape)
+    shape = stills.face_shape(model, params)
+    still = stills.prepare(surface, image, T, shape)
     once = [
-        milliseconds(lambda: face_profiling.face_shape(model, params)),
-        milliseconds(lambda: face_profiling.prepare(surface, image, T, shape)),
+        milliseconds(lambda: stills.face_shape(model, params)),
+        milliseconds(lambda: stills.prepare(surface, image, T, shape)),
     ]
     frames = milliseconds(lambda: face_profiling.frames(surface, still, path, [view] * len(path)))
     picture = face_profiling.frames(surface, still, path[-1:], [view])[0]

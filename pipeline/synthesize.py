@@ -31,7 +31,7 @@ from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.motion import Motion, MotionLimits
 from ddfa_batch.tasks.geometry.reconstruct import crop_pose, image_pose
-from ddfa_batch.tasks.rendering import degradation, face_profiling
+from ddfa_batch.tasks.rendering import degradation, face_profiling, stills
 from ddfa_batch.tasks.rendering.rasteriser import Viewport
 from ddfa_batch.tasks.rendering.surface import Surface
 
@@ -190,9 +190,9 @@ def _clips_of_face(
 ) -> list[ClipLabels]:
     model, size = s.base.model.morphable, s.base.size
     T = image_pose(motion.true_depth(model.layout.pose(params[None])), roi[None], size)[0]
-    shape = face_profiling.face_shape(model, params)
+    shape = stills.face_shape(model, params)
     _refuse_no_face(motion.apply(T, shape[model.landmarks]), image)
-    still = face_profiling.prepare(s.surface, image, T, shape)
+    still = stills.prepare(s.surface, image, T, shape)
     made = []
     for clip in range(s.options.clips_per_image):
         rng = np.random.default_rng([s.options.seed, *_words(row.item.key), face_index, clip])
@@ -213,7 +213,7 @@ def _refuse_no_face(landmarks: F64, image: U8) -> None:
 
 
 def clip_of(
-    s: SynthesisContext, still: face_profiling.Still, shape: F32, params: F32, roi: F64, rng: np.random.Generator
+    s: SynthesisContext, still: stills.Still, shape: F32, params: F32, roi: F64, rng: np.random.Generator
 ) -> tuple[ClipLabels, list[U8]]:
     """One clip of one face, drawn from `rng` alone: its labels, and its pictures (H, W, 3).
 

@@ -23,9 +23,11 @@ AMBIENT = 0.35
 
 @dataclass(frozen=True)
 class Fragments:
-    """What each pixel of a picture shows: triangle (H, W), −1 for none; depth (H, W), −inf for none."""
+    """What each pixel of a picture shows."""
 
+    #: (H, W) the nearest triangle, −1 for none.
     triangle: I32
+    #: (H, W) its depth, −inf for none.
     depth: F32
 
 
@@ -37,11 +39,17 @@ class Viewport:
     a roi is that of `crop.crop`.
     """
 
+    #: The rectangle's left end, image pixels.
     x0: float
+    #: Its upper end, image pixels.
     y0: float
+    #: Picture pixels an image pixel, across.
     zoom_x: float
+    #: And down.
     zoom_y: float
+    #: Of the picture, pixels.
     width: int
+    #: Of the picture, pixels.
     height: int
 
     @staticmethod
@@ -59,8 +67,17 @@ class Viewport:
     def affine(self) -> F64:
         """Image pixels to picture pixels as (3, 4); depth is scaled by the mean of both zooms."""
         x, y = self.zoom_x, self.zoom_y
-        return np.array([[x, 0, 0, (0.5 - self.x0) * x - 0.5], [0, y, 0, (0.5 - self.y0) * y - 0.5],
-                         [0, 0, (x + y) / 2, 0]])  # fmt: skip
+        return np.array(
+            [
+                [x, 0, 0, (0.5 - self.x0) * x - 0.5],
+                [0, y, 0, (0.5 - self.y0) * y - 0.5],
+                [0, 0, (x + y) / 2, 0],
+            ]
+        )
+
+    def place(self, points: F32) -> F32:
+        """Points (n, 3) in image pixels, in picture pixels."""
+        return (points @ self.affine[:, :3].T + self.affine[:, 3]).astype(np.float32)
 
 
 def rasterise(vertices: F32, triangles: I32, width: int, height: int) -> Fragments:
@@ -221,8 +238,8 @@ def _textured(index, vertices, triangles, image, uv, colours, weight, out):  # t
             k00, k01 = (1 - fu) * (1 - fv), fu * (1 - fv)
             k10, k11 = (1 - fu) * fv, fu * fv
             for ch in range(3):
-                value = (k00 * image[v0, u0, ch] + k01 * image[v0, u1, ch]
-                         + k10 * image[v1, u0, ch] + k11 * image[v1, u1, ch])  # fmt: skip
+                top = k00 * image[v0, u0, ch] + k01 * image[v0, u1, ch]
+                value = top + k10 * image[v1, u0, ch] + k11 * image[v1, u1, ch]
                 if m > 0.0:
                     plain = wa * colours[a, ch] + wb * colours[b, ch] + wc * colours[c, ch]
                     value += m * (plain - value)

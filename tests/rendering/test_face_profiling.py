@@ -12,7 +12,7 @@ from ddfa_batch.schemas.arrays import F64, U8
 from ddfa_batch.schemas.errors import DdfaError
 from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.motion import Motion
-from ddfa_batch.tasks.rendering import face_profiling, rasteriser
+from ddfa_batch.tasks.rendering import face_profiling, rasteriser, stills
 from ddfa_batch.tasks.rendering.rasteriser import Viewport
 from ddfa_batch.tasks.rendering.surface import Surface
 
@@ -25,12 +25,12 @@ def a_motion(yaw: float = 0, pitch: float = 0, roll: float = 0, scale: float = 1
 
 def a_still(
     image: U8, yaw: float = 0, pitch: float = 0, roll: float = 0, x: float = 100, y: float = 100
-) -> face_profiling.Still:
+) -> stills.Still:
     R = pose.rotation_matrix(*(np.array([float(a)]) for a in (yaw, pitch, roll)))[0]
-    return face_profiling.prepare(sh.surface(), image, sh.image_pose_of(R, x=x, y=y), MODEL.mean)
+    return stills.prepare(sh.surface(), image, sh.image_pose_of(R, x=x, y=y), MODEL.mean)
 
 
-def one_frame(still: face_profiling.Still, m: Motion, viewport: Viewport) -> U8:
+def one_frame(still: stills.Still, m: Motion, viewport: Viewport) -> U8:
     return face_profiling.frames(sh.surface(), still, m, [viewport])[0]
 
 
@@ -47,7 +47,7 @@ def test_without_motion_a_crop_is_the_crop() -> None:
     assert np.abs(got.astype(int) - crop.crop(image, roi, 120)).max() <= 1
 
 
-def seen_vertices(still: face_profiling.Still, label: F64) -> list[int]:
+def seen_vertices(still: stills.Still, label: F64) -> list[int]:
     """Some vertices that still and frame both show without doubt."""
     fragments = rasteriser.rasterise(label.astype(np.float32), MODEL.triangles, sh.SIZE, sh.SIZE)
     x, y = np.clip(np.rint(label[:, :2]), 0, sh.SIZE - 1).astype(int).T
@@ -145,21 +145,21 @@ def test_mirror_maps_every_vertex_to_the_other_side() -> None:
 def test_a_face_that_shows_nothing_is_still_a_picture() -> None:
     image = sh.photograph()
     behind = pose.rotation_matrix(np.array([180.0]), np.zeros(1), np.zeros(1))[0]
-    still = face_profiling.prepare(sh.surface(), image, sh.image_pose_of(behind), MODEL.mean)
+    still = stills.prepare(sh.surface(), image, sh.image_pose_of(behind), MODEL.mean)
     assert one_frame(still, Motion.still(1), Viewport.of_image(image)).shape == image.shape
 
 
 def test_shape_is_the_mean_plus_the_basis() -> None:
     alpha = np.arange(6, dtype=np.float32)
     want: F64 = MODEL.mean + sum(a * b for a, b in zip(alpha, MODEL.basis, strict=True))
-    np.testing.assert_allclose(face_profiling.face_shape(MODEL, sh.params(alpha)), want, rtol=1e-5, atol=0.1)
+    np.testing.assert_allclose(stills.face_shape(MODEL, sh.params(alpha)), want, rtol=1e-5, atol=0.1)
 
 
 def test_a_face_that_is_not_finite_is_refused() -> None:
     T = sh.image_pose_of(np.eye(3))
     T[0, 0] = np.nan
     with pytest.raises(DdfaError, match="not finite"):
-        face_profiling.prepare(sh.surface(), sh.photograph(), T, MODEL.mean)
+        stills.prepare(sh.surface(), sh.photograph(), T, MODEL.mean)
 
 
 def test_an_open_mouth_keeps_what_is_in_it() -> None:
@@ -173,7 +173,7 @@ def test_an_open_mouth_keeps_what_is_in_it() -> None:
     T = sh.image_pose_of(np.eye(3))
     face = rasteriser.rasterise(motion.apply(T, MODEL.mean).astype(np.float32), MODEL.triangles, sh.SIZE, sh.SIZE)
     image[face.triangle >= 0] = (0, 0, 200)
-    still = face_profiling.prepare(surface, image, T, MODEL.mean)
+    still = stills.prepare(surface, image, T, MODEL.mean)
     got = face_profiling.frames(surface, still, a_motion(20, 5), [Viewport.of_image(image)])[0]
     label = motion.apply(face_profiling.poses(still, a_motion(20, 5))[0], MODEL.mean).astype(np.float32)
     x, y = np.rint(label[np.unique(MODEL.triangles[mouth])][:, :2]).astype(int).T
