@@ -16,11 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
-from ddfa_batch.tasks.fitting import landmark_fit
+from ddfa_batch.tasks.fitting.landmark_fit import fit
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import pose
 
 
-def random_faces(model: MorphableModel, prior: landmark_fit.Prior, n: int) -> np.ndarray:
+def random_faces(model: MorphableModel, prior: Prior, n: int) -> np.ndarray:
     """The 68 points (n, 68, 3) of random faces about 180 pixels high, anywhere within ±75° of yaw."""
     rng = np.random.default_rng(0)
     alpha = prior.mean + rng.normal(size=(n, len(prior.std))) * prior.std
@@ -50,7 +51,7 @@ def labels_of(shared: Path) -> dict[str, np.ndarray]:
 def main() -> None:
     bundle = load_bundle(Path(sys.argv[1]))
     model, manifest = load_morphable(bundle), bundle.manifest
-    prior = landmark_fit.Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
+    prior = Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
     truth = random_faces(model, prior, 2000)
     sets = {"random meshes, 3-D": truth, "random meshes, 2-D": truth[..., :2]}
     if len(sys.argv) > 2:
@@ -59,7 +60,7 @@ def main() -> None:
     for name, labels in sets.items():
         start = time.perf_counter()
         with threadpool_limits(1):
-            found = landmark_fit.fit(labels, model, prior)
+            found = fit(labels, model, prior)
         rate = len(labels) / (time.perf_counter() - start)
         share, pixels = 100 * np.nanmean(found.residual), np.nanmean(found.residual_px)
         print(f"{name:28s} {len(labels):6d} {rate:8.0f} {found.converged.mean():10.4f} {share:11.3f} {pixels:7.3f}")

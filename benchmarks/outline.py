@@ -19,7 +19,9 @@ from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
 from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
-from ddfa_batch.tasks.fitting import landmark_fit
+from ddfa_batch.tasks.fitting.fit_config import FitConfig
+from ddfa_batch.tasks.fitting.landmark_fit import fit
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
 
@@ -31,16 +33,14 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = find_bundle(arguments.model, default_models_folder())
     manifest = bundle.manifest
-    prior = landmark_fit.Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
+    prior = Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
     labelled = read_landmarks(arguments.labels)
     if labelled.yaw is None:
         raise SystemExit(f"{arguments.labels} tells no yaw.")
     own = np.where(np.abs(labelled.yaw) <= 90, labelled.yaw, np.nan)
     for outline in (False, True):
-        config = landmark_fit.FitConfig(size=manifest.input_size, outline=outline)
-        found = landmark_fit.fit(
-            labelled.landmarks, load_morphable(bundle), prior, weights=labelled.weights, config=config
-        )
+        config = FitConfig(size=manifest.input_size, outline=outline)
+        found = fit(labelled.landmarks, load_morphable(bundle), prior, weights=labelled.weights, config=config)
         ok = found.converged & np.isfinite(own)
         T = image_pose(found.params[ok, :N_POSE].reshape(-1, 3, 4), found.rois[ok], config.size)
         yaw = pose.yaw_of(T)

@@ -45,7 +45,7 @@ def fit(
       ddfa-batch fit 300w/ 300w/ labels/
     """
     from ddfa_batch.pipeline.fit import fit_landmarks
-    from ddfa_batch.tasks.fitting.landmark_fit import FitConfig
+    from ddfa_batch.tasks.fitting.fit_config import FitConfig
 
     if out is None:  # click fills arguments from the left
         images, out = None, images

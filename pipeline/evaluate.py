@@ -24,7 +24,10 @@ from ddfa_batch.tasks.evaluation import landmark_errors, scan_alignment
 from ddfa_batch.tasks.files import images, scan_files, store
 from ddfa_batch.tasks.files.inputs import read_faces, without_suffix
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
-from ddfa_batch.tasks.fitting.landmark_fit import AFLW21, FitBasis, FitConfig, Prior, aflw21_mix, aflw21_weights, fit
+from ddfa_batch.tasks.fitting.fit_basis import AFLW21, FitBasis, aflw21_weights, landmark_means
+from ddfa_batch.tasks.fitting.fit_config import FitConfig
+from ddfa_batch.tasks.fitting.landmark_fit import fit
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import crop, pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
 from ddfa_batch.tasks.inference.face_finder import look, look_again
@@ -353,7 +356,7 @@ def _errors(protocol: str, truth: Truth, answers: Answers, studio: _Studio) -> t
         return {name: _dense_errors(truth, answers, studio) for name in truth.sets}, None
     landmarks = answers.landmarks
     if protocol == "aflw":
-        landmarks = np.einsum("pl,nld->npd", aflw21_mix(), landmarks)
+        landmarks = np.einsum("pl,nld->npd", landmark_means(AFLW21), landmarks)
     errors = {}
     for name, labelled in truth.sets.items():
         true = np.where(aflw21_weights(1)[..., None] > 0, labelled, np.nan) if protocol == "aflw" else labelled

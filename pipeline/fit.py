@@ -23,7 +23,10 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.inputs import Ignored, list_inputs, resolve_source, without_suffix
 from ddfa_batch.tasks.files.landmark_files import LabelledFaces, read_landmarks
-from ddfa_batch.tasks.fitting.landmark_fit import FitBasis, FitConfig, Fitted, Prior, aflw21_weights, fit
+from ddfa_batch.tasks.fitting.fit_basis import FitBasis, aflw21_weights
+from ddfa_batch.tasks.fitting.fit_config import FitConfig
+from ddfa_batch.tasks.fitting.landmark_fit import Fitted, fit
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import crop
 
 #: Beside the run's tables: one row per labelled face, fitted or not.

@@ -22,7 +22,7 @@ from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import images
-from ddfa_batch.tasks.fitting.landmark_fit import Prior
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import motion
 from ddfa_batch.tasks.geometry.crop import similarity
 from ddfa_batch.tasks.geometry.reconstruct import image_pose

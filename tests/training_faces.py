@@ -9,7 +9,7 @@ import numpy as np
 import small_model
 
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.fitting import landmark_fit
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.training.clips import FLIP68, Clips, label_stills
 
@@ -27,7 +27,7 @@ def symmetric_head() -> MorphableModel:
 
 
 MODEL = symmetric_head()
-PRIOR = landmark_fit.Prior.unit(50)
+PRIOR = Prior.unit(50)
 MARK = 30
 
 

@@ -26,7 +26,10 @@ from scipy.spatial import Delaunay, cKDTree
 from ddfa_batch.schemas.arrays import F32, F64, I32, I64, Bools, Floats, check_shape
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
-from ddfa_batch.tasks.fitting.landmark_fit import FitBasis, FitConfig, Prior, fit
+from ddfa_batch.tasks.fitting.fit_basis import FitBasis
+from ddfa_batch.tasks.fitting.fit_config import FitConfig
+from ddfa_batch.tasks.fitting.landmark_fit import fit
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
 from ddfa_batch.tasks.training.clips import FLIP68
 

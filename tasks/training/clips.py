@@ -12,7 +12,9 @@ from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Bools, Floats, check_sh
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.evaluation.landmark_errors import YAW_EDGES
-from ddfa_batch.tasks.fitting.landmark_fit import FitConfig, Prior, fit
+from ddfa_batch.tasks.fitting.fit_config import FitConfig
+from ddfa_batch.tasks.fitting.landmark_fit import fit
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import motion
 from ddfa_batch.tasks.geometry.crop import roi_from_landmarks
 from ddfa_batch.tasks.geometry.pose import yaw_of

@@ -23,7 +23,7 @@ from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded_model
 from ddfa_batch.tasks.evaluation import landmark_errors
-from ddfa_batch.tasks.fitting.landmark_fit import AFLW21
+from ddfa_batch.tasks.fitting.fit_basis import AFLW21
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 from ddfa_batch.tasks.inference.regressor import Regressor

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_landmark_fit import MODEL, PRIOR, faces
+from random_faces import MODEL, PRIOR, faces
 
 import ddfa_batch
 from ddfa_batch.pipeline.fit import FITS, fit_landmarks
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
-from ddfa_batch.tasks.fitting.landmark_fit import FitConfig
+from ddfa_batch.tasks.fitting.fit_config import FitConfig
 
 
 def labels(folder: Path, points: np.ndarray, keys: list[str]) -> Path:
@@ -67,7 +67,7 @@ def test_a_bad_file_is_an_error_row(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_twenty_one_points_will_do(bundle: Bundle, tmp_path: Path) -> None:
-    from ddfa_batch.tasks.fitting.landmark_fit import AFLW21
+    from ddfa_batch.tasks.fitting.fit_basis import AFLW21
 
     _, truth = faces(MODEL, PRIOR, 3, seed=2)
     points = np.stack([truth[:, list(m), :2].mean(axis=1) if m else np.full((3, 2), np.nan) for m in AFLW21], axis=1)

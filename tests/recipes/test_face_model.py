@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddfa_batch.schemas.arrays import F64
-from ddfa_batch.tasks.fitting.landmark_fit import Prior
+from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.training.clips import FLIP68
 from recipes.builtin import face_model
 
