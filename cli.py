@@ -1,13 +1,19 @@
-"""The command line: the group, its global options, and errors → a sentence and an exit code.
+"""The command line: the group, its global options, and faults → a sentence and an exit code.
 
 Every command is a module of `commands/`, imported when it is asked for, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
+import traceback
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -17,6 +23,9 @@ from ddfa_batch.schemas.errors import DdfaError
 
 #: Every command, in the order `--help` lists them; `synth-videos` is `synth_videos` of `commands/synth_videos.py`.
 COMMANDS = ("process", "status", "synth-videos", "fit", "train", "evaluate", "labels", "models")
+#: Where this variable is set, faults show where in the code they came up.
+_TRACEBACK = "DDFA_BATCH_TRACEBACK"
+_RESUME = "What is finished is kept: run the same command again to resume."
 
 
 class _LazyGroup(click.Group):
@@ -32,29 +41,92 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"ddfa_batch.commands.{name}"), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as fault:  # click would leave without a word
+            raise _OutputClosedError from fault
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever puts things in order on Ctrl-C does so for it."""
+
+
+class _OutputClosedError(Exception):
+    """Whoever read the output went away."""
+
 
 def main() -> None:
-    """Entry point of `ddfa-batch`: turn every fault the project knows into a sentence and an exit code."""
+    """Entry point of `ddfa-batch`: turn every fault into a sentence and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        cli.main(prog_name="ddfa-batch", standalone_mode=False)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
+        code = cli.main(prog_name="ddfa-batch", standalone_mode=False)
     except click.ClickException as misuse:
         misuse.show()
-        sys.exit(misuse.exit_code)
-    except DdfaError as fault:
-        click.echo(f"Error: {fault}", err=True)
-        sys.exit(exit_codes.FAULT)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\nStopped. What is finished is kept: run the same command again to resume.", err=True)
-        sys.exit(exit_codes.INTERRUPTED)
-    except OSError as fault:
+        code = misuse.exit_code
+    except (KeyboardInterrupt, click.Abort) as stop:
+        code = _stopped(stop)
+    except _OutputClosedError:
+        _discard_output()
+        code = _say(f"Stopped: the output is read no more. {_RESUME}", exit_codes.BROKEN_PIPE)
+    except Exception as fault:  # the outermost boundary: a user meets sentences, whatever happened
+        code = _faulty(fault)
+    sys.exit(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _stopped(stop: BaseException) -> int:
+    """Say what stopped the command, a signal or (click takes both for one) a file that ended; give the exit code."""
+    cause = stop.__cause__ or stop
+    if isinstance(cause, EOFError):
+        return _faulty(cause)
+    if isinstance(cause, _Terminated):
+        return _say(f"Terminated. {_RESUME}", exit_codes.TERMINATED)
+    return _say(f"Stopped. {_RESUME}", exit_codes.INTERRUPTED)
+
+
+def _faulty(fault: Exception) -> int:
+    if os.environ.get(_TRACEBACK):
+        traceback.print_exception(fault)
+    return _say(f"Error: {_sentence(fault)}", exit_codes.FAULT)
+
+
+def _say(sentence: str, code: int) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(sentence, err=True)
+    return code
+
+
+def _discard_output() -> None:
+    """Send what is still in the buffer of stdout nowhere, or Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _sentence(fault: Exception) -> str:
+    """What a user is told of a fault."""
+    if isinstance(fault, DdfaError):
+        return str(fault)
+    if isinstance(fault, OSError):
         named = f"{fault.filename}: " if fault.filename else ""
-        click.echo(f"Error: {named}{fault.strerror or fault}.", err=True)
-        sys.exit(exit_codes.FAULT)
+        return f"{named}{_first_line(fault.strerror or fault)}."
+    where = traceback.extract_tb(fault.__traceback__)[-1]
+    return (
+        f"unexpected {type(fault).__name__} in {Path(where.filename).name}, line {where.lineno}: "
+        f"{_first_line(fault)}. Please report it, with what {_TRACEBACK}=1 before the command shows."
+    )
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _first_line(fault: object) -> str:
+    return next(iter(str(fault).strip().splitlines()), "no more is known").rstrip(".")
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="ddfa-batch")
 @click.option(
     "--models-dir",

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from ddfa_batch.pipeline.evaluate import Evaluation, Score
 
 
-@click.command()
+@click.command(short_help="Measure a run or a model against labels.")
 @click.argument("labels", type=EXISTING, nargs=-1, required=True)
 @click.argument("out", type=PATH)
 @click.option(
     "--protocol",
     type=click.Choice(list(PROTOCOLS)),
+    metavar="NAME",
     default="aflw2000-3d",
     show_default=True,
-    help="What is measured, and over what.",
+    help="What is measured, and over what: one of those above.",
 )
 @click.option("--run", type=EXISTING_FOLDER, help="A process run of the labelled pictures, whose answers are measured.")
 @model_option("Or a model, shown the crops around the true points.")
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--refine",
     type=click.IntRange(0, 5),
+    metavar="N",
     default=0,
     show_default=True,
     help="Passes of --model after the first, around its own points.",
@@ -52,20 +54,25 @@ def evaluate(
     """Measure a run, or a model, against labels, by the protocols of the paper's section 3.1.
 
     \b
-    aflw2000-3d        68 points, three bins of yaw and their mean. LABELS: tables (key, pts68, yaw), .pts or
-                       .mat folders; several sets, such as the original and the re-annotated, at once
-    aflw               the visible ones of AFLW's 21 points. LABELS: a table (key, pts21, yaw)
-    aflw2000-3d-dense  all vertices. LABELS: parameters, as `labels import` writes them, or a run
-    florence           all vertices, against a folder of upright scans (.obj, .ply, .npz) named as the pictures
-    video              frames, and stability between them. LABELS: a synth-videos run
+    aflw2000-3d        68 points, three bins of yaw and their mean.
+                       LABELS: tables (key, pts68, yaw), .pts or .mat folders;
+                       several sets (original, re-annotated) at once
+    aflw               the visible ones of AFLW's 21 points.
+                       LABELS: a table (key, pts21, yaw)
+    aflw2000-3d-dense  all vertices.
+                       LABELS: parameters, as `labels import` writes, or a run
+    florence           all vertices. LABELS: a folder of upright scans
+                       (.obj, .ply, .npz) named as the pictures
+    video              frames, and stability between them.
+                       LABELS: a synth-videos run
 
     OUT gets summary.json, faces.parquet (a row per labelled face), curve.png and worst.png.
 
     \b
     Examples:
-      ddfa-batch process ./AFLW2000 out/
-      ddfa-batch evaluate ./AFLW2000 scores/ --run out/
-      ddfa-batch evaluate ./AFLW2000 scores/ --model trained/model --images ./AFLW2000
+      ddfa-batch process AFLW2000/ out/
+      ddfa-batch evaluate AFLW2000/ scores/ --run out/
+      ddfa-batch evaluate AFLW2000/ scores/ --model mine/ --images AFLW2000/
       ddfa-batch evaluate clips/ stability/ --protocol video --model trained/model
     """
     from ddfa_batch.pipeline import evaluate as evaluation

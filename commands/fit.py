@@ -11,7 +11,7 @@ from ddfa_batch.commands.options import PATH, model_option
 from ddfa_batch.commands.wording import count
 
 
-@click.command()
+@click.command(short_help="Fit a model to labelled landmarks.")
 @click.argument("landmarks", type=PATH)
 @click.argument("images", type=PATH, required=False)
 @click.argument("out", metavar="OUT", type=PATH, required=False)

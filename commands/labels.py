@@ -14,12 +14,12 @@ from ddfa_batch.commands.wording import count
 _FAULTS_NAMED = 10
 
 
-@click.group()
+@click.group(short_help="Turn other data sets' labels into tables.")
 def labels() -> None:
     """Turn the labels of other data sets into tables this project reads."""
 
 
-@labels.command("import")
+@labels.command("import", short_help="300W-LP's and AFLW2000-3D's labels to parameters.")
 @click.argument("dataset", type=click.Choice(["300w-lp"]))
 @click.argument("source", metavar="FOLDER", type=PATH)
 @click.argument("table", metavar="OUT.parquet", type=PATH)
@@ -33,9 +33,8 @@ def import_(models_folder: Path, /, dataset: str, source: Path, table: Path, mod
     cannot be read is named and counted, and the others are converted.
 
     \b
-    Examples:
-      ddfa-batch labels import 300w-lp ./300W_LP labels.parquet --model 3ddfa-v2-mb05
-      ddfa-batch synth-videos ./300W_LP clips/ --params labels.parquet --model 3ddfa-v2-mb05
+    Example:
+      ddfa-batch labels import 300w-lp 300W_LP/ out.parquet --model 3ddfa-v2-mb05
     """
     from ddfa_batch.pipeline.import_labels import import_300w_lp
 

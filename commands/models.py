@@ -30,7 +30,7 @@ def models() -> None:
 @click.argument("release", type=click.Choice(["3ddfa-v2"]))
 @click.argument("checkout", type=PATH)
 @click.option("--weights", type=click.Choice(["mb1", "mb05"]), help="Which regressor; default: all there are.")
-@click.option("--name", help="The bundle's name.  [default: 3ddfa-v2-mb1, 3ddfa-v2-mb05]")
+@click.option("--name", metavar="NAME", help="The bundle's name.  [default: 3ddfa-v2-mb1, 3ddfa-v2-mb05]")
 @click.pass_obj
 def import_(models_folder: Path, /, release: str, checkout: Path, weights: str | None, name: str | None) -> None:
     """Make model bundles from a checkout of the official release.
@@ -91,7 +91,7 @@ def _listed(name: str, folder: Path) -> list[str]:
     ]
 
 
-@models.command()
+@models.command(short_help="Show what a model is, and under which terms.")
 @click.argument("name")
 @click.pass_obj
 def show(models_folder: Path, /, name: str) -> None:
@@ -142,7 +142,7 @@ def _detector(spec: DetectorSpec) -> str:
     return ", ".join(parts)
 
 
-@models.command()
+@models.command(short_help="Check a model's files, and that its networks run.")
 @click.argument("name")
 @click.pass_obj
 def verify(models_folder: Path, /, name: str) -> None:
@@ -164,13 +164,15 @@ def verify(models_folder: Path, /, name: str) -> None:
 @click.argument("name")
 @click.argument("family", type=click.Choice(["yunet", "fcos"]))
 @click.argument("onnx_file", metavar="FILE.onnx", type=PATH)
-@click.option("--as", "detector", default=None, help="What to call it in --detector.  [default: the family]")
+@click.option(
+    "--as", "detector", metavar="NAME", default=None, help="What to call it in --detector.  [default: the family]"
+)
 @click.pass_obj
 def add_detector(models_folder: Path, /, name: str, family: str, onnx_file: Path, detector: str | None) -> None:
     """Add an ONNX face detector to the model NAME.
 
     \b
-    Example:  ddfa-batch models add-detector 3ddfa-v2-mb05 yunet face_detection_yunet_2023mar.onnx
+    Example:  ddfa-batch models add-detector 3ddfa-v2-mb05 yunet yunet.onnx
               ddfa-batch process ./images out/ --detector yunet
     """
     from ddfa_batch.tasks.bundles import model_bundle as bundles

@@ -79,10 +79,11 @@ def range_option(flag: str, name: str, low: float, high: float, words: str) -> C
 
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print errors only.")
-path_column_option = click.option("--path-column", help="Column of a manifest that holds the paths.")
+path_column_option = click.option("--path-column", metavar="NAME", help="Column of a manifest that holds the paths.")
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(1, MAX_MAX_PIXELS),
+    metavar="N",
     default=DEFAULT_MAX_PIXELS,
     show_default=True,
     help="Larger pictures become an error row, before they take memory.",
@@ -115,7 +116,9 @@ run_options = grouped(
     "settings",
     RunSettings,
     [
-        click.option("--workers", type=click.IntRange(1), help="Local processes.  [default: one per core]"),
+        click.option(
+            "--workers", type=click.IntRange(1), metavar="N", help="Local processes.  [default: one per core]"
+        ),
         click.option(
             "--scheduler",
             default="auto",
@@ -126,6 +129,7 @@ run_options = grouped(
         click.option(
             "--shard-size",
             type=click.IntRange(1, 1_000_000),
+            metavar="N",
             help="Images per shard, the unit of work and of resuming.  [default: by the number of images]",
         ),
         click.option("--overwrite", is_flag=True, help="Replace the run in OUT."),

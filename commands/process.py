@@ -22,7 +22,7 @@ from ddfa_batch.commands.options import (
 from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Wanted
+    from ddfa_batch.pipeline.plan import Run, Wanted
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
     from ddfa_batch.tasks.files.inputs import Given
 
@@ -73,7 +73,7 @@ _face_options = grouped(
     "faces",
     _FaceOptions,
     [
-        click.option("--detector", help="One of the model's detectors.  [default: the model's]"),
+        click.option("--detector", metavar="NAME", help="One of the model's detectors.  [default: the model's]"),
         click.option(
             "--boxes",
             type=PATH,
@@ -82,6 +82,7 @@ _face_options = grouped(
         click.option(
             "--refine",
             type=click.IntRange(0, 5),
+            metavar="N",
             default=1,
             show_default=True,
             help="Passes that crop anew around the landmarks of the pass before; 0 is upstream's behaviour.",
@@ -93,11 +94,23 @@ _face_options = grouped(
             show_default=True,
             help="Dense meshes to HDF5, or not: they can be rebuilt from the parameters at any time.",
         ),
-        click.option("--min-score", type=click.FloatRange(0, 1), help="Least score of a face.  [default: the model's]"),
-        click.option("--max-faces", type=click.IntRange(0), default=0, help="Faces per image, best first; 0 for all."),
+        click.option(
+            "--min-score",
+            type=click.FloatRange(0, 1),
+            metavar="X",
+            help="Least score of a face.  [default: the model's]",
+        ),
+        click.option(
+            "--max-faces",
+            type=click.IntRange(0),
+            metavar="N",
+            default=0,
+            help="Faces per image, best first; 0 for all.",
+        ),
         click.option(
             "--detect-size",
             type=click.IntRange(64, 8192),
+            metavar="N",
             help="Detect on a copy whose longer side is at most this.  [default: the detector's]",
         ),
         max_pixels_option,
@@ -106,7 +119,7 @@ _face_options = grouped(
 )
 
 
-@click.command()
+@click.command(short_help="Find faces in photographs: parameters, landmarks, meshes.")
 @click.argument("source", metavar="IMAGES", type=PATH)
 @click.argument("out", type=PATH)
 @model_option("Name or folder of a model.")
@@ -114,6 +127,7 @@ _face_options = grouped(
 @click.option(
     "--preview",
     type=click.IntRange(0, 200),
+    metavar="N",
     default=0,
     help="Draw meshes and landmarks over this many of the inputs, in OUT/preview.png.",
 )
@@ -141,12 +155,18 @@ def process(
       ddfa-batch process list.csv out/ --vertices none --max-faces 1
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
     """
-    from ddfa_batch.pipeline.preview import draw_faces
     from ddfa_batch.pipeline.process import process as run_process
 
     check_settings(settings)
     wanted = _request(models_folder, source, out, model, faces, settings)
-    execute(wanted, run_process, draw_faces, preview, settings)
+    execute(wanted, run_process, _draw, preview, settings)
+
+
+def _draw(run: Run, n: int) -> list[Path]:
+    """Draw a preview; what draws takes long to import, so only those who want one pay for it."""
+    from ddfa_batch.pipeline.preview import draw_faces
+
+    return draw_faces(run, n)
 
 
 def _request(

@@ -84,12 +84,12 @@ def _whereabouts(run: Run) -> list[str]:
     if run.kind == "synth-videos":
         return [
             f"Clips in {out / 'clips'}, labels of every frame in {out / 'frames'}/*.parquet.",
-            f'In Python: ddfa_batch.open("{out}").frames().to_pandas()',
+            f'In Python: ddfa_batch.open("{out}").frames(), an Arrow table',
         ]
     meshes = f", meshes in {out / 'vertices.h5'}" if (out / "vertices.h5").exists() else ""
     return [
         f"Faces in {out / 'faces'}/*.parquet, images in {out / 'images'}/*.parquet{meshes}.",
-        f'In Python: ddfa_batch.open("{out}").faces().to_pandas()',
+        f'In Python: ddfa_batch.open("{out}").faces(), an Arrow table',
     ]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FAULTS_NAMED = 20
 
 
-@click.command()
+@click.command(short_help="Say how far a run is, and prove that its counts add up.")
 @click.argument("out", type=PATH)
 def status(out: Path) -> None:
     """Say how far the run in OUT is, and prove that its counts add up.

@@ -23,7 +23,7 @@ from ddfa_batch.commands.options import (
 from ddfa_batch.schemas.config import CLIP_FORMATS, CLIPS_PER_FACE, GIVEN_BOXES, ORIGINAL, SynthOptions
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Wanted
+    from ddfa_batch.pipeline.plan import Run, Wanted
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
     from ddfa_batch.tasks.files.inputs import Given
 
@@ -129,10 +129,11 @@ _clip_options = grouped(
             help="Parameters of the faces: the folder of a process run, or a Parquet table (key, params, roi). "
             "Without, the faces are found first.",
         ),
-        click.option("--detector", help="One of the model's detectors, where no --params are given."),
+        click.option("--detector", metavar="NAME", help="One of the model's detectors, where no --params are given."),
         click.option(
             "--frames",
             type=click.IntRange(1, 1000),
+            metavar="N",
             default=10,
             show_default=True,
             help="Frames per clip, the still included.",
@@ -140,6 +141,7 @@ _clip_options = grouped(
         click.option(
             "--clips-per-image",
             type=click.IntRange(1, CLIPS_PER_FACE - 1),
+            metavar="N",
             default=1,
             show_default=True,
             help="Clips of every face, each with its own motion.",
@@ -147,6 +149,7 @@ _clip_options = grouped(
         click.option(
             "--max-faces",
             type=click.IntRange(0),
+            metavar="N",
             default=1,
             show_default=True,
             help="Faces per image that move, each in clips of its own, best first; 0 for all.",
@@ -154,6 +157,7 @@ _clip_options = grouped(
         click.option(
             "--seed",
             type=click.IntRange(0, 2**32 - 1),
+            metavar="N",
             default=0,
             show_default=True,
             help="The same seed gives the same bytes, however many workers.",
@@ -166,6 +170,7 @@ _clip_options = grouped(
         click.option(
             "--speed",
             type=click.FloatRange(0, 1000, min_open=True),
+            metavar="X",
             default=1.0,
             show_default=True,
             help="How fast: 1 is at most 6° of yaw, 4° of pitch, 3° of roll a frame; a range that cannot be "
@@ -177,6 +182,7 @@ _clip_options = grouped(
         ),
         click.option(
             "--size",
+            metavar="SIZE",
             default="original",
             show_default=True,
             help="original: all of the picture; or the side in pixels of square crops of the face, such as 120.",
@@ -185,9 +191,10 @@ _clip_options = grouped(
             "--format",
             "form",
             type=click.Choice(CLIP_FORMATS),
+            metavar="FORM",
             default="frames",
             show_default=True,
-            help="PNG files, mp4 (lossy), WebDataset tars, or PNGs in Parquet.",
+            help="frames (PNG files), mp4 (lossy), webdataset (tar files), or parquet (PNGs in it).",
         ),
         max_pixels_option,
         path_column_option,
@@ -195,7 +202,7 @@ _clip_options = grouped(
 )
 
 
-@click.command("synth-videos")
+@click.command("synth-videos", short_help="Turn stills into short videos with exact labels.")
 @click.argument("source", metavar="IMAGES", type=PATH)
 @click.argument("out", type=PATH)
 @model_option("Name or folder of a model.")
@@ -203,6 +210,7 @@ _clip_options = grouped(
 @click.option(
     "--preview",
     type=click.IntRange(0, 50),
+    metavar="N",
     default=0,
     help="Draw this many clips to OUT/preview.png and OUT/preview.gif.",
 )
@@ -227,16 +235,22 @@ def synth_videos(
     \b
     Examples:
       ddfa-batch synth-videos ./images clips/ --preview 8
-      ddfa-batch synth-videos ./images clips/ --params out/ --size 120 --format webdataset
-      ddfa-batch synth-videos ./images clips/ --frames 2 --yaw-range -90 90 --speed 100
+      ddfa-batch synth-videos ./images clips/ --params out/ --format webdataset
+      ddfa-batch synth-videos ./images clips/ --frames 2 --yaw-range -60 60
     """
-    from ddfa_batch.pipeline.preview import draw_clips
     from ddfa_batch.pipeline.synthesize import synthesize
 
     check_settings(settings)
     clips.check()
     wanted = _request(models_folder, source, out, model, clips, settings)
-    execute(wanted, synthesize, draw_clips, preview, settings)
+    execute(wanted, synthesize, _draw, preview, settings)
+
+
+def _draw(run: Run, n: int) -> list[Path]:
+    """Draw a preview; what draws takes long to import, so only those who want one pay for it."""
+    from ddfa_batch.pipeline.preview import draw_clips
+
+    return draw_clips(run, n)
 
 
 def _request(

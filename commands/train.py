@@ -93,19 +93,33 @@ _data_options = grouped(
             help="A synth-videos run of the same pictures: mini-batches then hold adjacent frames of turning heads.",
         ),
         click.option(
-            "--stills", type=click.IntRange(1), default=32, show_default=True, help="Pictures in a mini-batch."
+            "--stills",
+            type=click.IntRange(1),
+            metavar="N",
+            default=32,
+            show_default=True,
+            help="Pictures in a mini-batch.",
         ),
-        click.option("--frames", type=click.IntRange(1), default=2, show_default=True, help="Frames of each of them."),
+        click.option(
+            "--frames",
+            type=click.IntRange(1),
+            metavar="N",
+            default=2,
+            show_default=True,
+            help="Frames of each of them.",
+        ),
         click.option(
             "--motion",
             type=click.Choice(["smooth", "random"]),
+            metavar="KIND",
             default="smooth",
             show_default=True,
-            help="Adjacent frames, or (Table 4's rnd.) frames drawn at random.",
+            help="Adjacent frames (smooth), or frames drawn at random (random: Table 4's rnd.).",
         ),
         click.option(
             "--turned",
             type=click.FloatRange(0, 1),
+            metavar="X",
             default=0.5,
             show_default=True,
             help="Share of the pictures whose frames are taken from --clips.",
@@ -113,6 +127,7 @@ _data_options = grouped(
         click.option(
             "--rotation",
             type=click.FloatRange(0, 180),
+            metavar="X",
             default=15.0,
             show_default=True,
             help="How far pictures are turned in their plane, standard deviation in degrees.",
@@ -120,6 +135,7 @@ _data_options = grouped(
         click.option(
             "--validation",
             type=click.FloatRange(0, 0.9),
+            metavar="X",
             default=0.1,
             show_default=True,
             help="Share of the pictures held out, by a hash of their names, to choose the best checkpoint.",
@@ -134,46 +150,72 @@ _method_options = grouped(
         click.option(
             "--backbone",
             type=click.Choice(["mobilenet", "rep_mobilenet"]),
+            metavar="KIND",
             default="mobilenet",
             show_default=True,
-            help="The paper's, or one that trains with branches which fold into it.",
+            help="mobilenet, the paper's, or rep_mobilenet, which trains with branches that fold into it.",
         ),
         click.option(
-            "--width", type=click.FloatRange(0.0625, 4), default=0.5, show_default=True, help="Width multiplier."
+            "--width",
+            type=click.FloatRange(0.0625, 4),
+            metavar="X",
+            default=0.5,
+            show_default=True,
+            help="Width multiplier.",
         ),
         click.option(
             "--method",
             type=click.Choice(["meta-joint", "fwpdc", "vdc", "vdc-from-fwpdc", "vanilla-joint"]),
+            metavar="METHOD",
             default="meta-joint",
             show_default=True,
-            help="How parameters are learnt (the paper's Table 3).",
+            help="How parameters are learnt (the paper's Table 3): meta-joint, fwpdc, vdc, vdc-from-fwpdc "
+            "or vanilla-joint.",
         ),
         click.option(
             "--landmarks",
             type=click.Choice(["lrr", "lmk", "lrr+lmk", "none"]),
+            metavar="HOW",
             default="lrr",
             show_default=True,
-            help="The 68 points: a head of their own, a constraint, both, or not used.",
+            help="The 68 points: a head of their own (lrr), a constraint (lmk), both (lrr+lmk), or none of these.",
         ),
         click.option(
             "--distance",
             type=click.Choice(["squared", "plain"]),
+            metavar="KIND",
             default="squared",
             show_default=True,
-            help="How VDC and the 68 points count errors: as the paper, or so that wrong labels matter less.",
+            help="How VDC and the 68 points count errors: squared, as the paper, or plain, so that wrong "
+            "labels matter less.",
         ),
         click.option(
             "--beta",
             type=click.FloatRange(0, 1),
+            metavar="X",
             default=0.5,
             show_default=True,
             help="Weight of fWPDC in vanilla-joint.",
         ),
         click.option(
-            "--look-ahead", type=click.IntRange(1), default=100, show_default=True, help="k, steps of an iteration."
+            "--look-ahead",
+            type=click.IntRange(1),
+            metavar="N",
+            default=100,
+            show_default=True,
+            help="k, steps of an iteration.",
         ),
-        click.option("--iterations", type=click.IntRange(1), default=200, show_default=True, help="Of k steps each."),
-        click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True),
+        click.option(
+            "--iterations", type=click.IntRange(1), metavar="N", default=200, show_default=True, help="Of k steps each."
+        ),
+        click.option(
+            "--learning-rate",
+            type=click.FloatRange(0, 1, min_open=True),
+            metavar="X",
+            default=2e-3,
+            show_default=True,
+            help="The most it is, after warming up.",
+        ),
         click.option(
             "--stage",
             "stages",
@@ -183,7 +225,14 @@ _method_options = grouped(
             help="Up to this share of the iterations, images of so many pixels: the work falls "
             "with their square. May be given several times.",
         ),
-        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            metavar="N",
+            default=0,
+            show_default=True,
+            help="Of all that is drawn at random.",
+        ),
     ],
 )
 
@@ -194,16 +243,23 @@ _host_options = grouped(
         click.option(
             "--start", type=EXISTING_FILE, help="Begin with the weights of this checkpoint of another training."
         ),
-        click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
-        click.option("--threads", type=click.IntRange(1), help="torch's threads.  [default: one per core]"),
+        click.option("--device", metavar="NAME", default="auto", show_default=True, help="cpu, cuda, or auto."),
         click.option(
-            "--every", type=click.IntRange(1), default=5, show_default=True, help="Iterations between checkpoints."
+            "--threads", type=click.IntRange(1), metavar="N", help="torch's threads.  [default: one per core]"
+        ),
+        click.option(
+            "--every",
+            type=click.IntRange(1),
+            metavar="N",
+            default=5,
+            show_default=True,
+            help="Iterations between checkpoints.",
         ),
     ],
 )
 
 
-@click.command()
+@click.command(short_help="Train a regressor with the paper's method.")
 @click.argument("labels", type=PATH)
 @click.argument("out", type=PATH)
 @model_option("The model LABELS was made with; its face model and detectors go into the new one.", "that of LABELS")
@@ -226,18 +282,18 @@ def train(
     """Train a regressor with the paper's method, and write it as a model that `process --model` accepts.
 
     LABELS is a run of `fit`, `process` or `synth-videos`. OUT gets checkpoints, history.json and model/; the same
-    command goes on after an interruption. Needs torch: pip install 'ddfa-batch[train]'.
+    command goes on after an interruption. Needs torch: pip install torch.
 
     \b
     Examples:
-      ddfa-batch fit labels.parquet images/ labels/
-      ddfa-batch synth-videos images/ clips/ --params labels/ --frames 6 --noise 0 0 --blur 0 0
-      ddfa-batch train labels/ trained/ --clips clips/ --stage 0.4 40 --stage 0.9 60
+      ddfa-batch fit labels.parquet images/ fits/
+      ddfa-batch synth-videos images/ clips/ --params fits/ --noise 0 0 --blur 0 0
+      ddfa-batch train fits/ trained/ --clips clips/ --stage 0.4 40 --stage 0.9 60
       ddfa-batch process ./photographs out/ --model trained/model
     """
     refuse_builtin(out.resolve().name, "folder, which the new model is called after")
     if importlib.util.find_spec("torch") is None:
-        raise click.ClickException("Training needs torch, which is not installed: pip install 'ddfa-batch[train]'.")
+        raise click.ClickException("Training needs torch, which is not installed: pip install torch.")
     from ddfa_batch.pipeline.train import train as run_training
 
     bundle = choose_model(models_folder, model, labels).announce(quiet)
