@@ -25,7 +25,7 @@ from ddfa_batch.tasks.geometry import motion as moving
 from ddfa_batch.tasks.rendering.compiled import compiled
 from ddfa_batch.tasks.rendering.completion import smoothstep
 from ddfa_batch.tasks.rendering.outline import Rays, blurred, outline_of
-from ddfa_batch.tasks.rendering.rasteriser import Viewport, rasterise, textured
+from ddfa_batch.tasks.rendering.rasteriser import Fragments, Viewport, paint, rasterise, textured
 from ddfa_batch.tasks.rendering.stills import Still
 from ddfa_batch.tasks.rendering.surface import N_RAYS, Surface
 
@@ -45,8 +45,8 @@ _DEEPEST = 0.5
 _SKIN_RIM = 6.0
 #: Degrees of turning by which all of what the still hides has its completed colours; at 0 the still is the still.
 _FIRST_TURN = 1.0
-#: Pixels of the still that rim is wide.
-_RIM_WIDTH = 2.0
+#: That rim's width as a share of the face's radius, and in pixels of the still at least.
+_RIM_WIDTH, _LEAST_RIM_WIDTH = 0.08, 2.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,19 @@ def frame(surface: Surface, still: Still, turn: Floats, place: Floats, viewport:
     """
     mesh = scene(surface, still, turn, place, viewport)
     fragments = rasterise(mesh.vertices, surface.triangles, viewport.width, viewport.height)
-    return textured(fragments, mesh.vertices, surface.triangles, still.image, mesh.uv, still.colours, mesh.weight)
+    picture = textured(fragments, mesh.vertices, surface.triangles, still.image, mesh.uv, still.colours, mesh.weight)
+    _blend_skirt(picture, surface, still, mesh, fragments)
+    return picture
+
+
+def _blend_skirt(picture: U8, surface: Surface, still: Still, mesh: Scene, painted: Fragments) -> None:
+    """Paint the skirt into a picture where it lies before what is painted already, fading to it."""
+    height, width = painted.triangle.shape
+    triangles = surface.skirt.triangles
+    before = rasterise(mesh.vertices, triangles, width, height).in_front_of(painted)
+    opacity = np.zeros(len(mesh.vertices), np.float32)
+    opacity[len(surface.rim) : len(still.mesh)] = surface.skirt.opacity
+    paint(before, mesh.vertices, triangles, still.image, mesh.uv, still.colours, mesh.weight, opacity, picture)
 
 
 def frames(surface: Surface, still: Still, motion: moving.Motion, viewports: list[Viewport]) -> list[U8]:
@@ -109,7 +121,8 @@ def _degrees(turn: F64) -> float:
 def anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
     """Anchors of a turned head: positions (N_RINGS · K, 3) and where in the still they come from (…, 2)."""
     rays, centre = still.rays, still.centre
-    outline, _ = outline_of(surface, still.mesh, still.normals, turn, centre)
+    n_solid = len(surface.rim)
+    outline, _ = outline_of(surface, still.mesh[:n_solid], still.normals[:n_solid], turn, centre)
     stand, swing = _stand(rays, turn, outline)
     gap, share = stand - rays.outline, stand / rays.outline
     far = np.full(N_RAYS, _FAR * max(still.radius, float(np.hypot(*still.image.shape[:2]))))
@@ -118,7 +131,8 @@ def anchors(surface: Surface, still: Still, turn: F64) -> tuple[F64, F64]:
     after = np.stack([share * before[0], share * before[1], stand, before[3] + (1 - _NEAR) * gap, rays.rim, far])
     skin = float(smoothstep(np.array(_degrees(turn) / _SKIN_RIM)))
     source = before.copy()
-    source[:3] += skin * (rays.outline + _RIM_WIDTH - before[:3])
+    beyond = np.minimum(max(_RIM_WIDTH * still.radius, _LEAST_RIM_WIDTH), near - rays.outline)
+    source[:3] += skin * (rays.outline + beyond - before[:3])
     fade = np.array([1, 1, 1, (1 - _NEAR) ** 2, 0, 0])[:, None]
     angle = rays.angle + fade * swing
     behind = np.full(after.shape, centre[2] - 4 * still.radius)

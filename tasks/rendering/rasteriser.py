@@ -30,6 +30,12 @@ class Fragments:
     #: (H, W) its depth, −inf for none.
     depth: F32
 
+    def in_front_of(self, others: Fragments) -> Fragments:
+        """Those of the fragments that are nearer than others, pixel by pixel."""
+        nearer = self.depth > others.depth
+        triangle = np.where(nearer, self.triangle, np.int32(-1))
+        return Fragments(triangle, np.where(nearer, self.depth, np.float32(-np.inf)))
+
 
 @dataclass(frozen=True)
 class Viewport:
@@ -97,13 +103,29 @@ def textured(fragments: Fragments, vertices: F32, triangles: I32, image: U8, uv:
     BORDER_REFLECT_101); colours (V, 3) are 0 to 255; weight (V,) runs from 0, all image, to 1, all colours.
     Pixels that show no triangle are black.
     """
+    out = np.zeros((*fragments.triangle.shape, 3), np.uint8)
+    paint(fragments, vertices, triangles, image, uv, colours, weight, np.ones(len(vertices), np.float32), out)
+    return out
+
+
+def paint(
+    fragments: Fragments,
+    vertices: F32,
+    triangles: I32,
+    image: U8,
+    uv: F32,
+    colours: F32,
+    weight: F32,
+    opacity: F32,
+    picture: U8,
+) -> None:
+    """Paint fragments into a picture (H, W, 3) as `textured` does, as opaque as `opacity` (V,), 0 to 1, says."""
     n = vertices.shape[0]
     check_shape("uv", uv, n, 2)
     check_shape("colours", colours, n, 3)
     check_shape("weight", weight, n)
-    out = np.zeros((*fragments.triangle.shape, 3), np.uint8)
-    _textured(fragments.triangle, vertices, triangles, image, uv, colours, weight, out)
-    return out
+    check_shape("opacity", opacity, n)
+    _paint(fragments.triangle, vertices, triangles, image, uv, colours, weight, opacity, picture)
 
 
 def interpolate(fragments: Fragments, vertices: F32, triangles: I32, values: F32) -> F32:
@@ -215,7 +237,7 @@ def _reflect(i, n):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _textured(index, vertices, triangles, image, uv, colours, weight, out):  # type: ignore[no-untyped-def]
+def _paint(index, vertices, triangles, image, uv, colours, weight, opacity, out):  # type: ignore[no-untyped-def]
     height, width = index.shape
     h, w = image.shape[0], image.shape[1]
     for y in range(height):
@@ -235,6 +257,7 @@ def _textured(index, vertices, triangles, image, uv, colours, weight, out):  # t
                 u1, v1 = _reflect(u0 + 1, w), _reflect(v0 + 1, h)
                 u0, v0 = _reflect(u0, w), _reflect(v0, h)
             m = wa * weight[a] + wb * weight[b] + wc * weight[c]
+            o = wa * opacity[a] + wb * opacity[b] + wc * opacity[c]
             k00, k01 = (1 - fu) * (1 - fv), fu * (1 - fv)
             k10, k11 = (1 - fu) * fv, fu * fv
             for ch in range(3):
@@ -243,6 +266,8 @@ def _textured(index, vertices, triangles, image, uv, colours, weight, out):  # t
                 if m > 0.0:
                     plain = wa * colours[a, ch] + wb * colours[b, ch] + wc * colours[c, ch]
                     value += m * (plain - value)
+                if o < 1.0:
+                    value = out[y, x, ch] + o * (value - out[y, x, ch])
                 out[y, x, ch] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
 
 

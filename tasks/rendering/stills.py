@@ -34,17 +34,17 @@ class Still:
     image: U8
     #: (3, 4) in image pixels, true in depth.
     pose: F64
-    #: (V + M, 3), face and lining, in image pixels.
+    #: (V + M + S, 3), face, lining and skirt, in image pixels.
     mesh: F32
-    #: (V + M, 3), of the mesh; 0 on the lining, which faces nowhere, so that nothing of it opens or hides.
+    #: (V + M + S, 3), of the mesh; 0 on the lining, which faces nowhere, so that nothing of it opens or hides.
     normals: F32
     #: (3,) pixels, about which the head turns.
     centre: F64
-    #: (V + M + anchors, 3), 0 to 255: completed colours of the whole surface.
+    #: (V + M + S + anchors, 3), 0 to 255: completed colours of the whole surface.
     colours: F32
-    #: (V + M,): turned away or behind something.
+    #: (V + M + S,): turned away or behind something.
     hidden: Bools
-    #: (V + M,), 0 to 1: that a pixel shows something else than the face.
+    #: (V + M + S,), 0 to 1: that a pixel shows something else than the face.
     doubt: F32
     #: Anchors of the background.
     rays: Rays
@@ -72,24 +72,26 @@ def prepare(surface: Surface, image: U8, pose: Floats, shape: F32) -> Still:
     seen = sampled(image, mesh)
     doubt = doubted(surface, image, mesh, facing[:, 2], hidden, seen, _within(mesh, solid.centre, rays.outline))
     colours = completed(surface, seen, doubt)
+    edge = surface.skirt.edge
+    skirt = (mesh[edge] + surface.skirt.offset @ T[:, :3].T).astype(np.float32)
     n_lined, n_anchors = len(surface.lined), N_RINGS * N_RAYS
     return Still(
         image=image,
         pose=T,
-        mesh=np.concatenate([mesh, mesh[surface.lined]]),
-        normals=_padded(facing, n_lined),
+        mesh=np.concatenate([mesh, mesh[surface.lined], skirt]),
+        normals=_joined(facing, n_lined, facing[edge]),
         centre=solid.centre,
-        colours=_padded(colours, n_lined + n_anchors),
-        hidden=_padded(hidden, n_lined),
-        doubt=_padded(doubt, n_lined),
+        colours=_joined(colours, n_lined, np.concatenate([colours[edge], np.zeros((n_anchors, 3), np.float32)])),
+        hidden=_joined(hidden, n_lined, _hidden(solid, skirt, facing[edge])),
+        doubt=_joined(doubt, n_lined, doubt[edge]),
         rays=rays,
         radius=solid.radius,
     )
 
 
-def _padded(values: Rows, n: int) -> Rows:
-    """Values (V, …) with n rows of zeros added."""
-    return cast(Rows, np.concatenate([values, np.zeros((n, *values.shape[1:]), values.dtype)]))
+def _joined(values: Rows, n: int, more: Rows) -> Rows:
+    """Values (V, …), n rows of zeros, and more rows."""
+    return cast(Rows, np.concatenate([values, np.zeros((n, *values.shape[1:]), values.dtype), more]))
 
 
 def face_shape(model: MorphableModel, params: Floats) -> F32:

@@ -16,27 +16,40 @@ N_RAYS = 180
 N_RINGS = 6
 #: Rounds in which the plane of symmetry of a face is found.
 _MIRROR_ROUNDS = 3
+#: Width of the skirt as a share of the face's radius, and the rings of triangles it is made of.
+_SKIRT, _SKIRT_RINGS = 0.15, 3
+#: Share of the edge, to either side, over which the skirt's direction is averaged.
+_SMOOTHED = 0.02
 
 
 @dataclass(frozen=True)
 class Surface:
     """What profiling needs to know of a morphable model, once per process.
 
-    triangles (T, 3): the face's, the lining's, which closes holes within the face such as an open mouth, and the
-    anchors'. Vertices: the model's V, then copies of those in `lined` (M,), then the anchors; neighbours of vertex
-    v: neighbours[starts[v] : starts[v + 1]]; mirror (V,): the vertex on the other side; rim (V + M,): on the
-    edge of the surface; centre (3,) in model units: the mean of the mean face, about which heads turn.
+    Vertices are counted so: the model's V; the lining's M, copies of those on the edges of holes; the skirt's S; the
+    anchors'.
     """
 
+    #: (T, 3): the face's, the lining's, which closes holes within the face such as an open mouth, and the anchors'.
     triangles: I32
+    #: Of these, the face's own, which come first.
     n_face_triangles: int
+    #: Of these, the face's and the lining's.
     n_solid_triangles: int
+    #: (M,) the vertices the lining copies.
     lined: I32
+    #: (V + 1,): the neighbours of vertex v are neighbours[starts[v] : starts[v + 1]].
     starts: I32
+    #: Vertices that share an edge with another, one after the other.
     neighbours: I32
+    #: (V,) the vertex on the other side of the face.
     mirror: I32
+    #: (V + M,) whether a vertex is on the edge of the surface.
     rim: Bools
+    #: (3,) model units: the mean of the mean face, about which heads turn.
     centre: F64
+    #: The strip around the edge of the surface.
+    skirt: Skirt
 
     @staticmethod
     def of(model: MorphableModel) -> Surface:
@@ -47,13 +60,16 @@ class Surface:
         starts = np.searchsorted(keys, np.arange(v + 1) * v)
         single = np.isin(edges @ [v, 1], keys[uses == 1])
         loops = sorted(_loops(edges[single]), key=len)
+        outer = loops[-1] if loops else []
         holes = [_from_a_corner(loop, model.mean) for loop in loops[:-1]]
         lined = np.array([vertex for hole in holes for vertex in hole], np.int32)
         lining = _lining(holes, v)
         rim = np.zeros(v + len(lined), np.bool_)
-        rim[loops[-1] if loops else []] = True
+        rim[outer] = True
+        skirt = Skirt.around(model, np.array(outer, np.int64), v + len(lined))
+        sheet = _sheet() + v + len(lined) + len(skirt.edge)
         return Surface(
-            triangles=np.concatenate([model.triangles, lining, _sheet() + v + len(lined)]).astype(np.int32),
+            triangles=np.concatenate([model.triangles, lining, sheet]).astype(np.int32),
             n_face_triangles=len(model.triangles),
             n_solid_triangles=len(model.triangles) + len(lining),
             lined=lined,
@@ -62,7 +78,56 @@ class Surface:
             mirror=_mirror(model.mean),
             rim=rim,
             centre=model.mean.astype(np.float64).mean(axis=0),
+            skirt=skirt,
         )
+
+
+@dataclass(frozen=True)
+class Skirt:
+    """A strip that goes on where the surface ends: it turns with the head and fades into what is around the face."""
+
+    #: (S,) the vertex of the model's edge each of its vertices goes out from.
+    edge: I32
+    #: (S, 3) model units, from there.
+    offset: F32
+    #: (S,) 1 at the edge, 0 at the far side.
+    opacity: F32
+    #: (T, 3).
+    triangles: I32
+
+    @staticmethod
+    def around(model: MorphableModel, loop: I64, first: int) -> Skirt:
+        """The skirt of a closed loop of edge vertices, in the order of their triangles; its own count from `first`."""
+        k, rings = len(loop), np.arange(_SKIRT_RINGS + 1)
+        radius = float(np.linalg.norm(model.mean - model.mean.mean(axis=0), axis=1).max())
+        outward = _outward(model.mean.astype(np.float64), loop)
+        reach = rings / _SKIRT_RINGS
+        here = first + (rings[:-1, None] * k + np.arange(k)).ravel()
+        ahead = first + (rings[:-1, None] * k + (np.arange(k) + 1) % max(k, 1)).ravel()
+        quads = np.stack([here, here + k, ahead, ahead, here + k, ahead + k], axis=1)
+        return Skirt(
+            edge=np.tile(loop, len(rings)).astype(np.int32),
+            offset=(reach[:, None, None] * _SKIRT * radius * outward).reshape(-1, 3).astype(np.float32),
+            opacity=np.repeat(1 - reach, k).astype(np.float32),
+            triangles=quads.reshape(-1, 3).astype(np.int32),
+        )
+
+
+def _outward(mean: F64, loop: I64) -> F64:
+    """Unit directions (K, 3) in which the surface would go on beyond its edge, smooth along it.
+
+    Each leads from the middle of what lies within a skirt's width of the edge to the edge.
+    """
+    if not len(loop):
+        return np.zeros((0, 3))
+    radius = float(np.linalg.norm(mean - mean.mean(axis=0), axis=1).max())
+    near = cKDTree(mean).query_ball_point(mean[loop], 1.5 * _SKIRT * radius)
+    inner = np.stack([mean[rows].mean(axis=0) for rows in near])
+    outward = mean[loop] - inner
+    window = max(1, round(_SMOOTHED * len(loop)))
+    around = np.arange(-window, window + 1) + np.arange(len(loop))[:, None]
+    outward = outward[around % len(loop)].mean(axis=1)
+    return np.asarray(outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9))
 
 
 def _loops(edges: I64) -> list[list[int]]:

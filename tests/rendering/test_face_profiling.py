@@ -178,3 +178,48 @@ def test_an_open_mouth_keeps_what_is_in_it() -> None:
     label = motion.apply(face_profiling.poses(still, a_motion(20, 5))[0], MODEL.mean).astype(np.float32)
     x, y = np.rint(label[np.unique(MODEL.triangles[mouth])][:, :2]).astype(int).T
     assert got[y, x, 2].min() > 150
+
+
+def edge_step(still: stills.Still, m: Motion) -> float:
+    """Greatest grey level by which neighbouring pixels differ near where the surface ends, of a frame of `still`."""
+    frame = one_frame(still, m, Viewport.of_image(still.image)).astype(int)[..., 2]
+    moved = motion.apply(face_profiling.poses(still, m)[0], MODEL.mean).astype(np.float32)
+    normal = rasteriser.normals(moved, MODEL.triangles)[:, 2]
+    rim = np.flatnonzero(sh.surface().rim[: len(MODEL.mean)] & (normal > 0.25))
+    x, y = np.rint(moved[rim, :2]).astype(int).T
+    steps = np.maximum(np.abs(np.diff(frame, axis=0))[:, :-1], np.abs(np.diff(frame, axis=1))[:-1])
+    return float(max(steps[b - 2 : b + 3, a - 2 : a + 3].max() for a, b in zip(x, y, strict=True)))
+
+
+def test_where_the_mesh_ends_the_picture_does_not_step() -> None:
+    """Skin without a mark on a darker ground, turned by 40°: the edge that comes into view fades into the ground."""
+    image = np.full((sh.SIZE, sh.SIZE, 3), (60, 60, 60), np.uint8)
+    plain = a_still(image)
+    image[rasteriser.rasterise(plain.mesh, MODEL.triangles, sh.SIZE, sh.SIZE).triangle >= 0] = 200
+    with_skirt = a_still(image)
+    assert edge_step(with_skirt, a_motion(40)) < 70
+    bare = replace(sh.surface().skirt, opacity=np.zeros_like(sh.surface().skirt.opacity))
+    without = face_profiling.frames(
+        replace(sh.surface(), skirt=bare), with_skirt, a_motion(40), [Viewport.of_image(image)]
+    )[0]
+    assert np.abs(np.diff(without.astype(int)[..., 2], axis=1)).max() > 120
+
+
+def test_a_skirt_goes_on_where_the_surface_ends() -> None:
+    """Half an ellipsoid's edge is a circle around z: its skirt leads backwards and inwards, as the whole would."""
+    skirt = sh.surface().skirt
+    edge, out = MODEL.mean[skirt.edge], skirt.offset
+    far = skirt.opacity == 0
+    length = np.linalg.norm(out[far], axis=1)
+    assert length.min() > 0.1 * 100_000 and np.ptp(length) < 1
+    assert (out[far][:, 2] < 0).all()
+    assert ((edge[far] * out[far])[:, :2].sum(axis=1) < 0).mean() > 0.9
+    assert (skirt.opacity[: skirt.opacity.size // 4] == 1).all()
+
+
+def test_a_closed_surface_has_no_skirt() -> None:
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
+    closed = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32)
+    model = replace(MODEL, mean=corners, basis=np.zeros((6, 4, 3), np.float32), triangles=closed,
+                    landmarks=np.zeros(68, np.int32))  # fmt: skip
+    assert Surface.of(model).skirt.triangles.size == 0
