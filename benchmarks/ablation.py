@@ -29,11 +29,11 @@ from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.evaluate import Wanted as Evaluated
 from ddfa_batch.pipeline.evaluate import evaluate
 from ddfa_batch.pipeline.import_labels import import_300w_lp
-from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.synthesize import synthesize
 from ddfa_batch.schemas.config import Execution, SynthOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle, load_morphable
-from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files import atomic
 from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
 from ddfa_batch.tasks.rendering.curves import Curve, draw_curves
 from ddfa_batch.tasks.training import export, host, meta_joint, state
@@ -96,7 +96,8 @@ def synthetic_clips(work: Path, bundle: Bundle) -> Path:
         format="parquet", max_faces=1, max_pixels=10**8, detector="boxes", min_score=0.0, params_digest=given.digest,
         path_column=None,
     )  # fmt: skip
-    asked = Wanted(resolve_source(listed, None), out, options, bundle, replace(given, by_key=by_key), None)
+    chosen = replace(given, by_key=by_key)
+    asked = RunRequest("synth-videos", resolve_source(listed, None), out, options, bundle, chosen)
     synthesize(asked, Execution("in-process"))
     return out
 
@@ -192,7 +193,7 @@ def main() -> None:
             path = folder / "result.json"
             if not path.exists():
                 trained(variant, clips, bundle, folder, seed, arguments.iterations)
-                store.write_json(path, measured(folder, arguments.work, videos))
+                atomic.write_json(path, measured(folder, arguments.work, videos))
             results[name].append(json.loads(path.read_text()))
             last = results[name][-1]
             print(

@@ -49,7 +49,7 @@ def main() -> None:
     wanted = parser.parse_args()
     host.prepare("cpu", 1)
     start = state.load(wanted.start)
-    bundle = load_bundle(Path(open_run(wanted.labels).run.model["folder"]))
+    bundle = load_bundle(Path(open_run(wanted.labels).run.model.folder))
     found = training_set.read(wanted.labels, None, wanted.clips, bundle).clips
     held = is_validation(found.names, 0.1)
     train, held_out = found.take(~held), found.take(held)

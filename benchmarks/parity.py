@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ddfa_batch.commands.model_choice import default_models_folder
-from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, Execution, ProcessOptions
@@ -43,7 +43,7 @@ def main() -> None:
     options = ProcessOptions("faceboxes", 0.5, None, 0, 0, "none", DEFAULT_MAX_PIXELS, None, None)
     with tempfile.TemporaryDirectory() as out:
         source = resolve_source(arguments.folder, None)
-        process(Wanted(source, Path(out) / "run", options, bundle, None, None), Execution("local"))
+        process(RunRequest("process", source, Path(out) / "run", options, bundle, None, None), Execution("local"))
         run = open_run(Path(out) / "run")
         ours = run.faces().to_pandas()
         matched = {

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ddfa_batch.commands.model_choice import default_models_folder
-from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, Execution, ProcessOptions
@@ -35,7 +35,8 @@ def run(folder: Path, out: Path, bundle: Bundle, refine: int) -> float:
     name, spec = bundle.detector(None)
     options = ProcessOptions(name, spec.least, None, 0, refine, "none", DEFAULT_MAX_PIXELS, None, None)
     start = time.perf_counter()
-    process(Wanted(resolve_source(folder, None), out, options, bundle, None, None), Execution("in-process"), True)
+    request = RunRequest("process", resolve_source(folder, None), out, options, bundle)
+    process(request, Execution("in-process"), overwrite=True)
     return time.perf_counter() - start
 
 

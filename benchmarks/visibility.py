@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=100)
     arguments = parser.parse_args()
     run = open_run(arguments.run)
-    model = load_morphable(load_bundle(Path(run.run.model["folder"])))
+    model = load_morphable(load_bundle(Path(run.run.model.folder)))
     faces = run.faces(columns=["face_id", "scale", "landmarks68_visible"]).to_pylist()
     chosen = [faces[i] for i in np.linspace(0, len(faces) - 1, min(arguments.faces, len(faces))).astype(int)]
     margin = float(np.ptp(model.mean, axis=0).max()) / 60

@@ -17,7 +17,8 @@ from ddfa_batch.commands.run_reports import announcement, summary
 from ddfa_batch.schemas.config import Execution
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Run, Totals, Wanted
+    from ddfa_batch.pipeline.plan import Run, RunRequest
+    from ddfa_batch.pipeline.progress import Totals
 
 
 def check_settings(settings: RunSettings) -> None:
@@ -29,7 +30,7 @@ def check_settings(settings: RunSettings) -> None:
 
 
 def execute(
-    wanted: Wanted,
+    request: RunRequest,
     command: Callable[..., tuple[Run, Totals]],
     draw: Callable[[Run, int], list[Path]],
     n_drawn: int,
@@ -39,11 +40,11 @@ def execute(
     _log_to_stderr(settings.verbose)
     say: Callable[[str], Any] = (lambda _: None) if settings.quiet else click.echo
     if settings.dry_run:
-        say(_estimate(wanted))
+        say(_estimate(request))
         return
-    bar = ProgressBar(wanted, settings.quiet)
+    bar = ProgressBar(request, settings.quiet)
     execution = Execution(settings.scheduler, settings.workers)
-    run, totals = command(wanted, execution, settings.overwrite, bar)
+    run, totals = command(request, execution, settings.overwrite, bar)
     bar.close()
     say(summary(run, totals, bar.seconds, bar.done_now))
     for path in draw(run, n_drawn) if n_drawn else []:
@@ -52,11 +53,11 @@ def execute(
         sys.exit(exit_codes.STRICT)
 
 
-def _estimate(wanted: Wanted) -> str:
+def _estimate(request: RunRequest) -> str:
     from ddfa_batch.pipeline import plan
 
-    n_inputs, shard_size, notes = plan.inspect(wanted)
-    return "\n".join([announcement(wanted, n_inputs, shard_size), *notes, "Nothing was written (--dry-run)."])
+    n_inputs, shard_size, notes = plan.estimate(request)
+    return "\n".join([announcement(request, n_inputs, shard_size), *notes, "Nothing was written (--dry-run)."])
 
 
 def _log_to_stderr(verbose: bool) -> None:

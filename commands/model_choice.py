@@ -69,10 +69,10 @@ def _recorded_bundle(record: Path) -> Bundle:
 
     planned = read_run(record).model
     try:
-        return load_bundle(recorded_folder(planned["folder"], planned["digest"]))
+        return load_bundle(recorded_folder(planned.folder, planned.digest))
     except BundleError as fault:
         raise BundleError(
-            f"{record} was made with the model '{planned['name']}', which cannot be used: {fault} If it was "
+            f"{record} was made with the model '{planned.name}', which cannot be used: {fault} If it was "
             "moved, name its folder with --model."
         ) from None
 

@@ -22,7 +22,7 @@ from ddfa_batch.commands.options import (
 from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Run, Wanted
+    from ddfa_batch.pipeline.plan import Run, RunRequest
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
     from ddfa_batch.tasks.files.inputs import Given
 
@@ -158,8 +158,8 @@ def process(
     from ddfa_batch.pipeline.process import process as run_process
 
     check_settings(settings)
-    wanted = _request(models_folder, source, out, model, faces, settings)
-    execute(wanted, run_process, _draw, preview, settings)
+    request = _request(models_folder, source, out, model, faces, settings)
+    execute(request, run_process, _draw, preview, settings)
 
 
 def _draw(run: Run, n: int) -> list[Path]:
@@ -171,9 +171,9 @@ def _draw(run: Run, n: int) -> list[Path]:
 
 def _request(
     models_folder: Path, source: Path, out: Path, model: str | None, faces: _FaceOptions, settings: RunSettings
-) -> Wanted:
+) -> RunRequest:
     """Everything the run needs, resolved and checked before any work starts."""
-    from ddfa_batch.pipeline.plan import Wanted
+    from ddfa_batch.pipeline.plan import RunRequest
     from ddfa_batch.tasks.files.inputs import read_boxes, resolve_source
 
     chosen = choose_model(models_folder, model, None if settings.overwrite else out)
@@ -183,4 +183,4 @@ def _request(
     options = faces.resolved(chosen.bundle, boxes)
     where = resolve_source(source, faces.path_column)
     chosen.announce(settings.quiet, "boxes given" if boxes else f"detector {options.detector}")
-    return Wanted(where, out, options, chosen.bundle, boxes, settings.shard_size)
+    return RunRequest("process", where, out, options, chosen.bundle, boxes, settings.shard_size)

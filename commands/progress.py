@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddfa_batch.commands.run_reports import announcement, products
+from ddfa_batch.commands.run_reports import announcement
 from ddfa_batch.commands.wording import count, duration
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Run, Totals, Wanted
-    from ddfa_batch.pipeline.train import Progress
+    from ddfa_batch.pipeline.plan import Run, RunRequest
+    from ddfa_batch.pipeline.progress import Progress
+    from ddfa_batch.pipeline.train import Progress as TrainingProgress
     from ddfa_batch.tasks.training.state import Record
 
 
@@ -46,8 +47,8 @@ class ProgressBar:
     _PLAIN_EVERY, _REDRAW_EVERY = 15.0, 0.1
     _WIDTH = 24
 
-    def __init__(self, wanted: Wanted, quiet: bool) -> None:
-        self._wanted, self._quiet = wanted, quiet
+    def __init__(self, request: RunRequest, quiet: bool) -> None:
+        self._request, self._quiet = request, quiet
         self._line = LiveLine()
         self._start = self._shown = time.monotonic()
         self._before: int | None = None
@@ -58,35 +59,38 @@ class ProgressBar:
         """Seconds since the first call."""
         return time.monotonic() - self._start
 
-    def __call__(self, run: Run, totals: Totals) -> None:
-        """Show where the run is; the first call also announces it."""
-        now = time.monotonic()
-        if self._before is None:
-            self._before, self._start, self._shown = totals.images, now, now
-            if not self._quiet:
-                click.echo("\n".join([announcement(self._wanted, run.n_inputs, run.shard_size), *run.notes]))
-                if totals.images:
-                    click.echo(f"Resuming: {totals.images:,} images are done already.")
+    def __call__(self, progress: Progress) -> None:
+        """Show where the run is; the first call with a planned run also announces it."""
+        now, run = time.monotonic(), progress.run
+        if run is None:
             return
-        self.done_now = totals.images - self._before
+        if self._before is None:
+            self._before, self._start, self._shown = progress.totals.images, now, now
+            if not self._quiet:
+                click.echo("\n".join([announcement(self._request, run.n_inputs, run.shard_size), *run.notes]))
+                if self._before:
+                    click.echo(f"Resuming: {self._before:,} images are done already.")
+            return
+        self.done_now = progress.images - self._before
         if self._quiet:
             return
         every = self._REDRAW_EVERY if self._line.live else self._PLAIN_EVERY
-        if now - self._shown < every and totals.images < run.n_inputs:
+        if now - self._shown < every and progress.images < run.n_inputs:
             return
         self._shown = now
-        self._line.show(self._text(run, totals))
+        self._line.show(self._text(run, progress))
 
-    def _text(self, run: Run, totals: Totals) -> str:
-        share = totals.images / run.n_inputs
+    def _text(self, run: Run, progress: Progress) -> str:
+        done = progress.images
+        share = done / run.n_inputs
         rate = self.done_now / max(self.seconds, 1e-3)
-        left = (run.n_inputs - totals.images) / rate if rate else 0.0
+        left = (run.n_inputs - done) / rate if rate else 0.0
         filled = int(share * self._WIDTH)
         bar = f"[{'#' * filled}{'.' * (self._WIDTH - filled)}] " if self._line.live else ""
-        end = f"{duration(left)} left" if totals.images < run.n_inputs else f"in {duration(self.seconds)}"
-        errors = f", {count(totals.n_errors, 'error')}" if totals.n_errors else ""
+        end = f"{duration(left)} left" if done < run.n_inputs else f"in {duration(self.seconds)}"
+        errors = f", {count(progress.n_errors, 'error')}" if progress.n_errors else ""
         return (
-            f"{bar}{share:4.0%}  {totals.images:,}/{run.n_inputs:,} images, {products(run, totals)}{errors}, "
+            f"{bar}{share:4.0%}  {done:,}/{run.n_inputs:,} images, {count(progress.faces, 'face')}{errors}, "
             f"{rate:,.0f} images/s, {end}"
         )
 
@@ -103,7 +107,7 @@ class TrainingBar:
         self._line = LiveLine()
         self._validation = ""
 
-    def begun(self, progress: Progress) -> None:
+    def begun(self, progress: TrainingProgress) -> None:
         """Say what is trained on."""
         if self._quiet:
             return

@@ -11,35 +11,36 @@ from ddfa_batch.schemas.config import ProcessOptions
 from ddfa_batch.schemas.errors import ERROR_KINDS
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Run, Totals, Wanted
+    from ddfa_batch.pipeline.plan import Run, RunRequest
+    from ddfa_batch.pipeline.progress import Totals
 
 
-def announcement(wanted: Wanted, n_inputs: int, shard_size: int) -> str:
+def announcement(request: RunRequest, n_inputs: int, shard_size: int) -> str:
     """What a run is about to do, with which model and options, and how much room it takes."""
     shards = -(-n_inputs // shard_size)
     lines = [
-        f"{count(n_inputs, 'image')} in {wanted.source.path}; {', '.join(_how(wanted))}; "
+        f"{count(n_inputs, 'image')} in {request.source.path}; {', '.join(_how(request))}; "
         f"{count(shards, 'shard')} of up to {shard_size:,}."
     ]
-    if isinstance(wanted.options, ProcessOptions) and wanted.options.vertices != "none":
-        lines += _size_of_meshes(wanted, n_inputs)
+    if isinstance(request.options, ProcessOptions) and request.options.vertices != "none":
+        lines += _size_of_meshes(request, n_inputs)
     return "\n".join(lines)
 
 
-def _how(wanted: Wanted) -> list[str]:
-    options, model = wanted.options, f"model {wanted.bundle.manifest.name}"
+def _how(request: RunRequest) -> list[str]:
+    options, model = request.options, f"model {request.bundle.manifest.name}"
     if isinstance(options, ProcessOptions):
         return [model, f"detector {options.detector}", count(options.refine, "refinement")]
     clips = f"{count(options.clips_per_image, 'clip')} of {count(options.frames, 'frame')} a face"
     return [model, "parameters given" if options.params_digest else f"detector {options.detector}", clips]
 
 
-def _size_of_meshes(wanted: Wanted, n_inputs: int) -> list[str]:
+def _size_of_meshes(request: RunRequest, n_inputs: int) -> list[str]:
     from ddfa_batch.tasks.bundles.model_bundle import load_morphable
-    from ddfa_batch.tasks.files.store import BYTES_PER_VERTEX
+    from ddfa_batch.tasks.files.mesh_files import BYTES_PER_VERTEX
 
-    size = load_morphable(wanted.bundle).n_vertices * BYTES_PER_VERTEX
-    free = shutil.disk_usage(_existing(wanted.out)).free
+    size = load_morphable(request.bundle).n_vertices * BYTES_PER_VERTEX
+    free = shutil.disk_usage(_existing(request.out)).free
     lines = [
         f"Dense meshes: {byte_size(size)} a face, {byte_size(size * n_inputs)} for one face per image "
         f"({byte_size(free)} free); --vertices none leaves them out."

@@ -13,7 +13,8 @@ from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Run, Totals
+    from ddfa_batch.pipeline.plan import Run
+    from ddfa_batch.pipeline.progress import Totals
 
 #: Faults that are named; the others are counted.
 _FAULTS_NAMED = 20
@@ -29,12 +30,12 @@ def status(out: Path) -> None:
     \b
     Example:  ddfa-batch status out/
     """
-    from ddfa_batch.pipeline import plan
+    from ddfa_batch.pipeline import plan, receipts
 
     run = plan.read_run(out)
-    totals, left = plan.total(run), len(plan.remaining(run))
+    totals, left = receipts.total(run), len(receipts.pending_shards(run))
     click.echo("\n".join(_lines(run, totals, left)))
-    if found := plan.faults(run):
+    if found := receipts.verify_run(run):
         for fault in found[:_FAULTS_NAMED]:
             click.echo(f"wrong:   {fault}", err=True)
         raise DdfaError(f"{count(len(found), 'thing')} in {out} do not add up; --overwrite starts again.")
@@ -44,7 +45,7 @@ def status(out: Path) -> None:
 def _lines(run: Run, totals: Totals, left: int) -> list[str]:
     with_faces = totals.images - totals.no_face - totals.n_errors
     return [
-        f"{run.kind} of {run.source}, planned {run.created}, model {run.model['name']}",
+        f"{run.kind} of {run.source}, planned {run.created}, model {run.model.name}",
         f"shards:  {totals.shards_done:,} of {run.n_shards:,} done" + ("" if left else ", complete"),
         f"images:  {totals.images:,} of {run.n_inputs:,}",
         f"         {with_faces:,} with faces, {totals.no_face:,} without, {totals.n_errors:,} errors",

@@ -23,7 +23,7 @@ from ddfa_batch.commands.options import (
 from ddfa_batch.schemas.config import CLIP_FORMATS, CLIPS_PER_FACE, GIVEN_BOXES, ORIGINAL, SynthOptions
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Run, Wanted
+    from ddfa_batch.pipeline.plan import Run, RunRequest
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
     from ddfa_batch.tasks.files.inputs import Given
 
@@ -242,8 +242,8 @@ def synth_videos(
 
     check_settings(settings)
     clips.check()
-    wanted = _request(models_folder, source, out, model, clips, settings)
-    execute(wanted, synthesize, _draw, preview, settings)
+    request = _request(models_folder, source, out, model, clips, settings)
+    execute(request, synthesize, _draw, preview, settings)
 
 
 def _draw(run: Run, n: int) -> list[Path]:
@@ -255,9 +255,9 @@ def _draw(run: Run, n: int) -> list[Path]:
 
 def _request(
     models_folder: Path, source: Path, out: Path, model: str | None, clips: _ClipOptions, settings: RunSettings
-) -> Wanted:
+) -> RunRequest:
     """Everything the run needs, resolved and checked before any work starts."""
-    from ddfa_batch.pipeline.plan import Wanted
+    from ddfa_batch.pipeline.plan import RunRequest
     from ddfa_batch.pipeline.synthesize import limits
     from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
 
@@ -269,4 +269,4 @@ def _request(
     limits(options)
     where = resolve_source(source, clips.path_column)
     chosen.announce(settings.quiet, "parameters given" if given else f"detector {options.detector}")
-    return Wanted(where, out, options, bundle, given, settings.shard_size)
+    return RunRequest("synth-videos", where, out, options, bundle, given, settings.shard_size)

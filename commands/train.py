@@ -310,7 +310,7 @@ def _request(
     labels: Path, out: Path, bundle: Bundle, data: _DataOptions, method: _MethodOptions, host: _HostOptions
 ) -> TrainingRequest:
     """The training as `pipeline.train` takes it; its types know torch, so they are imported here."""
-    from ddfa_batch.pipeline.graph import usable_cores
+    from ddfa_batch.pipeline.cluster import usable_cores
     from ddfa_batch.pipeline.train import TrainingRequest
     from ddfa_batch.tasks.training.architectures import Architecture
     from ddfa_batch.tasks.training.options import Augmentation, Sampling, TrainConfig

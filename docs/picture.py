@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 import ddfa_batch
-from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, Execution, ProcessOptions
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
@@ -49,7 +49,7 @@ def processed(folder: Path) -> ddfa_batch.Results:
     bundle = find_bundle(BUILTIN, folder)
     name, spec_ = bundle.detector(None)
     options = ProcessOptions(name, spec_.least, None, 1, 1, "none", DEFAULT_MAX_PIXELS, None, None)
-    process(Wanted(resolve_source(folder / "in", None), folder / "out", options, bundle, None, None),
+    process(RunRequest("process", resolve_source(folder / "in", None), folder / "out", options, bundle, None, None),
             Execution("in-process"))  # fmt: skip
     return ddfa_batch.open(folder / "out")
 

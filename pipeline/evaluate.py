@@ -21,7 +21,7 @@ from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, loaded_model
 from ddfa_batch.tasks.evaluation import landmark_errors, scan_alignment
-from ddfa_batch.tasks.files import images, scan_files, store
+from ddfa_batch.tasks.files import atomic, images, scan_files, store
 from ddfa_batch.tasks.files.inputs import read_faces, without_suffix
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.fitting.fit_basis import AFLW21, FitBasis, aflw21_weights, landmark_means
@@ -144,7 +144,7 @@ def evaluate(wanted: Wanted) -> Evaluation:
     measured, normaliser = PROTOCOLS[wanted.protocol]
     outcome = Evaluation(wanted.protocol, measured, normaliser, how, studio.name, len(truth.keys),
                          int(answers.found.sum()), scores, written)  # fmt: skip
-    store.write_json(wanted.out / "summary.json", asdict(outcome))
+    atomic.write_json(wanted.out / "summary.json", asdict(outcome))
     return outcome
 
 
@@ -161,7 +161,7 @@ class _Studio:
     @staticmethod
     def of(wanted: Wanted, run: Results | None) -> _Studio:
         if run is not None:
-            folder, digest = str(run.run.model["folder"]), str(run.run.model["digest"])
+            folder, digest = str(run.run.model.folder), str(run.run.model.digest)
         elif wanted.bundle is not None and (wanted.images is not None or wanted.protocol == "video"):
             folder, digest = str(wanted.bundle.folder), wanted.bundle.digest
         else:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddfa_batch.pipeline.plan import RUN_FORMAT_VERSION, Run
-from ddfa_batch.pipeline.process import Found, commit, reconstruct, write
+from ddfa_batch.pipeline import plan
+from ddfa_batch.pipeline.cluster import one_thread_each
+from ddfa_batch.pipeline.engine import claimed
+from ddfa_batch.pipeline.faces import ShardFaces, reconstruct, write
+from ddfa_batch.pipeline.plan import Run
+from ddfa_batch.pipeline.progress import Phase, Progress, Report, ShardProgress, unheard
+from ddfa_batch.pipeline.receipts import pending_shards, remove_leftovers, total
+from ddfa_batch.pipeline.staging import commit
 from ddfa_batch.schemas.arrays import I32, I64, Floats
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, GIVEN_BOXES, ProcessOptions
-from ddfa_batch.schemas.errors import InputError, RunFolderError
+from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.schemas.faces import Faces, ImageRecord
-from ddfa_batch.schemas.tables import PLAN
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.inputs import Ignored, list_inputs, resolve_source, without_suffix
@@ -30,7 +33,9 @@ from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import crop
 
 #: Beside the run's tables: one row per labelled face, fitted or not.
-FITS = "fits.parquet"
+FITS = store.FITS
+#: Faces that are fitted between two reports.
+_PART = 1024
 #: What a face that was labelled, not detected, has for a score.
 _SCORE = 1.0
 
@@ -52,44 +57,80 @@ def fit_landmarks(
     images: Path | None = None,
     prior: Prior | None = None,
     config: FitConfig | None = None,
+    report: Report = unheard,
 ) -> Outcome:
     """Fit the bundle's face model to the landmarks in a file or folder, and write the run folder `out`.
 
     `images`: the folder that the landmarks' keys are relative to; a key may lack the picture's ending. A picture that
     is not there is an error row, and its face is not written. The prior is the bundle's own unless given. Faces whose
-    fit converged are rows of faces/; every labelled face is a row of fits.parquet. Raises `InputError` for landmarks
-    that cannot be read, `RunFolderError` where a run lies.
+    fit converged are rows of faces/; every labelled face is a row of fits.parquet. The same command again does nothing
+    where the fit is whole, and does it anew where it was interrupted. Raises `InputError` for landmarks that cannot be
+    read, `RunFolderError` where another run lies.
     """
-    if (out / store.RUN).exists():
-        raise RunFolderError(f"{out} holds a run already; give another folder.")
+    plan.refuse_strangers(out)
+    report(Progress(Phase.LISTING))
     manifest = bundle.manifest
     labelled = read_landmarks(landmarks)
     if images is not None:
         labelled = with_pictures(labelled, images)
     prior = prior or Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
     config = config or FitConfig(size=manifest.input_size)
-    fitted = _fitted(labelled, bundle, prior, config)
     keys = tuple(dict.fromkeys(labelled.keys))
+    report(Progress(Phase.LISTING, listed=len(keys)))
+    asked = _asked(landmarks, images, out, bundle, keys, labelled, prior, config)
+    rows = ({"image_id": i, "key": key} for i, key in enumerate(keys))
+    with claimed(asked, rows, bundle, report=report) as run:
+        if pending_shards(run) or not (out / FITS).exists():
+            with one_thread_each():
+                _fit(run, labelled, keys, bundle, prior, config, report)
+            remove_leftovers(run)
+        report(Progress(Phase.DONE, run, total(run)))
+        return _outcome(run)
+
+
+def _fit(
+    run: Run,
+    labelled: LabelledFaces,
+    keys: tuple[str, ...],
+    bundle: Bundle,
+    prior: Prior,
+    config: FitConfig,
+    report: Report,
+) -> None:
+    """Fit all faces, and write the run's one shard and its fits."""
+    fitted = _fitted(run, labelled, bundle, prior, config, report)
     index = _face_index(labelled, fitted)
-    found = _found(labelled, fitted, keys, index)
-    run = _write_run(landmarks, images, out, bundle, keys, labelled, config)
-    folder = str(out.resolve())
-    commit(folder, 0, write(folder, 0, reconstruct(folder, 0, found)))
-    store.write_table(out / FITS, _fits_table(labelled, fitted, index))
-    converged = fitted.converged
-    mean = float(fitted.residual[converged].mean()) if converged.any() else float("nan")
-    return Outcome(run, len(labelled.keys), int(converged.sum()), mean)
+    folder = str(run.out.resolve())
+    staged = write(folder, 0, reconstruct(folder, 0, _found(labelled, fitted, keys, index)))
+    store.write_table(run.out / FITS, _fits_table(labelled, fitted, index))
+    commit(folder, 0, staged)
 
 
-def _fitted(labelled: LabelledFaces, bundle: Bundle, prior: Prior, config: FitConfig) -> Fitted:
-    model = load_morphable(bundle)
-    if labelled.landmarks.shape[1] == len(model.landmarks):
-        return fit(labelled.landmarks, model, prior, weights=labelled.weights, config=config)
-    weights = labelled.weights * aflw21_weights(len(labelled.keys))
-    return fit(labelled.landmarks, model, prior, basis=FitBasis.aflw21(model), weights=weights, config=config)
+def _fitted(
+    run: Run, labelled: LabelledFaces, bundle: Bundle, prior: Prior, config: FitConfig, report: Report
+) -> Fitted:
+    """All faces, in parts, which no face's fit depends on: between them it is told how far the fit is."""
+    model, n = load_morphable(bundle), len(labelled.keys)
+    basis, weights = None, labelled.weights
+    if labelled.landmarks.shape[1] != len(model.landmarks):
+        basis, weights = FitBasis.aflw21(model), labelled.weights * aflw21_weights(n)
+    parts: list[Fitted] = []
+    for start in range(0, n, _PART):
+        done = ShardProgress(0, len(set(labelled.keys[:start])), start)
+        report(Progress(Phase.WORKING, run, at_work=(done,)))
+        part = slice(start, start + _PART)
+        parts.append(fit(labelled.landmarks[part], model, prior, basis=basis, weights=weights[part], config=config))
+    return Fitted(*(np.concatenate([getattr(p, name) for p in parts]) for name in Fitted.__annotations__))
 
 
-def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index: I32) -> Found:
+def _outcome(run: Run) -> Outcome:
+    fits = pq.read_table(run.out / FITS, columns=["converged", "residual"])
+    converged, residual = (fits[name].to_numpy() for name in ("converged", "residual"))
+    mean = float(residual[converged].mean()) if converged.any() else float("nan")
+    return Outcome(run, len(converged), int(converged.sum()), mean)
+
+
+def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index: I32) -> ShardFaces:
     """What `process` would have found: a record per picture, a row per face that was fitted."""
     image_of = {key: i for i, key in enumerate(keys)}
     image_id: I64 = np.array([image_of[key] for key in labelled.keys], np.int64)
@@ -103,7 +144,7 @@ def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index
         box=crop.landmark_boxes(fitted.landmarks[rows]).astype(np.float32),
         roi=fitted.rois[rows], params=fitted.params[rows], sharpness=unknown, roi_outside=unknown,
     )  # fmt: skip
-    return Found([_record(i, key, int(counts[i]), labelled) for i, key in enumerate(keys)], faces)
+    return ShardFaces([_record(i, key, int(counts[i]), labelled) for i, key in enumerate(keys)], faces)
 
 
 def _face_index(labelled: LabelledFaces, fitted: Fitted) -> I32:
@@ -140,40 +181,44 @@ def _record(image_id: int, key: str, n_faces: int, labelled: LabelledFaces) -> I
     return ImageRecord(image_id, key, "ok" if n_faces else "no_face", n_faces=n_faces)
 
 
-def _write_run(
+def _asked(
     source: Path,
     images: Path | None,
     out: Path,
     bundle: Bundle,
     keys: tuple[str, ...],
     labelled: LabelledFaces,
+    prior: Prior,
     config: FitConfig,
 ) -> Run:
-    """run.json, plan and topology of a run of one shard."""
-    manifest, model = bundle.manifest, load_morphable(bundle)
-    options = ProcessOptions(GIVEN_BOXES, 0.0, None, 0, 0, "none", DEFAULT_MAX_PIXELS, None, None)
+    """The run of one shard that is asked for."""
+    options = ProcessOptions(
+        detector=GIVEN_BOXES,
+        min_score=0.0,
+        detect_size=None,
+        max_faces=0,
+        refine=0,
+        vertices="none",
+        max_pixels=DEFAULT_MAX_PIXELS,
+        boxes_digest=None,
+        path_column=None,
+    )
     digest = hashlib.sha256("\0".join(labelled.keys).encode("utf-8", "surrogatepass"))
-    digest.update(np.ascontiguousarray(labelled.landmarks).tobytes())
+    for array in (labelled.landmarks, labelled.weights, prior.mean, prior.std):
+        digest.update(np.ascontiguousarray(array).tobytes())
     root = images if images is not None else source if source.is_dir() else source.resolve().parent
-    run = Run(
-        out=out, kind="fit", created=datetime.now(UTC).isoformat(timespec="seconds"),
-        root=str(root.resolve()), source=str(source),
-        n_inputs=len(keys), shard_size=max(len(keys), 1),
-        identity={"kind": "fit", "version": version("ddfa-batch"), "model": bundle.digest, "inputs": digest.hexdigest(),
-                  "shard_size": max(len(keys), 1), "options": options.as_dict(), "fit": asdict(config)},
-        model={"name": manifest.name, "folder": str(bundle.folder), "digest": bundle.digest,
-               "licence": manifest.licence, "topology": manifest.topology, "n_vertices": model.n_vertices},
+    return plan.new_run(
+        "fit",
+        out,
+        bundle,
+        root=str(root.resolve()),
+        source=str(source),
+        inputs=(digest.hexdigest(), len(keys)),
+        shard_size=max(len(keys), 1),
+        options=options.as_dict(),
         notes=[],
-    )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    store.write_topology(out / store.TOPOLOGY, model)
-    rows = [{"image_id": i, "key": key} for i, key in enumerate(keys)]
-    with store.whole_file(out / store.PLAN) as work:
-        pq.write_table(pa.Table.from_pylist(rows, PLAN), work)
-    content = {"format": "ddfa-batch run", "format_version": RUN_FORMAT_VERSION, **asdict(run)}
-    del content["out"]
-    store.write_json(out / store.RUN, content)
-    return run
+        fit=asdict(config),
+    )
 
 
 def _fits_table(labelled: LabelledFaces, fitted: Fitted, index: I32) -> pa.Table:

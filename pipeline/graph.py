@@ -1,35 +1,30 @@
-"""Where the work is done: in this process, on a local cluster, or on a cluster that is already there.
+"""How a shard is worked at: a small Dask graph, a chain of named stages, in this process or on a cluster.
 
-The only home of Dask. Whatever runs it, a shard is the same small graph, a chain of a few named stages.
+With `pipeline.cluster` the only home of Dask. Whatever runs it, the graph is the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import itertools
-import logging
-import os
+import queue
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import cv2
-import dask
 import dask.base
-import dask.config
-import pyarrow as pa
 from dask.delayed import delayed
-from threadpoolctl import threadpool_limits
 
+from ddfa_batch.pipeline import cluster
+from ddfa_batch.pipeline.progress import ShardProgress
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError, DdfaError
-from ddfa_batch.tasks.files.store import Receipt
-
-_log = logging.getLogger(__name__)
+from ddfa_batch.schemas.run import Receipt
 
 #: The stages of a shard by the name Dask's dashboard shows. The first is called with (out, shard), the others
 #: with (out, shard, what the one before gave); the last gives the shard's `Receipt`. One called "commit" only waits
@@ -40,109 +35,209 @@ Stages = dict[str, Callable[..., Any]]
 _WINDOW_PER_THREAD = 2
 #: Times a shard is handed out again after Dask gave up on it because its workers kept dying.
 _RESUBMISSIONS = 3
-#: How long a scheduler may take to answer.
-_CONNECT_SECONDS = 30
-#: Dask's nanny lets malloc give memory back above 64 KiB, which doubles the time to decode a JPEG: every
-#: picture's buffer is mapped and cleared anew. 256 MiB keeps them.
-_MALLOC_BYTES = str(256 << 20)
-_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+#: Seconds between two looks at the connection while nothing happens.
+_POLL_SECONDS = 0.5
+#: Seconds between two reports of a shard, at least; and reports a second that all workers may send together.
+_REPORT_SECONDS, _REPORTS_PER_SECOND = 0.25, 200
+#: Topic of Dask's events under which workers report.
+_TOPIC = "ddfa-batch-progress"
 
 
-def run_shards(out: str, shards: list[int], few: bool, execution: Execution, stages: Stages) -> Iterator[Receipt]:
-    """Do the given shards of the run in `out`; yield their receipts as they come.
+@dataclass(frozen=True)
+class Job:
+    """What is done to every shard of a run, and where."""
 
-    `few`: there is less to do than starting a local cluster is worth.
+    #: The run's folder, absolute.
+    out: str
+    #: What is done to a shard.
+    stages: Stages
+    #: Called on a worker: what keeps it from working at this run, None if nothing does.
+    fault: Callable[[], str | None]
+    #: Where it is done.
+    execution: Execution
+    #: Whether there is less to do than starting a local cluster is worth.
+    few: bool
+
+    @property
+    def in_process(self) -> bool:
+        """Whether this process does it."""
+        if self.execution.scheduler == "auto":
+            return self.few and self.execution.workers in (None, 1)
+        return self.execution.scheduler == "in-process"
+
+
+#: What is told of a shard at work.
+Announce = Callable[[ShardProgress], None]
+
+
+def run_shards(
+    job: Job, shards: list[int], announce: Announce, begun: Callable[[], None] = lambda: None
+) -> Iterator[Receipt]:
+    """Do the given shards of a run; yield their receipts as they come.
+
+    `begun` is called when workers are ready, `announce` with what is known of shards at work, both in this thread.
+    Raises `ClusterError` where the cluster cannot be reached, is lost, or has a worker that cannot do the work.
     """
     if not shards:
         return
-    if _in_process(execution, few):
-        yield from _here(out, shards, stages)
+    if job.in_process:
+        begun()
+        yield from _here(job, shards, announce)
         return
-    with _client(execution) as client:
-        _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
-        _prepare_workers(client, out)
-        yield from _windowed(client, out, shards, stages)
+    with cluster.connected(job.execution) as client, cluster.prepared(client, job.fault):
+        begun()
+        yield from _windowed(client, job, shards, announce)
 
 
-def _in_process(execution: Execution, few: bool) -> bool:
-    if execution.scheduler == "auto":
-        return few and execution.workers in (None, 1)
-    return execution.scheduler == "in-process"
-
-
-def shard_graph(out: str, shard: int, stages: Stages) -> Any:
+def shard_graph(job: Job, shard: int, every: float = _REPORT_SECONDS) -> Any:
     """The chain of named tasks of a shard. Dask's dashboard shows the words before the digits."""
     token = f"{shard:06d}-{uuid.uuid4().hex}"
+    fault = None if job.in_process else job.fault
     task: Any = None
-    for name, stage in stages.items():
+    for name, stage in job.stages.items():
         before = () if task is None else (task,)
-        run = functools.partial(_run_aside, stage) if name == "commit" else stage
-        task = delayed(run, pure=False)(out, shard, *before, dask_key_name=f"{name}-{token}")
+        run = functools.partial(_run_stage, stage, fault, every, name == "commit")
+        task = delayed(run, pure=False)(job.out, shard, *before, dask_key_name=f"{name}-{token}")
     return task
 
 
-def _run_aside(stage: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a stage that waits for the disk, leaving a Dask worker's thread to the next task first."""
-    if "distributed" in sys.modules:
-        from distributed import get_worker, secede
-
-        try:
-            get_worker()
-        except ValueError:  # in-process, beside an imported distributed
-            return stage(*arguments)
-        secede()
-    return stage(*arguments)
+# ---------------------------------------------------------------------------------------- where a stage runs
 
 
-def _here(out: str, shards: list[int], stages: Stages) -> Iterator[Receipt]:
-    with single_threaded():
+def _run_stage(
+    stage: Callable[..., Any], fault: Callable[[], str | None] | None, every: float, waits: bool, *arguments: Any
+) -> Any:
+    """Run a stage, on a worker only if it has no fault; one that waits for the disk leaves its thread first."""
+    worker = _dask_worker()
+    if worker is not None:
+        if fault is not None and (reason := fault()) is not None:
+            raise ClusterError(f"The worker at {worker.address} {reason}.")
+        if waits:
+            from distributed import secede
+
+            secede()
+    token = _every.set(every)
+    try:
+        return stage(*arguments)
+    finally:
+        _every.reset(token)
+
+
+def _dask_worker() -> Any:
+    """The Dask worker that runs this task; None in-process."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:  # in-process, beside an imported distributed
+        return None
+
+
+_every: ContextVar[float] = ContextVar("every", default=_REPORT_SECONDS)
+_listener: ContextVar[Announce | None] = ContextVar("listener", default=None)
+
+
+class Ticker:
+    """Reports how far a shard is, now and then: to the listener in this process, or through Dask to the client."""
+
+    def __init__(self, out: str, shard: int) -> None:
+        self._out, self._shard = out, shard
+        self._last, self._every = time.monotonic(), _every.get()
+        self._listener, self._worker = _listener.get(), _dask_worker()
+
+    def __call__(self, images: int, faces: int, errors: int) -> None:
+        """Report, unless the last report is too fresh."""
+        now = time.monotonic()
+        if now - self._last < self._every:
+            return
+        self._last = now
+        progress = ShardProgress(self._shard, images, faces, errors)
+        if self._listener is not None:
+            self._listener(progress)
+        elif self._worker is not None:
+            self._worker.log_event(_TOPIC, {"out": self._out, **asdict(progress)})
+
+
+# -------------------------------------------------------------------------------------------- who runs them
+
+
+def _here(job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
+    with cluster.one_thread_each():
         for shard in shards:
-            (receipt,) = dask.base.compute(shard_graph(out, shard, stages), scheduler="synchronous")
+            token = _listener.set(announce)
+            try:
+                (receipt,) = dask.base.compute(shard_graph(job, shard), scheduler="synchronous")
+            finally:
+                _listener.reset(token)
             yield receipt
 
 
-@contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
-    """One thread for everything that would start its own, as in a worker; undone on leaving."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(0)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        cv2.setNumThreads(before)
-
-
-def _windowed(client: Any, out: str, shards: list[int], stages: Stages) -> Iterator[Receipt]:
+def _windowed(client: Any, job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
     """Keep a bounded number of shards on the cluster, so that neither side grows with the dataset."""
-    from distributed import as_completed
-    from distributed.scheduler import KilledWorker
-
     threads = sum(client.nthreads().values()) or 1
+    every = max(_REPORT_SECONDS, threads / _REPORTS_PER_SECOND)
     waiting = iter(shards)
     attempts: dict[Any, tuple[int, int]] = {}
-    done = as_completed([], with_results=False)
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def submit(shard: int, attempt: int) -> None:
-        future = client.compute(shard_graph(out, shard, stages), optimize_graph=False, retries=1)
+        future = client.compute(shard_graph(job, shard, every), optimize_graph=False, retries=1)
         attempts[future] = (shard, attempt)
-        done.add(future)
+        future.add_done_callback(events.put)
 
-    for shard in itertools.islice(waiting, _WINDOW_PER_THREAD * threads + 1):
-        submit(shard, 0)
-    while attempts:
-        future = next(done)
-        shard, attempt = attempts.pop(future)
-        fault = future.exception()
-        if fault is None:
-            yield future.result()
-        elif attempt < _RESUBMISSIONS and (isinstance(fault, KilledWorker) or future.cancelled()):
-            submit(shard, attempt + 1)
-        else:
-            raise _explained(fault, shard)
-        future.release()
-        if (next_shard := next(waiting, None)) is not None:
-            submit(next_shard, 0)
+    with _reports(client, job.out, events.put):
+        for shard in itertools.islice(waiting, _WINDOW_PER_THREAD * threads + 1):
+            submit(shard, 0)
+        while attempts:
+            event = _next(client, events)
+            if isinstance(event, ShardProgress):
+                announce(event)
+                continue
+            shard, attempt = attempts.pop(event)
+            cluster.refuse_lost(client)
+            fault = event.exception()
+            if fault is None:
+                yield event.result()
+            elif attempt < _RESUBMISSIONS and _workers_died(event, fault):
+                submit(shard, attempt + 1)
+            else:
+                raise _explained(fault, shard)
+            event.release()
+            if (next_shard := next(waiting, None)) is not None:
+                submit(next_shard, 0)
+
+
+def _next(client: Any, events: queue.SimpleQueue[Any]) -> Any:
+    """The next future that is done, or report; raises `ClusterError` where the scheduler is lost meanwhile."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return events.get(timeout=_POLL_SECONDS)
+        cluster.refuse_lost(client)
+
+
+@contextlib.contextmanager
+def _reports(client: Any, out: str, tell: Announce) -> Iterator[None]:
+    """Hand what workers report of the run in `out` to `tell`."""
+
+    def handle(event: tuple[float, dict[str, Any]]) -> None:
+        _, report = event
+        if report["out"] == out:
+            tell(ShardProgress(**{name: value for name, value in report.items() if name != "out"}))
+
+    client.subscribe_topic(_TOPIC, handle)
+    try:
+        yield
+    finally:
+        if not cluster.lost(client):
+            client.unsubscribe_topic(_TOPIC)
+
+
+def _workers_died(future: Any, fault: BaseException) -> bool:
+    from distributed.scheduler import KilledWorker
+
+    return isinstance(fault, KilledWorker) or bool(future.cancelled())
 
 
 def _explained(fault: BaseException, shard: int) -> DdfaError:
@@ -152,89 +247,3 @@ def _explained(fault: BaseException, shard: int) -> DdfaError:
         f"Shard {shard} failed on the cluster ({type(fault).__name__}: {fault}). What is finished is kept: run "
         "the same command again to resume."
     )
-
-
-@contextlib.contextmanager
-def _client(execution: Execution) -> Iterator[Any]:
-    """A client of the cluster asked for; a local one is started here and ends with the run."""
-    from distributed import Client, LocalCluster
-
-    if execution.scheduler in ("auto", "local"):
-        workers = execution.workers or usable_cores()
-        settings = {
-            "distributed.nanny.pre-spawn-environ": _worker_environment(),
-            "distributed.admin.tick.interval": "1s",
-            "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
-        }
-        with (
-            dask.config.set(settings),
-            LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, silence_logs=50,
-                dashboard_address=":0",
-            ) as cluster,
-            Client(cluster) as client,
-        ):  # fmt: skip
-            yield client
-        return
-    is_file = not execution.scheduler.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://"))
-    if is_file and not Path(execution.scheduler).is_file():
-        raise ClusterError(
-            f"'{execution.scheduler}' is no scheduler: give in-process, local, tcp://HOST:PORT, or the file a "
-            "'dask scheduler --scheduler-file FILE' wrote."
-        )
-    where = {"scheduler_file": execution.scheduler} if is_file else {"address": execution.scheduler}
-    try:
-        client = Client(**where, timeout=_CONNECT_SECONDS)
-    except (OSError, ValueError, TimeoutError) as fault:
-        raise ClusterError(
-            f"The scheduler at {execution.scheduler} does not answer ({fault}); is it running, and reachable from here?"
-        ) from None
-    with client:
-        if not client.nthreads():
-            client.wait_for_workers(1, timeout=60)
-        yield client
-
-
-def _worker_environment() -> dict[str, str]:
-    environment = copy.deepcopy(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
-    return {**environment, **dict.fromkeys(_MALLOC, _MALLOC_BYTES)}
-
-
-def usable_cores() -> int:
-    """Cores this process may use, as its affinity mask says."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _prepare_workers(client: Any, out: str) -> None:
-    """One thread per library on every worker, now and for late joiners; and can they see the run?"""
-    from distributed import WorkerPlugin
-
-    class OneThreadEach(WorkerPlugin):
-        name = "ddfa-batch-one-thread-each"
-
-        def setup(self, worker: Any) -> None:
-            quiet_worker()
-
-    client.register_plugin(OneThreadEach())
-    try:
-        blind = [address for address, sees in client.run(sees_run, out).items() if not sees]
-    except ModuleNotFoundError as fault:
-        raise ClusterError(f"A worker has no {fault.name}: install the same ddfa-batch on all workers.") from None
-    if blind:
-        raise ClusterError(
-            f"The worker at {blind[0]} cannot see {out}: the run folder, the images and the model must lie on a "
-            "file system that all workers share, under the same path."
-        )
-
-
-def quiet_worker() -> None:
-    """Called on every worker: one thread per library, no chatter of the image decoders."""
-    cv2.setNumThreads(0)
-    threadpool_limits(1)
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(2)
-
-
-def sees_run(out: str) -> bool:
-    """Called on every worker: whether the run folder is there."""
-    return (Path(out) / "run.json").is_file()

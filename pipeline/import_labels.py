@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.io
 
-from ddfa_batch.pipeline.process import table_of
+from ddfa_batch.pipeline.run_tables import table_of
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64
 from ddfa_batch.schemas.errors import DdfaError, InputError

@@ -1,13 +1,12 @@
-"""The plan of a run, as files: what there is to do, with which options, and what is done already."""
+"""The plan of a run, as files: what there is to do, and with which options."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,133 +15,93 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ddfa_batch.pipeline.differences import differing
 from ddfa_batch.schemas.config import ProcessOptions, SynthOptions
+from ddfa_batch.schemas.decoding import Document
 from ddfa_batch.schemas.errors import InputError, RunFolderError
+from ddfa_batch.schemas.run import RunModel, RunRecord, decode_run
 from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
-from ddfa_batch.tasks.files import clip_files, store
+from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs
+from ddfa_batch.tasks.files.mesh_files import write_topology
 
-RUN_FORMAT_VERSION = 1
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
 #: lose little when killed, large enough that flushing files to disk does not show.
 _SHARDS_WANTED, _LARGEST_SHARD = 128, 4096
 _SMALLEST_SHARD = {"process": 128, "synth-videos": 8}
+#: Inputs between two reports while they are listed.
+_LISTED_EVERY = 1000
+_REMEDY = "put back the one that the run wrote, or choose another output folder"
 
 
-@dataclass(frozen=True)
-class Run:
-    """A planned run: what `run.json` says. Two runs with an equal `identity` write the same tables."""
+@dataclass(frozen=True, kw_only=True)
+class Run(RunRecord):
+    """A planned run: its record, and where it lies."""
 
+    #: The run's folder.
     out: Path
-    kind: str
-    created: str
-    root: str
-    source: str
-    n_inputs: int
-    shard_size: int
-    identity: dict[str, Any]
-    model: dict[str, Any]
-    notes: list[str]
-
-    @property
-    def n_shards(self) -> int:
-        """How many shards the inputs are cut into."""
-        return -(-self.n_inputs // self.shard_size)
 
 
 @dataclass(frozen=True)
 class PlanRow:
     """One input as the plan holds it; see `schemas.tables.PLAN`."""
 
+    #: Its place in the plan, from 0.
     image_id: int
+    #: Its key and path.
     item: Input
+    #: Boxes the user gave, five numbers each: x0, y0, x1, y1, score.
     boxes: list[float] | None = None
+    #: Indices of the faces whose parameters the user gave.
     face_index: list[int] | None = None
+    #: Their parameters, one after the other.
     params: list[float] | None = None
+    #: Their rois, four numbers each.
     rois: list[float] | None = None
 
 
 @dataclass(frozen=True)
-class Totals:
-    """Receipts added up."""
+class RunRequest:
+    """What a user asks for, resolved and checked."""
 
-    shards_done: int = 0
-    rows: tuple[tuple[str, int], ...] = ()
-    no_face: int = 0
-    errors: tuple[tuple[str, int], ...] = ()
-
-    def count(self, table: str) -> int:
-        """Rows of a table."""
-        return dict(self.rows).get(table, 0)
-
-    @property
-    def images(self) -> int:
-        """Inputs that are done, one row each."""
-        return self.count(store.IMAGES)
-
-    @property
-    def faces(self) -> int:
-        """Faces found."""
-        return self.count(store.FACES)
-
-    @property
-    def n_errors(self) -> int:
-        """Images that ended as an error row."""
-        return sum(count for _, count in self.errors)
-
-    def plus(self, receipt: store.Receipt) -> Totals:
-        """These totals with one more receipt."""
-        rows, errors = Counter(dict(self.rows)), Counter(dict(self.errors))
-        rows.update(receipt.rows)
-        errors.update(receipt.errors)
-        return Totals(
-            self.shards_done + 1,
-            tuple(rows.items()),
-            self.no_face + receipt.no_face,
-            tuple(sorted(errors.items(), key=lambda pair: (-pair[1], pair[0]))),
-        )
+    #: The command: process or synth-videos.
+    kind: str
+    #: Where the inputs are listed.
+    source: Source
+    #: The run's folder.
+    out: Path
+    #: The options of the command.
+    options: ProcessOptions | SynthOptions
+    #: The model.
+    bundle: Bundle
+    #: Boxes or parameters the user brings.
+    given: Given | None = None
+    #: Inputs of a shard; None for what suits their number.
+    shard_size: int | None = None
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a user asks `prepare` for, resolved and checked."""
+class Listing:
+    """The inputs of a request, listed once."""
 
-    source: Source
-    out: Path
-    options: ProcessOptions | SynthOptions
-    bundle: Bundle
-    given: Given | None
-    shard_size: int | None
-
-    @property
-    def kind(self) -> str:
-        """Which command asks."""
-        return "process" if isinstance(self.options, ProcessOptions) else "synth-videos"
+    #: Hash of all keys in order.
+    digest: str
+    #: How many there are.
+    count: int
+    #: What to tell the user about them.
+    notes: list[str]
 
 
-def prepare(wanted: Wanted, overwrite: bool) -> Run:
-    """Plan a run in `wanted.out`, or find the same run already planned there.
-
-    Raises `RunFolderError` if the folder holds another run (naming the options that differ) or files that
-    are no run's, and `InputError` if there is nothing to process.
-    """
-    out = wanted.out
-    if overwrite:
-        remove_run(out)
-    elif (out / store.RUN).exists():
-        run = read_run(out)
-        refuse_if_different(run, wanted)
-        return run
-    else:
-        _refuse_strangers(out)
-    return _plan(wanted)
-
-
-def inspect(wanted: Wanted) -> tuple[int, int, list[str]]:
+def estimate(request: RunRequest) -> tuple[int, int, list[str]]:
     """What a run would do: number of inputs, shard size, and what to tell the user. Writes nothing."""
-    _, count, notes = _digest(wanted)
-    return count, wanted.shard_size or default_shard_size(wanted.kind, count), notes
+    listing = list_request(request)
+    return listing.count, request.shard_size or default_shard_size(request.kind, listing.count), listing.notes
+
+
+def prepare(request: RunRequest, overwrite: bool = False) -> Run:
+    """Plan a run in `request.out`, or find the same run already planned there; see `claim`."""
+    return claim(asked_run(request, list_request(request), overwrite), planned_rows(request), request.bundle, overwrite)
 
 
 def default_shard_size(kind: str, n_inputs: int) -> int:
@@ -150,39 +109,172 @@ def default_shard_size(kind: str, n_inputs: int) -> int:
     return min(max(-(-n_inputs // _SHARDS_WANTED), _SMALLEST_SHARD[kind]), _LARGEST_SHARD)
 
 
+def list_request(request: RunRequest, listed: Callable[[int], None] = lambda n: None) -> Listing:
+    """List the inputs of a request; `listed` is told their number now and then. Raises `InputError` for none."""
+    sha, count, ignored, with_given = hashlib.sha256(), 0, Ignored(), 0
+    keys = request.given.keys() if request.given is not None else ()
+    for item in list_inputs(request.source, request.out, ignored):
+        sha.update(item.path if item.path is not None else item.key.encode("utf-8", "surrogatepass"))
+        sha.update(b"\0")
+        count += 1
+        with_given += item.key in keys
+        if count % _LISTED_EVERY == 0:
+            listed(count)
+    notes = [sentence] if (sentence := ignored.sentence()) else []
+    if not count:
+        raise InputError(f"{request.source.path} holds no images." + (f" {notes[0]}" if notes else ""))
+    if request.given is not None:
+        notes += _notes_on_given(request, request.given, count - with_given, count)
+    return Listing(sha.hexdigest(), count, notes)
+
+
+def _notes_on_given(request: RunRequest, given: Given, without: int, count: int) -> list[str]:
+    if without == count:
+        raise InputError(
+            f"No key that was given (such as {next(iter(given.keys()), None)!r}) is an input; keys are paths relative "
+            f"to {request.source.root}."
+        )
+    return [given.absence(without)] if without else []
+
+
+def asked_run(request: RunRequest, listing: Listing, overwrite: bool = False) -> Run:
+    """The run that is asked for. A shard size that is not asked for is that of the run that stands there."""
+    size = request.shard_size
+    if size is None and not overwrite and _stands(request.out):
+        size = read_run(request.out).shard_size
+    if size is None:
+        size = default_shard_size(request.kind, listing.count)
+    return new_run(
+        request.kind,
+        request.out,
+        request.bundle,
+        root=str(request.source.root),
+        source=str(request.source.path),
+        inputs=(listing.digest, listing.count),
+        shard_size=size,
+        options=request.options.as_dict(),
+        notes=listing.notes,
+    )
+
+
+def _stands(out: Path) -> bool:
+    """Whether a run is planned in `out` that is not half removed."""
+    return (out / store.RUN).exists() and not (out / store.REPLACING).exists()
+
+
+def new_run(
+    kind: str,
+    out: Path,
+    bundle: Bundle,
+    *,
+    root: str,
+    source: str,
+    inputs: tuple[str, int],
+    shard_size: int,
+    options: dict[str, Any],
+    notes: list[str],
+    **identity: Any,
+) -> Run:
+    """A run that is not written yet. inputs: their hash and number; `identity`: what else decides its tables."""
+    digest, count = inputs
+    manifest = bundle.manifest
+    return Run(
+        out=out,
+        kind=kind,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        root=root,
+        source=source,
+        n_inputs=count,
+        shard_size=shard_size,
+        identity={
+            "kind": kind,
+            "version": version("ddfa-batch"),
+            "model": bundle.digest,
+            "inputs": digest,
+            "shard_size": shard_size,
+            "options": options,
+            **identity,
+        },
+        model=RunModel(
+            name=manifest.name,
+            folder=str(bundle.folder),
+            digest=bundle.digest,
+            licence=manifest.licence,
+            topology=manifest.topology,
+            n_vertices=load_morphable(bundle).n_vertices,
+        ),
+        notes=notes,
+    )
+
+
+def claim(asked: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, overwrite: bool = False) -> Run:
+    """Write the run `asked` and its plan of `rows` to its folder, or find the same run planned there already.
+
+    Raises `RunFolderError` if the folder holds another run (naming the options that differ) or files that are no
+    run's. With `overwrite` the run that is there is removed first, whatever it is. An interruption at any moment
+    leaves a folder that the same command accepts.
+    """
+    out = asked.out
+    refuse_strangers(out)
+    if not overwrite and (planned := planned_there(asked)) is not None:
+        return planned
+    if out.is_dir():
+        remove_run(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_topology(out / store.TOPOLOGY, load_morphable(bundle))
+    _write_plan(asked, rows)
+    atomic.write_json(out / store.RUN, asked.as_json())
+    (out / store.REPLACING).unlink(missing_ok=True)
+    return asked
+
+
+def planned_there(asked: Run) -> Run | None:
+    """The run `asked` as it is planned in its folder; None where no run is. Raises where another run is."""
+    if not _stands(asked.out):
+        return None
+    planned = read_run(asked.out)
+    _refuse_if_different(planned, asked)
+    return planned
+
+
 def remove_run(out: Path) -> None:
     """Remove a run's own files from `out`; raises `RunFolderError` if what is there is no run.
 
-    Within its folders only what is named as a run names it goes: photographs in a folder called `images` stay.
+    Within its folders only what is named as a run names it goes: photographs in a folder called `images` stay. A mark
+    stays (`store.REPLACING`) until another run is planned: by it a half-removed run is known, should this be
+    interrupted. Receipts go first, `run.json` last, so that a run whose removal began is never taken for whole.
     """
-    _refuse_strangers(out)
+    refuse_strangers(out)
     if (out / store.RUN).exists():
-        read_run_json(out)
-    for name in store.OWN_FILES:
+        _refuse_what_no_run_wrote(out / store.RUN)
+        (out / store.REPLACING).touch()
+    for name in store.OWN_FOLDERS:
+        _remove_entries(out / name)
+    for name in reversed(store.OWN_FILES):
         (out / name).unlink(missing_ok=True)
-    for name in store.OWN_FOLDERS:
-        folder = out / name
-        if not folder.is_dir() or folder.is_symlink():
-            continue
-        for entry in list(folder.iterdir()):
-            if store.OWN_ENTRY.fullmatch(entry.name):
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
-def sweep(run: Run) -> None:
-    """Remove what attempts that were killed left half-written in a run that is complete."""
-    for name in store.OWN_FOLDERS:
-        for entry in (run.out / name).glob(".[0-9]*"):
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+def _remove_entries(folder: Path) -> None:
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for entry in list(folder.iterdir()):
+        if store.OWN_ENTRY.fullmatch(entry.name):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
-def _refuse_strangers(out: Path) -> None:
+def _refuse_what_no_run_wrote(path: Path) -> None:
+    """Raise `RunFolderError` where another program wrote a `run.json`; a damaged one of ours may be removed."""
+    if b'"ddfa-batch run"' not in path.read_bytes():
+        raise RunFolderError(f"{path} is not a ddfa-batch run; choose another output folder.")
+
+
+def refuse_strangers(out: Path) -> None:
     """Raise unless `out` is absent, empty, a run, or holds only what planning leaves when it is interrupted."""
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"{out} is a file; choose a folder for the output.")
-    if not out.is_dir() or (out / store.RUN).exists():
+    if not out.is_dir() or (out / store.RUN).exists() or (out / store.REPLACING).exists():
         return
     strangers = sorted(e.name for e in out.iterdir() if e.name not in store.PLANNED and not e.name.endswith(".tmp"))
     if strangers:
@@ -191,140 +283,47 @@ def _refuse_strangers(out: Path) -> None:
         )
 
 
-def refuse_if_different(run: Run, wanted: Wanted) -> None:
+def _refuse_if_different(planned: Run, asked: Run) -> None:
     """Raise `RunFolderError` naming what differs between the run in the folder and the one asked for."""
-    digest, count, _ = _digest(wanted)
-    asked = _identity(wanted, digest, run.shard_size if wanted.shard_size is None else wanted.shard_size)
-    differences = _differences(run.identity, asked)
+    differences = differing(planned.identity, asked.identity)
     if "inputs" in differences:
-        differences["inputs"] = f"inputs (planned {run.n_inputs:,}, now {count:,}, or other names)"
+        differences["inputs"] = f"inputs (planned {planned.n_inputs:,}, now {asked.n_inputs:,}, or other names)"
     if differences:
         raise RunFolderError(
-            f"{run.out} holds a run that differs in {'; '.join(differences.values())}. Use the same command to "
+            f"{planned.out} holds a run that differs in {'; '.join(differences.values())}. Use the same command to "
             "resume it, another output folder, or --overwrite to replace it."
         )
 
 
-def _differences(planned: dict[str, Any], asked: dict[str, Any]) -> dict[str, str]:
-    flat_planned, flat_asked = _flat(planned), _flat(asked)
-    return {
-        key: f"{key.replace('_', '-')} (there {flat_planned.get(key)}, asked for {flat_asked.get(key)})"
-        for key in sorted(flat_planned.keys() | flat_asked.keys())
-        if flat_planned.get(key) != flat_asked.get(key)
-    }
+def planned_rows(request: RunRequest) -> Iterator[dict[str, Any]]:
+    """The rows of the plan of a request; see `schemas.tables.PLAN`."""
+    for i, item in enumerate(list_inputs(request.source, request.out, Ignored())):
+        given = request.given.plan_columns(item.key) if request.given else {}
+        yield {"image_id": i, "key": item.key, "path": item.path, **given}
 
 
-def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    return {**{k: v for k, v in identity.items() if k != "options"}, **identity["options"]}
-
-
-def _identity(wanted: Wanted, inputs: str, shard_size: int) -> dict[str, Any]:
-    return {
-        "kind": wanted.kind,
-        "version": version("ddfa-batch"),
-        "model": wanted.bundle.digest,
-        "inputs": inputs,
-        "shard_size": shard_size,
-        "options": wanted.options.as_dict(),
-    }
-
-
-def _digest(wanted: Wanted) -> tuple[str, int, list[str]]:
-    """Hash of all inputs in order, their number, and what to tell the user about the listing."""
-    sha, count, ignored, with_given = hashlib.sha256(), 0, Ignored(), 0
-    keys = wanted.given.keys() if wanted.given is not None else ()
-    for item in list_inputs(wanted.source, wanted.out, ignored):
-        sha.update(item.path if item.path is not None else item.key.encode("utf-8", "surrogatepass"))
-        sha.update(b"\0")
-        count += 1
-        with_given += item.key in keys
-    notes = [sentence] if (sentence := ignored.sentence()) else []
-    if not count:
-        raise InputError(f"{wanted.source.path} holds no images." + (f" {notes[0]}" if notes else ""))
-    if wanted.given is not None:
-        if not with_given:
-            raise InputError(
-                f"No key that was given (such as {next(iter(keys), None)!r}) is an input; keys are paths relative to "
-                f"{wanted.source.root}."
-            )
-        if without := count - with_given:
-            notes.append(wanted.given.absence(without))
-    return sha.hexdigest(), count, notes
-
-
-def _plan(wanted: Wanted) -> Run:
-    digest, count, notes = _digest(wanted)
-    shard_size = wanted.shard_size or default_shard_size(wanted.kind, count)
-    out, manifest = wanted.out, wanted.bundle.manifest
-    morphable = load_morphable(wanted.bundle)
-    run = Run(
-        out=out,
-        kind=wanted.kind,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        root=str(wanted.source.root),
-        source=str(wanted.source.path),
-        n_inputs=count,
-        shard_size=shard_size,
-        identity=_identity(wanted, digest, shard_size),
-        model={
-            "name": manifest.name,
-            "folder": str(wanted.bundle.folder),
-            "digest": wanted.bundle.digest,
-            "licence": manifest.licence,
-            "topology": manifest.topology,
-            "n_vertices": morphable.n_vertices,
-        },
-        notes=notes,
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    store.write_topology(out / store.TOPOLOGY, morphable)
-    _write_plan(wanted, shard_size, count)
-    content = {"format": "ddfa-batch run", "format_version": RUN_FORMAT_VERSION, **asdict(run)}
-    del content["out"]
-    store.write_json(out / store.RUN, content)
-    return run
-
-
-def _write_plan(wanted: Wanted, shard_size: int, expected: int) -> None:
+def _write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
     """Write plan.parquet, one row group per shard, without ever holding all of it."""
-    rows = enumerate(list_inputs(wanted.source, wanted.out, Ignored()))
-    written = 0
-    with store.whole_file(wanted.out / store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
-        while part := list(itertools.islice(rows, shard_size)):
-            rows_of_part = [
-                {"image_id": i, "key": item.key, "path": item.path,
-                 **(wanted.given.plan_columns(item.key) if wanted.given else {})}
-                for i, item in part
-            ]  # fmt: skip
-            writer.write_table(pa.Table.from_pylist(rows_of_part, PLAN_SCHEMA), row_group_size=shard_size)
+    remaining, written = iter(rows), 0
+    with atomic.whole_file(run.out / store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
+        while part := list(itertools.islice(remaining, run.shard_size)):
+            writer.write_table(pa.Table.from_pylist(part, PLAN_SCHEMA), row_group_size=run.shard_size)
             written += len(part)
-    if written != expected:
-        raise InputError(f"{wanted.source.path} changed while it was listed; run the same command again.")
-
-
-def read_run_json(out: Path) -> dict[str, Any]:
-    """The content of run.json; raises `RunFolderError` if there is none, or it is not one of this project's."""
-    path = out / store.RUN
-    if not path.exists():
-        raise RunFolderError(f"{out} holds no run: there is no {store.RUN}.")
-    content = store.read_json(path)
-    if content.pop("format", None) != "ddfa-batch run":
-        raise RunFolderError(f"{path} is not a ddfa-batch run.")
-    return content
+    if written != run.n_inputs:
+        raise InputError(f"{run.source} changed while it was listed; run the same command again.")
 
 
 def read_run(out: Path) -> Run:
     """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged."""
-    content = read_run_json(out)
     path = out / store.RUN
-    if (found := content.pop("format_version", None)) != RUN_FORMAT_VERSION:
-        raise RunFolderError(
-            f"{path} has format version {found!r}; this ddfa-batch reads version {RUN_FORMAT_VERSION}."
-        )
     try:
-        return Run(out=out, **content)
-    except TypeError as fault:
-        raise RunFolderError(f"{path} is damaged ({fault}).") from None
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunFolderError(f"{out} holds no run: there is no {store.RUN}.") from None
+    except OSError as fault:
+        raise RunFolderError(f"{path} cannot be read ({fault.strerror}).") from None
+    record = decode_run(raw, Document(str(path), RunFolderError, _REMEDY))
+    return Run(out=out, **vars(record))
 
 
 def read_shard(out: Path, shard: int) -> list[PlanRow]:
@@ -335,61 +334,3 @@ def read_shard(out: Path, shard: int) -> list[PlanRow]:
     except (OSError, pa.ArrowException) as fault:
         raise RunFolderError(f"{out / store.PLAN} cannot be read ({fault}).") from None
     return [PlanRow(r.pop("image_id"), Input(r.pop("key"), r.pop("path")), **r) for r in rows]
-
-
-def receipts(run: Run, shards: Iterable[int] | None = None) -> Iterator[store.Receipt]:
-    """The receipts there are, in shard order."""
-    for shard in range(run.n_shards) if shards is None else shards:
-        if (receipt := store.read_receipt(run.out, shard)) is not None:
-            yield receipt
-
-
-def total(run: Run) -> Totals:
-    """All receipts added up."""
-    totals = Totals()
-    for receipt in receipts(run):
-        totals = totals.plus(receipt)
-    return totals
-
-
-def remaining(run: Run) -> list[int]:
-    """The shards without a receipt."""
-    return [s for s in range(run.n_shards) if store.read_receipt(run.out, s) is None]
-
-
-def faults(run: Run) -> list[str]:
-    """What in the folder does not add up: files missing or of another size, rows that do not match receipts."""
-    found: list[str] = []
-    for receipt in receipts(run):
-        for name, size in receipt.files.items():
-            path = run.out / name
-            if not path.exists():
-                found.append(f"{name} is missing")
-            elif (now := store.size_of(path)) != size:
-                found.append(f"{name} has {now:,} bytes, its receipt says {size:,}")
-            elif path.suffix == ".parquet" and (table := name.split("/")[0]) != "clips":
-                expected = receipt.rows.get(table)
-                if (rows := _rows(path)) != expected:
-                    found.append(f"{name} has {rows} rows, its receipt says {expected}")
-        if run.kind == "synth-videos":
-            found += _unlabelled(run, receipt.shard)
-        planned = min(run.shard_size, run.n_inputs - receipt.shard * run.shard_size)
-        if (done := receipt.rows[store.IMAGES]) != planned:
-            found.append(f"shard {receipt.shard} has {done} rows for {planned} inputs")
-    return found
-
-
-def _unlabelled(run: Run, shard: int) -> list[str]:
-    """What of a shard's clips has no label, and what labels have no picture."""
-    labels = run.out / store.FRAMES / f"{store.shard_name(shard)}.parquet"
-    if _rows(labels) is None or not clip_files.clips_path(run.out, shard, run.identity["options"]["format"]).exists():
-        return []  # told already: the receipt names both
-    keys = pq.read_table(labels, columns=["frame_key"])["frame_key"].to_pylist()
-    return clip_files.mismatches(run.out, shard, run.identity["options"]["format"], set(keys))
-
-
-def _rows(path: Path) -> int | None:
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowException):
-        return None

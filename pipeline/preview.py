@@ -76,7 +76,7 @@ def _tile_of(results: Results, planned: PlanRow, row: dict[str, Any], faces: lis
     def draw(zoom: float) -> U8:
         try:
             path = resolve_path(Path(results.run.root), planned.item)
-            image = images.decode(images.read_bytes(path), results.run.identity["options"]["max_pixels"])
+            image = images.decode(images.read_bytes(path), results.run.options["max_pixels"])
         except DdfaError as fault:  # it was there when it was processed
             return sheets.notice(str(fault), round(zoom * min(row["height"], row["width"])))
         meshes = results.vertices(face["face_id"] for face in faces)

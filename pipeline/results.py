@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from ddfa_batch.pipeline import plan
+from ddfa_batch.pipeline import plan, receipts
+from ddfa_batch.pipeline.cluster import one_thread_each
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, I32, I64, U8
 from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE
@@ -30,7 +31,7 @@ class Results:
         self.path = Path(out)
         self.run = plan.read_run(self.path)
         self._model = model
-        self._receipts = list(plan.receipts(self.run))
+        self._receipts = list(receipts.receipts(self.run))
 
     def __repr__(self) -> str:
         done = sum(r.rows[store.IMAGES] for r in self._receipts)
@@ -59,7 +60,7 @@ class Results:
     def clip(self, clip_id: int) -> list[U8]:
         """The pictures (H, W, 3) BGR of one clip of `synth-videos`, in order."""
         shard = clip_id // CLIPS_PER_FACE // FACES_PER_IMAGE // self.run.shard_size
-        return read_clip(self.path, shard, self.run.identity["options"]["format"], clip_id)
+        return read_clip(self.path, shard, self.run.options["format"], clip_id)
 
     def _table(self, kind: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Table:
         files = [str(self.path / f) for r in self._receipts for f in r.files if f.startswith(f"{kind}/")]
@@ -100,7 +101,7 @@ class Results:
         wanted = self._face_ids(face_ids)
         columns = ["face_id", "vertices_file", "vertices_row", "params", "roi"]
         shards = self._shards_of(wanted)
-        out = np.empty((len(wanted), int(self.run.model["n_vertices"]), 3), np.float32)
+        out = np.empty((len(wanted), int(self.run.model.n_vertices), 3), np.float32)
         for shard, places in shards.items():
             table = pq.read_table(self.path / store.FACES / f"{store.shard_name(shard)}.parquet", columns=columns)
             rows = self._rows(np.asarray(table["face_id"]), wanted[places])
@@ -150,12 +151,13 @@ class Results:
     def _model_folder(self) -> Path:
         if self._model is not None:
             return Path(self._model)
-        return recorded_folder(self.run.model["folder"], self.run.model["digest"])
+        return recorded_folder(self.run.model.folder, self.run.model.digest)
 
     def _rebuild(self, params: F32, rois: Any) -> F32:
-        loaded = loaded_model(str(self._model_folder()), self.run.model["digest"])
+        loaded = loaded_model(str(self._model_folder()), self.run.model.digest)
         size = loaded.bundle.manifest.input_size
-        return points(PointBasis.of(loaded.morphable), params, rois, size)
+        with one_thread_each():  # as in a worker: a product on more threads differs in the last bits
+            return points(PointBasis.of(loaded.morphable), params, rois, size)
 
 
 def open_run(out: str | Path, model: str | Path | None = None) -> Results:

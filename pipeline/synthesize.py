@@ -8,8 +8,6 @@ pictures, and `write`, which writes the labels.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,15 +16,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ddfa_batch.pipeline import graph, plan, process
-from ddfa_batch.pipeline.plan import PlanRow, Run, Totals, Wanted
-from ddfa_batch.pipeline.process import Found, Worker
+from ddfa_batch.pipeline import engine, faces, graph, plan
+from ddfa_batch.pipeline.context import RunContext, run_context
+from ddfa_batch.pipeline.engine import execute_run
+from ddfa_batch.pipeline.faces import ShardFaces
+from ddfa_batch.pipeline.plan import PlanRow, Run, RunRequest
+from ddfa_batch.pipeline.progress import Report, Totals, unheard
+from ddfa_batch.pipeline.run_tables import geometry_columns, images_table, model_metadata, table_of
+from ddfa_batch.pipeline.staging import StagedShard, commit, staging
 from ddfa_batch.schemas import tables
-from ddfa_batch.schemas.arrays import F32, F64, U8
+from ddfa_batch.schemas.arrays import F32, F64, I64, U8
 from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE, ORIGINAL, Execution, SynthOptions
-from ddfa_batch.schemas.errors import DdfaError, ImageError
+from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
-from ddfa_batch.tasks.files import clip_files, images, store
+from ddfa_batch.tasks.files import atomic, clip_files, images, store
 from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.motion import Motion, MotionLimits
@@ -61,17 +64,18 @@ class ClipLabels:
 
 @dataclass(frozen=True)
 class RenderedClips:
-    """What `render_clips` hands on: a record per image, and its clips' labels by image."""
+    """What `render_clips` hands on: a record per image, its clips' labels by image, and where the clips are staged."""
 
     records: list[ImageRecord]
     labels: dict[int, list[ClipLabels]]
+    clips: str
 
 
 @dataclass(frozen=True)
 class SynthesisContext:
     """All one process needs to make clips: what `process` needs, the face's surface, and the options."""
 
-    base: Worker
+    base: RunContext
     options: SynthOptions
     limits: MotionLimits
     surface: Surface
@@ -84,8 +88,8 @@ def context(out: str) -> SynthesisContext:
 
 @lru_cache(maxsize=2)
 def _context(out: str, _: int) -> SynthesisContext:
-    base = process.worker(out)
-    options = SynthOptions.from_dict(base.run.identity["options"])
+    base = run_context(out)
+    options = SynthOptions.from_dict(base.run.options)
     return SynthesisContext(base, options, limits(options), Surface.of(base.model.morphable))
 
 
@@ -101,21 +105,23 @@ def limits(options: SynthOptions) -> MotionLimits:
 # ---------------------------------------------------------------------------------------------- the stages
 
 
-def find_faces(out: str, shard: int) -> Found:
-    """The parameters of every still of a shard: those the user gave, or `process`'s own."""
-    run = plan.read_run(Path(out))
-    if run.identity["options"]["params_digest"] is None:
-        return process.find_faces(out, shard)
-    records, parts = [], []
-    for row in plan.read_shard(Path(out), shard):
-        faces = _given(row, process.worker(out).model.bundle.manifest.layout.size)
-        if not len(faces):
-            message = "The parameters given have no face of this image."
-            records.append(process.error_record(row, ImageError("no_params", message)))
-        else:
-            records.append(ImageRecord(row.image_id, row.item.key, "ok", n_faces=len(faces)))
-            parts.append(faces)
-    return Found(records, Faces.concatenate(parts, process.worker(out).model.bundle.manifest.layout.size))
+def find_faces(out: str, shard: int) -> ShardFaces:
+    """The parameters of every still of a shard: those the user gave, or those that `process` would find."""
+    base = run_context(out)
+    if base.run.options["params_digest"] is None:
+        return faces.find_faces(out, shard, announced=False)
+    done = engine.each_item(
+        out, shard, plan.read_shard(Path(out), shard), lambda row: _faces_given(row, base.n_params), announced=False
+    )
+    parts = [given for _, given in done if given is not None]
+    return ShardFaces([record for record, _ in done], Faces.concatenate(parts, base.n_params))
+
+
+def _faces_given(row: PlanRow, n_params: int) -> tuple[ImageRecord, Faces]:
+    given = _given(row, n_params)
+    if not len(given):
+        raise ImageError("no_params", "The parameters given have no face of this image.")
+    return ImageRecord(row.image_id, row.item.key, "ok", n_faces=len(given)), given
 
 
 def _given(row: PlanRow, n_params: int) -> Faces:
@@ -129,60 +135,47 @@ def _given(row: PlanRow, n_params: int) -> Faces:
     )  # fmt: skip
 
 
-def render_clips(out: str, shard: int, found: Found) -> RenderedClips:
+def render_clips(out: str, shard: int, found: ShardFaces) -> RenderedClips:
     """Draw and write the clips of every still of a shard. One still's failure is its own row."""
     s, folder = context(out), Path(out)
-    rows = {row.image_id: row for row in plan.read_shard(folder, shard)}
-    records: list[ImageRecord] = []
-    labels: dict[int, list[ClipLabels]] = {}
-    with store.InFlight(folder, shard) as in_flight, clip_files.open_clips(folder, shard, s.options.format) as writer:
-        for record in found.records:
-            row = rows[record.image_id]
-            if record.status != "ok":
-                records.append(record)
-                continue
-            in_flight.hold(row.image_id)
-            faces = np.flatnonzero(found.faces.image_id == row.image_id)
-            made, fault = _one_still(s, row, found.faces, faces, writer, in_flight.deaths(row.image_id))
-            if fault is not None:
-                writer.discard()
-                records.append(replace(process.error_record(row, fault), width=record.width, height=record.height))
-            else:
-                writer.keep()
-                records.append(replace(record, width=made.width, height=made.height, n_bytes=made.n_bytes))
-                labels[row.image_id] = made.labels
-    return RenderedClips(records, labels)
+    found_of = {record.image_id: record for record in found.records}
+    path = clip_files.clips_path(folder, shard, s.options.format)
+    work = atomic.staged(path)
 
+    def clips_of(row: PlanRow) -> tuple[ImageRecord, list[ClipLabels]]:
+        record = found_of[row.image_id]
+        if record.status != "ok":
+            return record, []
+        mine = found.faces.image_id == row.image_id
+        record, labels = _clips_of_still(s, row, record, found.faces, np.flatnonzero(mine), writer)
+        writer.keep()
+        return record, labels
 
-@dataclass(frozen=True)
-class _Made:
-    """The clips of one still."""
-
-    labels: list[ClipLabels]
-    width: int = 0
-    height: int = 0
-    n_bytes: int = 0
-
-
-def _one_still(
-    s: SynthesisContext, row: PlanRow, faces: Faces, which: Any, writer: clip_files.ClipWriter, deaths: int
-) -> tuple[_Made, ImageError | None]:
-    """The per-item boundary: whatever goes wrong with one still becomes its row."""
     try:
-        if deaths >= process.DEATHS:
-            raise process.crashed()
-        data = images.read_bytes(resolve_path(Path(s.base.run.root), row.item))
-        image = images.decode(data, s.options.max_pixels)
-        labels = []
-        for i in which:
-            labels += _clips_of_face(s, row, image, int(faces.index[i]), faces.params[i], faces.roi[i], writer)
-        return _Made(labels, image.shape[1], image.shape[0], len(data)), None
-    except ImageError as fault:
-        return _Made([]), fault
-    except DdfaError as fault:
-        return _Made([]), ImageError("failed", str(fault))
-    except Exception as fault:  # the one blanket except here: a still is never lost
-        return _Made([]), process.unexpected(fault)
+        with clip_files.open_clips(work, path.name, s.options.format) as writer:
+            done = engine.each_item(out, shard, plan.read_shard(folder, shard), clips_of, failed=writer.discard)
+    except BaseException:
+        atomic.discard(work)
+        raise
+    records = [_with_size(record, found_of[record.image_id]) for record, _ in done]
+    return RenderedClips(records, {record.image_id: labels for record, labels in done if labels}, str(work))
+
+
+def _with_size(record: ImageRecord, found: ImageRecord) -> ImageRecord:
+    """A still's row, with the size of the picture where only its finding tells it."""
+    return replace(record, width=record.width or found.width, height=record.height or found.height)
+
+
+def _clips_of_still(
+    s: SynthesisContext, row: PlanRow, record: ImageRecord, found: Faces, which: I64, writer: clip_files.ClipWriter
+) -> tuple[ImageRecord, list[ClipLabels]]:
+    """The clips of the faces `which` of a still, and its row."""
+    data = images.read_bytes(resolve_path(Path(s.base.run.root), row.item))
+    image = images.decode(data, s.options.max_pixels)
+    labels: list[ClipLabels] = []
+    for i in which:
+        labels += _clips_of_face(s, row, image, int(found.index[i]), found.params[i], found.roi[i], writer)
+    return replace(record, width=image.shape[1], height=image.shape[0], n_bytes=len(data)), labels
 
 
 def _clips_of_face(
@@ -241,7 +234,7 @@ def clip_of(
     labels = ClipLabels(
         clip=0, face_index=0, frame_keys=[], shapes=[(p.shape[1], p.shape[0]) for p in pictures],
         source_rois=np.tile([0.0, 0.0, width, height] if whole else np.round(roi), (n, 1)), rois=rois, params=labelled,
-        geometry=process.geometry(s.base, labelled, rois), motion=path, noise=noise, blur=blur,
+        geometry=faces.geometry(s.base, labelled, rois), motion=path, noise=noise, blur=blur,
         note=motion.note(angles),
     )  # fmt: skip
     return labels, pictures
@@ -266,45 +259,33 @@ def _as_json(labels: ClipLabels, key: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def write(out: str, shard: int, rendered: RenderedClips) -> store.Receipt:
-    """Write a shard's label tables, then its receipt."""
+def write(out: str, shard: int, rendered: RenderedClips) -> StagedShard:
+    """Write a shard's label tables, under staged names, beside its clips."""
     s, folder = context(out), Path(out)
     stem = store.shard_name(shard)
-    frames = frames_table(s, rendered)
-    for kind, table in ((FRAMES, frames), (store.IMAGES, process.images_table(rendered.records))):
-        store.write_table(folder / kind / f"{stem}.parquet", table)
-    clips = clip_files.clips_path(folder, shard, s.options.format).relative_to(folder)
-    written = [f"{FRAMES}/{stem}.parquet", f"{store.IMAGES}/{stem}.parquet", str(clips)]
-    receipt = store.Receipt(
-        shard=shard,
-        rows={
-            store.IMAGES: len(rendered.records),
-            FRAMES: len(frames),
-            clip_files.CLIPS: len(frames) // s.options.frames,
-        },
-        no_face=sum(record.status == "no_face" for record in rendered.records),
-        errors=dict(Counter(r.error_kind for r in rendered.records if r.error_kind is not None)),
-        files={name: store.size_of(folder / name) for name in written},
-    )
-    store.write_receipt(folder, receipt)
-    store.InFlight.forget(folder, shard)
-    return receipt
+    with staging(out) as staged:
+        clips = clip_files.clips_path(folder, shard, s.options.format).relative_to(folder)
+        staged.add(clips.as_posix(), Path(rendered.clips))
+        frames = frames_table(s, rendered)
+        store.put_table(staged.path(f"{FRAMES}/{stem}.parquet"), frames)
+        store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images_table(rendered.records))
+        rows = {FRAMES: len(frames), clip_files.CLIPS: len(frames) // s.options.frames}
+        return staged.shard(rendered.records, rows)
 
 
 FRAMES = store.FRAMES
 #: The stages of a shard, by the names Dask's dashboard shows.
-STAGES: graph.Stages = {"find-faces": find_faces, "render-clips": render_clips, "write": write}
+STAGES: graph.Stages = {"find-faces": find_faces, "render-clips": render_clips, "write": write, "commit": commit}
+#: Fewer stills than this are done in this process.
+_FEW = 20
 
 
 def frames_table(s: SynthesisContext, rendered: RenderedClips) -> pa.Table:
     """The rows of `frames/`."""
     keys = {record.image_id: record.key for record in rendered.records}
     parts = [_clip_rows(s, keys[image], image, labels) for image, clips in rendered.labels.items() for labels in clips]
-    model = s.base.run.model
-    schema = tables.frames_schema(s.base.model.bundle.manifest.layout.size, {
-        f"ddfa_batch.{key}": str(model[key]) for key in ("name", "digest", "licence", "topology")
-    })  # fmt: skip
-    return pa.concat_tables([schema.empty_table(), *(process.table_of(columns, schema) for columns in parts)])
+    schema = tables.frames_schema(s.base.n_params, model_metadata(s.base.run.model))
+    return pa.concat_tables([schema.empty_table(), *(table_of(columns, schema) for columns in parts)])
 
 
 def _clip_rows(s: SynthesisContext, key: str, image_id: int, c: ClipLabels) -> dict[str, Any]:
@@ -319,7 +300,7 @@ def _clip_rows(s: SynthesisContext, key: str, image_id: int, c: ClipLabels) -> d
         "frame": np.arange(n, dtype=np.int32), "frame_key": c.frame_keys,
         "width": [w for w, _ in c.shapes], "height": [h for _, h in c.shapes],
         "source_roi": c.source_rois, "roi": c.rois, "params": c.params,
-        **process.geometry_columns(g),
+        **geometry_columns(g),
         "motion_yaw": m.yaw, "motion_pitch": m.pitch, "motion_roll": m.roll, "motion_scale": m.scale,
         "motion_shift_x": m.shift[:, 0], "motion_shift_y": m.shift[:, 1],
         "noise_sigma": c.noise, "blur_x": c.blur[:, 0], "blur_y": c.blur[:, 1],
@@ -330,12 +311,13 @@ def _clip_rows(s: SynthesisContext, key: str, image_id: int, c: ClipLabels) -> d
 
 
 def synthesize(
-    wanted: Wanted,
+    request: RunRequest,
     execution: Execution,
     overwrite: bool = False,
-    progress: Callable[[Run, Totals], None] = lambda run, totals: None,
+    report: Report = unheard,
+    verify: bool = False,
 ) -> tuple[Run, Totals]:
-    """Make all clips of a run that are not made yet; as `process.process` in everything else."""
-    if isinstance(wanted.options, SynthOptions):
-        limits(wanted.options)
-    return process.carry_out(wanted, execution, overwrite, progress, STAGES)
+    """Make all clips of a run that are not made yet; see `engine.execute_run`."""
+    if isinstance(request.options, SynthOptions):
+        limits(request.options)
+    return execute_run(request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, report=report)

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from ddfa_batch.pipeline import training_set
+from ddfa_batch.pipeline.differences import differing
 from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.schemas.decoding import Document, decode_object
 from ddfa_batch.schemas.errors import RunFolderError, TrainingError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
-from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.training import export, host, meta_joint, state, validation
 from ddfa_batch.tasks.training.architectures import Architecture, mac_count, parameter_count
 from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening
@@ -33,6 +35,8 @@ from ddfa_batch.tasks.training.state import Record, TrainingState
 ABOUT, CHECKPOINT, BEST, HISTORY, MODEL = "train.json", "checkpoint.pt", "best.pt", "history.json", "model"
 #: Faces from whose augmented frames the whitening is taken.
 _WHITENING = 4096
+#: Options that differ are named, so many of them.
+_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -165,20 +169,12 @@ def _claim(out: Path, about: dict[str, Any]) -> None:
     if not path.exists():
         if (out / store.RUN).exists():
             raise RunFolderError(f"{out} holds a run; give the training a folder of its own.")
-        store.write_json(path, about)
+        atomic.write_json(path, about)
         return
-    there, now = (dict(_flat(content)) for content in (store.read_json(path), about))
-    names = [name for name in sorted(there.keys() | now.keys()) if there.get(name) != now.get(name)]
-    if names:
-        told = ", ".join(f"{name} ({there.get(name)!r}, now {now.get(name)!r})" for name in names[:5])
+    there = decode_object(path.read_bytes(), Document(str(path), RunFolderError, "give another folder"))
+    if differences := list(differing(there, about).values()):
+        told = ", ".join(differences[:_TOLD])
         raise RunFolderError(f"{out} holds a training with other options: {told}; give another folder.")
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for name, value in content.items():
-        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
-    return pairs
 
 
 def _training(request: TrainingRequest, clips: Clips, device: str) -> TrainingState:
@@ -197,7 +193,7 @@ def _training(request: TrainingRequest, clips: Clips, device: str) -> TrainingSt
 
 
 def _write_history(out: Path, training: TrainingState) -> None:
-    store.write_json(out / HISTORY, {
+    atomic.write_json(out / HISTORY, {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(sum(record.seconds for record in training.history), 1),
         "history": [asdict(record) for record in training.history],

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddfa_batch.pipeline.fit import FITS
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.arrays import F64, U8
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
@@ -22,6 +21,7 @@ from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.files.store import FITS
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import motion
 from ddfa_batch.tasks.geometry.crop import similarity
@@ -104,9 +104,9 @@ def read(labels: Path, root: Path | None, clips: Path | None, bundle: Bundle) ->
 
 def _opened(path: Path, bundle: Bundle) -> Results:
     run = open_run(path, bundle.folder)
-    if run.run.model["digest"] != bundle.digest:
+    if run.run.model.digest != bundle.digest:
         raise InputError(
-            f"{path} was made with the model {run.run.model['name']}, not with {bundle.manifest.name}; name that model "
+            f"{path} was made with the model {run.run.model.name}, not with {bundle.manifest.name}; name that model "
             "with --model, or make the labels with this one."
         )
     return run

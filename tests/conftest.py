@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import small_model
 
-from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.schemas.config import ProcessOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files.inputs import resolve_source
@@ -59,9 +59,9 @@ def options(**changes: object) -> ProcessOptions:
     return ProcessOptions(**{**defaults, **changes})  # type: ignore[arg-type]
 
 
-def wanted(source: Path, out: Path, bundle: Bundle, shard_size: int | None = 4, **changes: object) -> Wanted:
+def wanted(source: Path, out: Path, bundle: Bundle, shard_size: int | None = 4, **changes: object) -> RunRequest:
     """A request with the small model, four images a shard, and the options changed as named."""
-    return Wanted(resolve_source(source, None), out, options(**changes), bundle, None, shard_size)
+    return RunRequest("process", resolve_source(source, None), out, options(**changes), bundle, None, shard_size)
 
 
 @pytest.fixture(scope="session")

@@ -5,19 +5,19 @@ import signal
 import sys
 from pathlib import Path
 
-from ddfa_batch.pipeline import process
+from ddfa_batch.pipeline import faces
 
 
 def main(out: str, name: str) -> None:
-    read_bytes = process.images.read_bytes
+    read_bytes = faces.images.read_bytes
 
     def reads(path: Path) -> bytes:
         if path.name == name:
             os.kill(os.getpid(), signal.SIGKILL)
         return read_bytes(path)
 
-    process.images.read_bytes = reads
-    process.find_faces(out, 0)
+    faces.images.read_bytes = reads
+    faces.find_faces(out, 0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import options
 
-from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.config import Execution
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.shared, pytest.mark.filterwarnings("default")]
 
 def run(source: Path, out: Path, bundle: Bundle, refine: int, vertices: str = "none") -> Results:
     chosen = options(detector="faceboxes", min_score=0.5, refine=refine, vertices=vertices)
-    process(Wanted(resolve_source(source, None), out, chosen, bundle, None, None), Execution("local", 2))
+    process(RunRequest("process", resolve_source(source, None), out, chosen, bundle, None, None), Execution("local", 2))
     return open_run(out)
 
 

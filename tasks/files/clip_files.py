@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tarfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,7 @@ from pyarrow import feather
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.errors import DdfaError
 from ddfa_batch.schemas.tables import CLIP_PICTURES
-from ddfa_batch.tasks.files.store import shard_name, whole_file
+from ddfa_batch.tasks.files.store import shard_name
 
 #: Folder of a run that holds its clips.
 CLIPS = "clips"
@@ -59,40 +57,23 @@ def clips_path(out: Path, shard: int, form: str) -> Path:
 
 
 @contextmanager
-def open_clips(out: Path, shard: int, form: str) -> Iterator[ClipWriter]:
-    """A writer for the clips of a shard in one of `schemas.config.CLIP_FORMATS`; nothing is visible until it ends."""
-    path = clips_path(out, shard, form)
+def open_clips(work: Path, name: str, form: str) -> Iterator[ClipWriter]:
+    """A writer of clips in one of `schemas.config.CLIP_FORMATS`, to the staged file or folder `work`, to be `name`."""
     if form in ("frames", "mp4"):
-        with _whole_folder(path) as work:
-            yield _Frames(work, path.name) if form == "frames" else _Mp4(work, path.name)
-            shutil.rmtree(work / _PENDING, ignore_errors=True)
+        work.mkdir()
+        yield _Frames(work, name) if form == "frames" else _Mp4(work, name)
+        shutil.rmtree(work / _PENDING, ignore_errors=True)
     elif form == "webdataset":
-        with whole_file(path) as work, work.open("wb") as file:
-            writer = _Tar(file, path.name)
+        with work.open("wb") as file:
+            writer = _Tar(file, name)
             yield writer
             writer.close()
     else:
         with (
-            whole_file(path) as work,
             pq.ParquetWriter(work, CLIP_PICTURES, compression="none", use_dictionary=False) as writer,
-            TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as pending,
+            TemporaryDirectory(dir=work.parent, prefix=f".{name}.") as pending,
         ):
-            yield _Parquet(writer, path.name, Path(pending))
-
-
-@contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on success flush everything to disk and rename it, else remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    work.mkdir()
-    try:
-        yield work
-        os.sync()  # once for thousands of small files, whose own fsyncs would take longer than drawing them
-        shutil.rmtree(path, ignore_errors=True)
-        work.replace(path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            yield _Parquet(writer, name, Path(pending))
 
 
 def png(picture: U8) -> bytes:

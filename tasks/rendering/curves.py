@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddfa_batch.schemas.arrays import Floats
-from ddfa_batch.tasks.files.store import whole_file
+from ddfa_batch.tasks.files.atomic import whole_file
 
 
 @dataclass(frozen=True)

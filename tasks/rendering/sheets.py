@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ddfa_batch.schemas.arrays import U8
-from ddfa_batch.tasks.files.store import whole_file
+from ddfa_batch.tasks.files.atomic import whole_file
 
 #: A sheet: its width, the height its rows are near to, space between pictures, lines of a caption; pixels.
 _WIDTH, _ROW, _GAP, _LINE = 1280, 300, 14, 20

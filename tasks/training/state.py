@@ -12,7 +12,7 @@ import torch
 
 from ddfa_batch.schemas.arrays import Floats
 from ddfa_batch.schemas.errors import TrainingError
-from ddfa_batch.tasks.files.store import whole_file
+from ddfa_batch.tasks.files.atomic import whole_file
 from ddfa_batch.tasks.training.architectures import Architecture, RegressorNet, build
 from ddfa_batch.tasks.training.options import Augmentation, Sampling, TrainConfig
 

@@ -16,8 +16,9 @@ import small_model
 from conftest import wanted
 from test_process import same_tables
 
-from ddfa_batch.pipeline import graph, plan
+from ddfa_batch.pipeline import cluster, engine, graph
 from ddfa_batch.pipeline.process import process
+from ddfa_batch.pipeline.progress import Progress
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
@@ -52,7 +53,7 @@ def stop(*running: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A scheduler and two workers on loopback, started as a site would start them; gives the scheduler file."""
     file = tmp_path_factory.mktemp("dask") / "scheduler.json"
     common = ("--scheduler-file", str(file))
@@ -70,19 +71,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_a_running_cluster_by_its_address_gives_the_same_tables(
-    cluster: Path, many: Path, bundle: Bundle, expected: Path, tmp_path: Path
+    running: Path, many: Path, bundle: Bundle, expected: Path, tmp_path: Path
 ) -> None:
     import json
 
-    address = json.loads(cluster.read_text())["address"]
+    address = json.loads(running.read_text())["address"]
     process(wanted(many, tmp_path / "out", bundle, shard_size=3), Execution(address))
     same_tables(tmp_path / "out", expected)
 
 
 def test_a_running_cluster_by_its_scheduler_file_gives_the_same_tables(
-    cluster: Path, many: Path, bundle: Bundle, expected: Path, tmp_path: Path
+    running: Path, many: Path, bundle: Bundle, expected: Path, tmp_path: Path
 ) -> None:
-    process(wanted(many, tmp_path / "out", bundle, shard_size=3), Execution(str(cluster)))
+    process(wanted(many, tmp_path / "out", bundle, shard_size=3), Execution(str(running)))
     same_tables(tmp_path / "out", expected)
 
 
@@ -96,14 +97,14 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
 ) -> None:
     killed: list[int] = []
 
-    def kill_one(run: plan.Run, totals: plan.Totals) -> None:
-        if totals.shards_done >= 3 and not killed:
+    def kill_one(progress: Progress) -> None:
+        if progress.totals.shards_done >= 3 and not killed:
             workers = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
             killed.append(workers[-1].pid)
             workers[-1].kill()
 
     request = wanted(many, tmp_path / "out", bundle, shard_size=3)
-    _, totals = process(request, Execution("local", 2), progress=kill_one)
+    _, totals = process(request, Execution("local", 2), report=kill_one)
     assert killed
     assert totals.images == N_IMAGES
     assert totals.n_errors == 0
@@ -141,7 +142,8 @@ def test_the_stages_have_names_a_dashboard_shows() -> None:
 
     from ddfa_batch.pipeline import process as steps
 
-    keys = graph.shard_graph("/nowhere", 7, steps.STAGES).dask.keys()
+    job = graph.Job("/nowhere", steps.STAGES, lambda: None, Execution("local"), few=False)
+    keys = graph.shard_graph(job, 7).dask.keys()
     assert {key_split(key) for key in keys} == {"find-faces", "reconstruct", "write", "commit"}
 
 
@@ -156,7 +158,8 @@ def test_only_a_window_of_shards_is_in_flight() -> None:
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as local,
         Client(local) as client,
     ):
-        for receipt in graph._windowed(client, "out", list(range(100)), stages):
+        job = graph.Job("out", stages, lambda: None, Execution("local"), few=False)
+        for receipt in graph._windowed(client, job, list(range(100)), lambda progress: None):
             most = max(most, len(client.futures))
             seen.append(receipt)
     assert sorted(seen) == list(range(100))
@@ -167,14 +170,14 @@ def test_only_a_window_of_shards_is_in_flight() -> None:
 def test_a_scheduler_that_is_none_is_named(
     many: Path, bundle: Bundle, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 1)
     with pytest.raises(ClusterError, match=scheduler):
         process(wanted(many, tmp_path / "out", bundle), Execution(scheduler))
 
 
 def test_a_worker_that_cannot_see_the_run_is_named(
-    cluster: Path, many: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: Path, many: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph, "sees_run", lambda out: False)
+    monkeypatch.setattr(engine, "requirements", lambda run: lambda: "cannot see the run")
     with pytest.raises(ClusterError, match="cannot see"):
-        process(wanted(many, tmp_path / "out", bundle), Execution(str(cluster)))
+        process(wanted(many, tmp_path / "out", bundle), Execution(str(running)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,11 @@ import pytest
 from random_faces import MODEL, PRIOR, faces
 
 import ddfa_batch
+from ddfa_batch.pipeline import fit as steps
+from ddfa_batch.pipeline import plan
 from ddfa_batch.pipeline.fit import FITS, fit_landmarks
+from ddfa_batch.pipeline.progress import Phase, Progress
+from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.fitting.fit_config import FitConfig
@@ -76,15 +81,49 @@ def test_twenty_one_points_will_do(bundle: Bundle, tmp_path: Path) -> None:
     assert outcome.residual < 0.01
 
 
-def test_nothing_is_overwritten(bundle: Bundle, tmp_path: Path) -> None:
+def test_another_fit_in_the_folder_is_refused_by_name(bundle: Bundle, tmp_path: Path) -> None:
     _, truth = faces(MODEL, PRIOR, 1, seed=3)
     path = labels(tmp_path, truth, ["a"])
     fit_landmarks(path, tmp_path / "out", bundle)
-    with pytest.raises(RunFolderError, match="already"):
-        fit_landmarks(path, tmp_path / "out", bundle)
-    with pytest.raises(InputError):
-        fit_landmarks(tmp_path / "nothing.csv", tmp_path / "other", bundle)
-    assert not (tmp_path / "other").exists()
+    other = FitConfig(size=bundle.manifest.input_size, outline=True)
+    with pytest.raises(RunFolderError, match=r"fit\.outline \(there False, asked for True\)"):
+        fit_landmarks(path, tmp_path / "out", bundle, config=other)
+
+
+def test_the_same_fit_again_changes_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    _, truth = faces(MODEL, PRIOR, 1, seed=3)
+    path, out = labels(tmp_path, truth, ["a"]), tmp_path / "out"
+    first = fit_landmarks(path, out, bundle)
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()}
+    assert fit_landmarks(path, out, bundle) == replace(first, run=plan.read_run(out))
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("step", ["_fitted", "reconstruct", "write", "commit"])
+def test_a_fit_that_was_interrupted_is_done_by_the_same_command(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    _, truth = faces(MODEL, PRIOR, 2, seed=3)
+    path, out = labels(tmp_path, truth, ["a", "b"]), tmp_path / "out"
+
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(steps, step, stops)
+        fit_landmarks(path, out, bundle)
+    assert fit_landmarks(path, out, bundle).n_converged == 2
+    assert open_run(out).faces().num_rows == 2
+    assert not list(out.rglob(".*"))
+
+
+def test_a_fit_reports_its_progress(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_PART", 1)
+    _, truth = faces(MODEL, PRIOR, 3, seed=3)
+    told: list[Progress] = []
+    fit_landmarks(labels(tmp_path, truth, ["a", "b", "c"]), tmp_path / "out", bundle, report=told.append)
+    assert [p.images for p in told if p.phase is Phase.WORKING] == [0, 1, 2]
+    assert (told[-1].phase, told[-1].images, told[-1].faces) == (Phase.DONE, 3, 3)
 
 
 def test_pictures_give_keys_their_endings_and_the_run_its_root(bundle: Bundle, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ import pytest
 import small_model
 from conftest import wanted
 
-from ddfa_batch.pipeline import plan
-from ddfa_batch.pipeline import process as steps
+from ddfa_batch.pipeline import faces as steps
+from ddfa_batch.pipeline import plan, receipts
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.config import Execution
@@ -154,7 +154,7 @@ def test_the_same_command_again_changes_nothing(out: Path, photos: Path, bundle:
     run, totals = process(wanted(photos, out, bundle), HERE)
     assert totals.images == 12
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
-    assert plan.faults(run) == []
+    assert receipts.verify_run(run) == []
 
 
 @pytest.mark.parametrize("n_done", [0, 1, 2])
@@ -286,7 +286,7 @@ def test_a_run_without_a_single_face(bundle: Bundle, tmp_path: Path) -> None:
     results = open_run(tmp_path / "out")
     assert results.faces().num_rows == 0
     assert results.vertices().shape == (0, small_model.head().n_vertices, 3)
-    assert plan.faults(run) == []
+    assert receipts.verify_run(run) == []
 
 
 def test_an_unexpected_error_is_a_row_with_its_reason(
@@ -351,12 +351,12 @@ def test_an_empty_folder_is_said(bundle: Bundle, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_status_finds_what_does_not_add_up(out: Path, tmp_path: Path, file: str, damage: str) -> None:
     copy = Path(shutil.copytree(out, tmp_path / "copy"))
-    assert plan.faults(plan.read_run(copy)) == []
+    assert receipts.verify_run(plan.read_run(copy)) == []
     if damage == "missing":
         (copy / file).unlink()
     else:
         (copy / file).write_bytes((copy / file).read_bytes()[:-10])
-    (found,) = plan.faults(plan.read_run(copy))
+    (found,) = receipts.verify_run(plan.read_run(copy))
     assert found.startswith(file)
 
 

@@ -18,10 +18,10 @@ import scipy.io
 import small_model
 from conftest import wanted
 
-from ddfa_batch.pipeline import plan
+from ddfa_batch.pipeline import plan, receipts
 from ddfa_batch.pipeline import synthesize as steps
 from ddfa_batch.pipeline.import_labels import import_300w_lp
-from ddfa_batch.pipeline.plan import Wanted
+from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.preview import draw_clips
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
@@ -50,8 +50,8 @@ def options(**changes: object) -> SynthOptions:
     return SynthOptions(**{**defaults, **changes})  # type: ignore[arg-type]
 
 
-def asked(source: Path, out: Path, bundle: Bundle, shard_size: int = 2, **changes: object) -> Wanted:
-    return Wanted(resolve_source(source, None), out, options(**changes), bundle, None, shard_size)
+def asked(source: Path, out: Path, bundle: Bundle, shard_size: int = 2, **changes: object) -> RunRequest:
+    return RunRequest("synth-videos", resolve_source(source, None), out, options(**changes), bundle, None, shard_size)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_every_still_has_a_row_and_every_frame_one(results: Results) -> None:
     frames = results.frames().to_pandas()
     assert len(frames) == 4 * N_FRAMES
     assert frames.groupby("clip_id").frame.apply(list).tolist() == [list(range(N_FRAMES))] * 4
-    assert plan.faults(results.run) == []
+    assert receipts.verify_run(results.run) == []
 
 
 def test_the_first_frame_is_the_still_and_moves_nowhere(results: Results, stills: Path) -> None:
@@ -174,7 +174,7 @@ def test_every_form_holds_the_same_pictures(
 ) -> None:
     synthesize(asked(stills, tmp_path / "a", bundle, format=form), HERE)
     again = open_run(tmp_path / "a")
-    assert plan.faults(again.run) == []
+    assert receipts.verify_run(again.run) == []
     if form != "mp4":
         same_clips(results, again)
         return
@@ -216,7 +216,7 @@ def test_crops_begin_as_the_crop_process_takes(stills: Path, bundle: Bundle, tmp
             np.testing.assert_array_equal(made.clip(row["clip_id"])[0], expected)
 
 
-def given(stills: Path, out: Path, bundle: Bundle, source: Path, **changes: object) -> Wanted:
+def given(stills: Path, out: Path, bundle: Bundle, source: Path, **changes: object) -> RunRequest:
     faces = read_faces(source, 62, bundle.digest, 1)
     request = asked(stills, out, bundle, detector="boxes", params_digest=faces.digest, **changes)
     return replace(request, given=faces)
@@ -366,7 +366,7 @@ def test_a_still_that_fails_half_way_leaves_no_clip(
     assert dict(totals.errors) == {"failed": 1}
     labelled = set(open_run(out).frames()["frame_key"].to_pylist())
     assert set().union(*(clip_files.frame_keys(out, shard, form) for shard in range(3))) == labelled
-    assert plan.faults(run) == []
+    assert receipts.verify_run(run) == []
     assert not list(out.rglob(".*"))
 
 
@@ -391,17 +391,17 @@ def test_pictures_without_labels_and_labels_without_pictures_are_told(
     run, _ = synthesize(asked(stills, tmp_path / "a", bundle, format=form), HERE)
     clips = clip_files.clips_path(run.out, 0, form)
     spoiled(clips, form, "777")
-    assert any("777" in fault and "without labels" in fault for fault in plan.faults(run))
+    assert any("777" in fault and "without labels" in fault for fault in receipts.verify_run(run))
     shutil.rmtree(clips) if clips.is_dir() else clips.unlink()
     other = clip_files.clips_path(run.out, 2, form)
     shutil.copytree(other, clips) if other.is_dir() else shutil.copy(other, clips)
-    assert any("missing" in fault for fault in plan.faults(run))
+    assert any("missing" in fault for fault in receipts.verify_run(run))
 
 
 def test_clips_that_cannot_be_read_are_told(stills: Path, bundle: Bundle, tmp_path: Path) -> None:
     run, _ = synthesize(asked(stills, tmp_path / "a", bundle, format="webdataset"), HERE)
     (run.out / "clips/000000.tar").write_bytes(b"no archive")
-    assert any("clips/000000.tar cannot be read" in fault for fault in plan.faults(run))
+    assert any("clips/000000.tar cannot be read" in fault for fault in receipts.verify_run(run))
 
 
 def test_a_tar_is_what_tarfile_makes_of_it(stills: Path, bundle: Bundle, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_training_can_begin_with_anothers_weights(labelled: tuple[Path, Bundle
 
 def test_other_options_are_refused_by_name(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
     train(request(labelled, tmp_path / "out"))
-    with pytest.raises(RunFolderError, match=r"config\.beta \(0\.5, now 0\.25\)"):
+    with pytest.raises(RunFolderError, match=r"config\.beta \(there 0\.5, asked for 0\.25\)"):
         train(request(labelled, tmp_path / "out", config=replace(CONFIG, beta=0.25)))
     with pytest.raises(RunFolderError, match=r"validation\.share"):
         train(request(labelled, tmp_path / "out", validation=0.2))

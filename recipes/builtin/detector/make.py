@@ -41,7 +41,7 @@ from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, loaded_model
 from ddfa_batch.tasks.evaluation.landmark_errors import match_box
-from ddfa_batch.tasks.files.store import whole_file, write_json
+from ddfa_batch.tasks.files.atomic import whole_file, write_json
 from ddfa_batch.tasks.geometry.crop import overlap, roi_from_boxes, roi_from_landmarks
 from ddfa_batch.tasks.inference.detectors import Detector, make_detector, non_maximum_suppression
 from ddfa_batch.tasks.inference.face_finder import Finder

@@ -1,0 +1,214 @@
+"""Clusters: one started here, or one that is there already; its workers made ready, verified, and left as they were."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import dask.config
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.errors import ClusterError
+
+_log = logging.getLogger(__name__)
+
+#: How long a scheduler may take to answer, and to have a worker.
+_CONNECT_SECONDS, _WORKER_SECONDS = 30, 60
+#: Dask's nanny lets malloc give memory back above 64 KiB, which doubles the time to decode a JPEG: every
+#: picture's buffer is mapped and cleared anew. 256 MiB keeps them.
+_MALLOC_BYTES = str(256 << 20)
+_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+#: Threads of Arrow in a worker: to compute, and to read.
+_ARROW_THREADS, _ARROW_IO_THREADS = 1, 2
+#: How the address of a scheduler begins.
+_PROTOCOLS = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
+
+
+@contextlib.contextmanager
+def connected(execution: Execution) -> Iterator[Any]:
+    """A client of the cluster asked for; a local one is started here and ends with the run."""
+    local = execution.scheduler in ("auto", "local")
+    with _quiet_dask(), _local(execution) if local else _remote(execution) as client:
+        _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
+        yield client
+
+
+@contextlib.contextmanager
+def _local(execution: Execution) -> Iterator[Any]:
+    from distributed import Client, LocalCluster
+
+    settings = {
+        "distributed.nanny.pre-spawn-environ": _worker_environment(),
+        "distributed.admin.tick.interval": "1s",
+        "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
+    }
+    workers = execution.workers or usable_cores()
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            silence_logs=logging.CRITICAL,
+            dashboard_address=":0",
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def _remote(execution: Execution) -> Iterator[Any]:
+    from distributed import Client
+
+    is_file = not execution.scheduler.startswith(_PROTOCOLS)
+    if is_file and not Path(execution.scheduler).is_file():
+        raise ClusterError(
+            f"'{execution.scheduler}' is no scheduler: give in-process, local, tcp://HOST:PORT, or the file a "
+            "'dask scheduler --scheduler-file FILE' wrote."
+        )
+    where = {"scheduler_file": execution.scheduler} if is_file else {"address": execution.scheduler}
+    try:
+        client = Client(**where, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError, TimeoutError) as fault:
+        raise ClusterError(
+            f"The scheduler at {execution.scheduler} does not answer ({fault}); is it running, and reachable from here?"
+        ) from None
+    with client:
+        if not client.nthreads():
+            _wait_for_a_worker(client, execution.scheduler)
+        yield client
+
+
+def _wait_for_a_worker(client: Any, scheduler: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+    except TimeoutError:
+        raise ClusterError(
+            f"The scheduler at {scheduler} has had no worker for {_WORKER_SECONDS} s; start some with 'dask worker'."
+        ) from None
+
+
+def _worker_environment() -> dict[str, str]:
+    environment = copy.deepcopy(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
+    return {**environment, **dict.fromkeys(_MALLOC, _MALLOC_BYTES)}
+
+
+def usable_cores() -> int:
+    """Cores this process may use, as its affinity mask says."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _quiet_dask() -> Iterator[None]:
+    """Keep Dask's tracebacks off the screen: what matters of them is said in a sentence. Undone on leaving."""
+    log = logging.getLogger("distributed")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+# -------------------------------------------------------------------------------------------- the workers
+
+
+@contextlib.contextmanager
+def prepared(client: Any, fault: Callable[[], str | None]) -> Iterator[None]:
+    """Workers with one thread per library, now and late joiners, and none with a `fault`; put back as they were after.
+
+    Raises `ClusterError` for a worker with a fault. Those that join later ask for it themselves, stage by stage.
+    """
+    from distributed import WorkerPlugin
+
+    class OneThreadEach(WorkerPlugin):
+        def setup(self, worker: Any) -> None:
+            enter_one_thread()
+
+        def teardown(self, worker: Any) -> None:
+            leave_one_thread()
+
+    name = f"ddfa-batch-one-thread-each-{uuid.uuid4().hex}"
+    _verify(client, fault)
+    client.register_plugin(OneThreadEach(), name=name)
+    try:
+        yield
+    finally:
+        if not lost(client):
+            client.unregister_worker_plugin(name)
+
+
+def _verify(client: Any, fault: Callable[[], str | None]) -> None:
+    try:
+        faults = client.run(fault)
+    except (ImportError, AttributeError) as missing:
+        raise ClusterError(
+            f"A worker lacks something ({missing}): install the same ddfa-batch on all workers."
+        ) from None
+    for address, reason in faults.items():
+        if reason is not None:
+            raise ClusterError(f"The worker at {address} {reason}.")
+
+
+def lost(client: Any) -> bool:
+    """Whether the client has no scheduler any more."""
+    return client.status != "running"
+
+
+def refuse_lost(client: Any) -> None:
+    """Raise `ClusterError` where the connection to the scheduler is lost: what it was handed is lost with it."""
+    if lost(client):
+        raise ClusterError(
+            "The connection to Dask's scheduler was lost in mid-run. What is finished is kept: run the same command "
+            "again, when the scheduler is there again, to resume."
+        )
+
+
+# -------------------------------------------------------------------------------------------- their threads
+
+_using, _undo, _changing = 0, contextlib.ExitStack(), threading.Lock()
+
+
+def enter_one_thread() -> None:
+    """One thread for everything in this process that would start its own, until as many have left as entered."""
+    global _using  # noqa: PLW0603 - the settings are the process's, and so is the count of those who rely on them
+    with _changing:
+        if not _using:
+            _undo.callback(cv2.setNumThreads, cv2.getNumThreads())
+            _undo.callback(pa.set_cpu_count, pa.cpu_count())
+            _undo.callback(pa.set_io_thread_count, pa.io_thread_count())
+            cv2.setNumThreads(0)
+            pa.set_cpu_count(_ARROW_THREADS)
+            pa.set_io_thread_count(_ARROW_IO_THREADS)
+            _undo.enter_context(threadpool_limits(1))
+        _using += 1
+
+
+def leave_one_thread() -> None:
+    """Put everything back, if nobody relies on it any more."""
+    global _using  # noqa: PLW0603
+    with _changing:
+        _using -= 1
+        if not _using:
+            _undo.close()
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """One thread for everything that would start its own, as in a worker; undone on leaving."""
+    enter_one_thread()
+    try:
+        yield
+    finally:
+        leave_one_thread()

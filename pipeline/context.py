@@ -1,0 +1,103 @@
+"""What one process needs to work at a run, loaded once: the run, the model, and its parts."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ddfa_batch.pipeline import plan
+from ddfa_batch.pipeline.plan import Run
+from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions, SynthOptions
+from ddfa_batch.tasks.bundles.model_bundle import LoadedModel, loaded_model
+from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.geometry.reconstruct import PointBasis
+from ddfa_batch.tasks.geometry.visibility import Occlusion
+from ddfa_batch.tasks.inference.face_finder import Finder
+from ddfa_batch.tasks.inference.regressor import Regressor
+
+#: Threads of a worker ask for the same context at once; only the first one loads it.
+_LOADING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """All that one process needs for a run. It is shared by the process's threads, and changed by none."""
+
+    #: The run that is worked at.
+    run: Run
+    #: How faces are found and regressed.
+    options: ProcessOptions
+    #: The bundle, its morphable model and its sessions.
+    model: LoadedModel
+    #: Finds faces; None where the user gave boxes.
+    find: Finder | None
+    #: Crops to parameters.
+    regressor: Regressor
+    #: The 68 landmarks.
+    landmarks: PointBasis
+    #: All vertices.
+    dense: PointBasis
+    #: What may hide a landmark.
+    occlusion: Occlusion
+    #: The vertices of `occlusion`.
+    occluding: PointBasis
+
+    @property
+    def size(self) -> int:
+        """Side of the regressor's crops, pixels."""
+        return self.regressor.size
+
+    @property
+    def n_params(self) -> int:
+        """Parameters of a face."""
+        return self.model.bundle.manifest.layout.size
+
+
+def run_context(out: str) -> RunContext:
+    """This process's `RunContext` for the run in `out`."""
+    with _LOADING:
+        return _run_context(out, (Path(out) / store.RUN).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _run_context(out: str, _: int) -> RunContext:
+    run = plan.read_run(Path(out))
+    options = regression_options(run)
+    model = loaded_model(run.model.folder, run.model.digest)
+    occlusion = Occlusion.of(model.morphable)
+    return RunContext(
+        run=run,
+        options=options,
+        model=model,
+        find=_face_finder(run.model.folder, run.model.digest, options),
+        regressor=Regressor(model.regressor, model.bundle.manifest),
+        landmarks=PointBasis.of(model.morphable, model.morphable.landmarks),
+        dense=PointBasis.of(model.morphable),
+        occlusion=occlusion,
+        occluding=PointBasis.of(model.morphable, occlusion.vertices),
+    )
+
+
+def check_model(run: Run) -> None:
+    """Load the networks of a run's model; raises `BundleError` where it cannot do what the run's options ask for."""
+    with _LOADING:
+        _face_finder(run.model.folder, run.model.digest, regression_options(run))
+
+
+@lru_cache(maxsize=2)
+def _face_finder(folder: str, digest: str, options: ProcessOptions) -> Finder | None:
+    model = loaded_model(folder, digest)
+    if options.detector == GIVEN_BOXES:
+        return None
+    spec = model.bundle.manifest.detectors[options.detector]
+    regressor = Regressor(model.regressor, model.bundle.manifest)
+    return Finder(spec, model.detector_session(spec), regressor, options.min_score, options.detect_size)
+
+
+def regression_options(run: Run) -> ProcessOptions:
+    """How a run finds and regresses faces."""
+    if run.kind == "synth-videos":
+        return SynthOptions.from_dict(run.options).regression()
+    return ProcessOptions(**run.options)

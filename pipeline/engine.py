@@ -1,0 +1,188 @@
+"""What every kind of run shares: claiming a folder, the per-item boundary, resuming, progress.
+
+A kind of run is a chain of stages (`graph.Stages`) that ends in `staging.commit`; the engine knows nothing else of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ddfa_batch.pipeline import graph, plan
+from ddfa_batch.pipeline.context import check_model
+from ddfa_batch.pipeline.plan import PlanRow, Run, RunRequest
+from ddfa_batch.pipeline.progress import Phase, Progress, Report, ShardProgress, Totals, unheard
+from ddfa_batch.pipeline.receipts import damaged_shards, pending_shards, remove_leftovers, total, withdraw
+from ddfa_batch.pipeline.requirements import requirements
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.errors import DdfaError, ImageError
+from ddfa_batch.schemas.faces import ImageRecord
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.files.in_flight import InFlight
+from ddfa_batch.tasks.files.run_lock import locked
+
+#: Attempts that may die on an image before it is given up as crashed.
+DEATHS = 2
+
+T = TypeVar("T")
+
+# ------------------------------------------------------------------------------------------------- the run
+
+
+def execute_run(
+    request: RunRequest,
+    execution: Execution,
+    stages: graph.Stages,
+    *,
+    few: int,
+    overwrite: bool = False,
+    verify: bool = False,
+    report: Report = unheard,
+    finish: Callable[[Run], None] = lambda run: None,
+) -> tuple[Run, Totals]:
+    """Plan a run or find it planned, and do the shards that have no good receipt; every kind of run goes this way.
+
+    Everything is listed, loaded and checked before a run that is there is removed (`overwrite`). Fewer inputs than
+    `few` are done in this process unless `execution` says otherwise. verify: read every file of the finished shards
+    first, and do those anew that are not as their receipts say. `finish` joins what the shards wrote. Raises
+    `DdfaError` for what the whole run cannot survive; whatever is wrong with one image is a row of its images table.
+    """
+    plan.refuse_strangers(request.out)
+    report(Progress(Phase.LISTING))
+    listing = plan.list_request(request, lambda n: report(Progress(Phase.LISTING, listed=n)))
+    asked = plan.asked_run(request, listing, overwrite)
+    if not overwrite:
+        plan.planned_there(asked)
+    report(Progress(Phase.MODEL, listed=listing.count))
+    check_model(asked)
+    with claimed(asked, plan.planned_rows(request), request.bundle, overwrite, report) as run:
+        if verify:
+            withdraw(run, damaged_shards(run))
+        todo = pending_shards(run)
+        job = graph.Job(str(run.out.resolve()), stages, requirements(run), execution, run.n_inputs < few)
+        totals = _do(run, job, todo, report)
+        if missing := pending_shards(run):
+            raise DdfaError(f"{len(missing)} shards of {run.out} have no receipt; run the same command again.")
+        report(Progress(Phase.JOINING, run, totals))
+        if todo:
+            remove_leftovers(run)
+        finish(run)
+        report(Progress(Phase.DONE, run, totals))
+        return run, totals
+
+
+@contextlib.contextmanager
+def claimed(
+    asked: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, overwrite: bool = False, report: Report = unheard
+) -> Iterator[Run]:
+    """Plan the run `asked`, or find it planned, and keep every other command out of its folder meanwhile."""
+    with locked(asked.out, asked.kind):
+        report(Progress(Phase.PLANNING, listed=asked.n_inputs))
+        yield plan.claim(asked, rows, bundle, overwrite)
+
+
+def _do(run: Run, job: graph.Job, todo: list[int], report: Report) -> Totals:
+    """Do the shards `todo` and report every step."""
+    now = Progress(Phase.WORKERS, run, total(run))
+    report(now)
+    at_work: dict[int, ShardProgress] = {}
+
+    def tell(phase: Phase = Phase.WORKING, totals: Totals | None = None) -> None:
+        nonlocal now
+        now = replace(now, phase=phase, totals=totals or now.totals, at_work=tuple(at_work.values()))
+        report(now)
+
+    def announce(shard: ShardProgress) -> None:
+        if shard.shard not in done:
+            at_work[shard.shard] = shard
+            tell()
+
+    done: set[int] = set()
+    for receipt in graph.run_shards(job, todo, announce, tell):
+        done.add(receipt.shard)
+        at_work.pop(receipt.shard, None)
+        tell(totals=now.totals.plus(receipt))
+    return now.totals
+
+
+# --------------------------------------------------------------------------------------- the per-item boundary
+
+
+def each_item(
+    out: str,
+    shard: int,
+    rows: Iterable[PlanRow],
+    work: Callable[[PlanRow], tuple[ImageRecord, T]],
+    *,
+    failed: Callable[[], None] = lambda: None,
+    announced: bool = True,
+) -> list[tuple[ImageRecord, T | None]]:
+    """Do `work` for every row of a shard: the per-item boundary. Whatever goes wrong with one input becomes its row.
+
+    An input that killed its worker `DEATHS` times is not tried again. `failed` is called after each failure. With
+    `announced` it is told now and then how far the shard is.
+    """
+    tick = graph.Ticker(out, shard)
+    done: list[tuple[ImageRecord, T | None]] = []
+    faces = errors = 0
+    with InFlight(Path(out), shard) as in_flight, _no_garbage_collection():
+        for row in rows:
+            in_flight.hold(row.image_id)
+            record, made = _one_item(row, work, in_flight.deaths(row.image_id))
+            done.append((record, made))
+            if record.status == "error":
+                failed()
+            faces, errors = faces + record.n_faces, errors + (record.status == "error")
+            if announced:
+                tick(len(done), faces, errors)
+    return done
+
+
+def _one_item(
+    row: PlanRow, work: Callable[[PlanRow], tuple[ImageRecord, T]], deaths: int
+) -> tuple[ImageRecord, T | None]:
+    try:
+        if deaths >= DEATHS:
+            raise ImageError("crashed", f"The worker died {DEATHS} times while it held this image; it was left out.")
+        return work(row)
+    except ImageError as fault:
+        return error_record(row, fault), None
+    except DdfaError as fault:
+        return error_record(row, ImageError("failed", str(fault))), None
+    except Exception as fault:  # the one blanket except: an input is never lost
+        reason = f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
+        return error_record(row, ImageError("failed", f"Unexpected error, please report it: {reason}")), None
+
+
+def error_record(row: PlanRow, fault: ImageError) -> ImageRecord:
+    """The row of an input that could not be used."""
+    return ImageRecord(row.image_id, row.item.key, "error", fault.kind, fault.message)
+
+
+_uncollected, _was_on, _collecting = 0, True, threading.Lock()
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Spare the loop over images Python's search for reference cycles: it makes none, and scans a million objects.
+
+    The switch is the process's: the last of its threads that leaves puts it back.
+    """
+    global _uncollected, _was_on  # noqa: PLW0603
+    with _collecting:
+        if not _uncollected:
+            _was_on = gc.isenabled()
+        _uncollected += 1
+        gc.disable()
+    try:
+        yield
+    finally:
+        with _collecting:
+            _uncollected -= 1
+            if not _uncollected and _was_on:
+                gc.enable()

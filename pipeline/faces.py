@@ -1,0 +1,161 @@
+"""The stages of every run that makes faces: find_faces → reconstruct → write.
+
+image bytes → pixels → boxes → rois → crops → parameters → landmarks and meshes → tables. `find_faces` holds pixels, one
+image at a time; `reconstruct` and `write` see small arrays only. A stage needs nothing but the run folder and a number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ddfa_batch.pipeline import engine, plan
+from ddfa_batch.pipeline.context import RunContext, run_context
+from ddfa_batch.pipeline.plan import PlanRow
+from ddfa_batch.pipeline.run_tables import face_ids, faces_table, images_table
+from ddfa_batch.pipeline.staging import StagedShard, staging
+from ddfa_batch.schemas.arrays import F32, F64
+from ddfa_batch.schemas.config import FACES_PER_IMAGE
+from ddfa_batch.schemas.errors import ImageError
+from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
+from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.tasks.files import images, store
+from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.files.mesh_files import put_vertices
+from ddfa_batch.tasks.geometry import crop, pose, quality
+from ddfa_batch.tasks.geometry.reconstruct import BLOCK, image_pose, points
+from ddfa_batch.tasks.geometry.visibility import visible
+from ddfa_batch.tasks.inference.face_finder import look, look_again
+
+#: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
+_GIVEN_ROI = (1.58, 0.14)
+
+
+@dataclass(frozen=True)
+class ShardFaces:
+    """What `find_faces` hands on."""
+
+    #: A record per image of the shard, in the plan's order.
+    records: list[ImageRecord]
+    #: The regressed faces of all of them, in the same order.
+    faces: Faces
+
+
+def find_faces(out: str, shard: int, announced: bool = True) -> ShardFaces:
+    """Decode, detect, crop and regress every image of a shard. One image's failure is its own row."""
+    context, rows = run_context(out), plan.read_shard(Path(out), shard)
+    done = engine.each_item(out, shard, rows, lambda row: _faces_of(context, row), announced=announced)
+    parts = [faces for _, faces in done if faces is not None]
+    return ShardFaces([record for record, _ in done], Faces.concatenate(parts, context.n_params))
+
+
+def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
+    if not row.item.key and row.item.path is None:
+        raise ImageError("missing", "The list names no path in this row.")
+    clock = [time.perf_counter()]
+    data = images.read_bytes(resolve_path(Path(context.run.root), row.item))
+    image = images.decode(data, context.options.max_pixels)
+    clock.append(time.perf_counter())
+    most = context.options.max_faces or FACES_PER_IMAGE
+    if context.find:
+        sighted = context.find(image, most)
+    else:
+        given = _given(row).best(most)
+        sighted = look(image, given, crop.roi_from_boxes(given.boxes, *_GIVEN_ROI), context.regressor)
+    n = len(sighted)
+    for _ in range(context.options.refine if n else 0):
+        _check_finite(sighted.params)
+        sighted = look_again(image, sighted, context.regressor, context.landmarks)
+    _check_finite(sighted.params)
+    height, width = image.shape[:2]
+    detect_ms = sighted.seconds * 1e3
+    record = ImageRecord(
+        row.image_id,
+        row.item.key,
+        "ok" if n else "no_face",
+        width=width,
+        height=height,
+        n_bytes=len(data),
+        n_faces=n,
+        decode_ms=(clock[1] - clock[0]) * 1e3,
+        detect_ms=detect_ms,
+        regress_ms=(time.perf_counter() - clock[1]) * 1e3 - detect_ms,
+    )
+    if not n:
+        return record, None
+    faces = Faces(
+        image_id=np.full(n, row.image_id, np.int64),
+        index=np.arange(n, dtype=np.int32),
+        box=sighted.found.boxes,
+        score=sighted.found.scores,
+        roi=sighted.rois,
+        params=sighted.params,
+        sharpness=np.array([quality.sharpness(c) for c in sighted.crops], np.float32),
+        roi_outside=crop.outside_share(sighted.rois, width, height),
+    )
+    return record, faces
+
+
+def _given(row: PlanRow) -> Detections:
+    rows = np.array(row.boxes or [], np.float32).reshape(-1, 5)
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    return Detections(np.ascontiguousarray(rows[:, :4]), np.ascontiguousarray(rows[:, 4]))
+
+
+def _check_finite(params: F32) -> None:
+    if not np.isfinite(params).all():
+        raise ImageError("failed", "The regressor gave numbers that are not finite.")
+
+
+def reconstruct(out: str, _: int, found: ShardFaces) -> tuple[ShardFaces, Geometry]:
+    """Landmarks, pose, visibility and distances of all faces of a shard, from their parameters alone."""
+    return found, geometry(run_context(out), found.faces.params, found.faces.roi)
+
+
+def geometry(context: RunContext, params: F32, rois: F64) -> Geometry:
+    """What parameters (N, P) in crops of rois (N, 4) mean in the image; equations (1) to (5)."""
+    manifest = context.model.bundle.manifest
+    in_image = image_pose(context.model.morphable.layout.pose(params), rois, context.size)
+    rotation, scale = pose.rotation_and_scale(pose.upright(in_image))
+    landmarks = points(context.landmarks, params, rois, context.size)
+    seen = np.ones((len(params), N_LANDMARKS), np.bool_)
+    for start in range(0, len(params), BLOCK):
+        block = slice(start, start + BLOCK)
+        around = points(context.occluding, params[block], rois[block], context.size)
+        seen[block] = visible(context.occlusion, around, landmarks[block], scale[block].astype(np.float32))
+    return Geometry(
+        rotation=rotation.astype(np.float32),
+        angles=pose.angles(rotation).astype(np.float32),
+        scale=scale.astype(np.float32),
+        translation=in_image[:, :, 3].astype(np.float32),
+        landmarks=landmarks,
+        visible=seen,
+        param_distance=quality.param_distance(params, np.array(manifest.param_mean), np.array(manifest.param_std)),
+    )
+
+
+def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> StagedShard:
+    """Write a shard's tables and meshes, all under staged names."""
+    context = run_context(out)
+    found, meaning = reconstructed
+    stem, n = store.shard_name(shard), len(found.faces)
+    with staging(out) as staged:
+        meshes = None
+        if context.options.vertices != "none" and n:
+            meshes = f"{store.VERTICES}/{stem}.h5"
+            topology, dense = context.model.morphable.topology, _dense(context, found.faces)
+            put_vertices(staged.path(meshes), face_ids(found.faces), dense, context.dense.n_points, topology)
+        faces = faces_table(found.records, found.faces, meaning, meshes, context.run.model)
+        store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)
+        store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images_table(found.records))
+        return staged.shard(found.records, {store.FACES: n})
+
+
+def _dense(context: RunContext, faces: Faces) -> Iterator[F32]:
+    for start in range(0, len(faces), BLOCK):
+        block = slice(start, start + BLOCK)
+        yield points(context.dense, faces.params[block], faces.roi[block], context.size)

@@ -1,0 +1,91 @@
+"""The rows of a run's tables: one per input in `images/`, one per face in `faces/`; and what tables of faces share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ddfa_batch.schemas import tables
+from ddfa_batch.schemas.arrays import I64
+from ddfa_batch.schemas.config import FACES_PER_IMAGE
+from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
+from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.schemas.run import RunModel
+from ddfa_batch.tasks.geometry import quality
+
+
+def images_table(records: Sequence[ImageRecord]) -> pa.Table:
+    """The rows of `images/`."""
+    return pa.Table.from_pylist([asdict(record) for record in records], schema=tables.IMAGES)
+
+
+def faces_table(
+    records: Sequence[ImageRecord], faces: Faces, g: Geometry, vertices_file: str | None, model: RunModel
+) -> pa.Table:
+    """The rows of `faces/`; `vertices_file` holds their meshes in the same order, where they are written."""
+    n = len(faces)
+    keys = {record.image_id: record.key for record in records}
+    columns: dict[str, Any] = {
+        "face_id": face_ids(faces),
+        "image_id": faces.image_id,
+        "key": [keys[i] for i in faces.image_id.tolist()],
+        "face_index": faces.index,
+        "box": faces.box,
+        "score": faces.score,
+        "roi": faces.roi,
+        "params": faces.params,
+        **geometry_columns(g),
+        "roi_outside": faces.roi_outside,
+        "param_distance": g.param_distance,
+        "sharpness": faces.sharpness,
+        "vertices_file": None if vertices_file is None else [vertices_file] * n,
+        "vertices_row": None if vertices_file is None else np.arange(n, dtype=np.int32),
+    }
+    return table_of(columns, tables.faces_schema(faces.params.shape[1], model_metadata(model)))
+
+
+def face_ids(faces: Faces) -> I64:
+    """What faces (N,) are called throughout a run."""
+    return faces.image_id * FACES_PER_IMAGE + faces.index
+
+
+def model_metadata(model: RunModel) -> dict[str, str]:
+    """What every table of faces says of the model it was made with."""
+    named = {"name": model.name, "digest": model.digest, "licence": model.licence, "topology": model.topology}
+    return {f"ddfa_batch.{key}": value for key, value in named.items()}
+
+
+def geometry_columns(g: Geometry) -> dict[str, Any]:
+    """What the faces and the frames table share of a face's geometry."""
+    n = len(g.scale)
+    yaw, pitch, roll = g.angles.T
+    tx, ty, tz = g.translation.T
+    return {
+        "rotation": g.rotation.reshape(n, 9),
+        **{"yaw": yaw, "pitch": pitch, "roll": roll},
+        **{"scale": g.scale, "tx": tx, "ty": ty, "tz": tz},
+        "landmarks68": g.landmarks.reshape(n, 3 * N_LANDMARKS),
+        "landmarks68_visible": g.visible,
+        "face_size": quality.face_size(g.landmarks) if n else np.zeros(0, np.float32),
+    }
+
+
+def table_of(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """A table of columns given as arrays (n,) or (n, k), lists, or None for nothing but nulls."""
+    n = len(columns[schema.names[0]])
+    return pa.Table.from_arrays([_column(columns[f.name], f.type, n) for f in schema], schema=schema)
+
+
+def _column(values: object, kind: pa.DataType, n: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(n, kind)
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        flat = pa.array(np.ascontiguousarray(values).ravel()).cast(kind.value_type)
+        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    if isinstance(values, np.ndarray):
+        return pa.array(np.ascontiguousarray(values)).cast(kind)
+    return pa.array(values, kind)
