@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 import small_model
+from compared_runs import same_tables
 from conftest import wanted
-from test_process import same_tables
 
 from ddfa_batch.pipeline import cluster, engine, graph
 from ddfa_batch.pipeline.process import process

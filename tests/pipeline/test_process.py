@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import small_model
+from compared_runs import same_tables
 from conftest import wanted
 
 from ddfa_batch.pipeline import faces as steps
@@ -33,8 +34,6 @@ from ddfa_batch.tasks.files.inputs import read_boxes
 
 HERE = Execution("in-process")
 COUNTS = [1, 2, 0, 1, 3, 1, 0, 2, 6, 1, 1, 1]
-#: Columns that hold times, which no two runs share.
-TIMES = ["decode_ms", "detect_ms", "regress_ms"]
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +46,6 @@ def out(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def results(out: Path) -> Results:
     return open_run(out)
-
-
-def same_tables(a: Path, b: Path) -> None:
-    """Assert that two runs wrote the same rows, times aside, and the same meshes."""
-    left, right = open_run(a), open_run(b)
-    assert left.images().drop_columns(TIMES).equals(right.images().drop_columns(TIMES))
-    assert left.faces().equals(right.faces())
-    assert np.array_equal(left.vertices(), right.vertices())
 
 
 def test_every_input_has_one_row_and_every_face_one(results: Results) -> None:
