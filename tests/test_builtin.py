@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import small_model
-from test_cli import run
+from command_line import call
 
 import ddfa_batch
 from ddfa_batch.schemas.bundle import REGRESSOR
@@ -39,8 +39,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (portraits.astronaut(), portraits.hopper()):
         shutil.copy(path, folder / "in")
     small_model.pictures(folder / "in", [0])
-    answer = run("process", folder / "in", folder / "out", "--vertices", "none", models=folder, model=None)
-    assert answer.returncode == 0, answer.stderr
+    answer = call("process", folder / "in", folder / "out", "--vertices", "none", models=folder, model=None)
+    assert answer.code == 0, answer.stderr
     assert answer.stderr.startswith("Model: builtin (ddfa_batch/models/builtin, 62 parameters, ")
     return folder / "out"
 
@@ -112,8 +112,8 @@ def test_detector_and_regressor_together_tell_what_is_a_face(out: Path, builtin:
 
 
 def _processed(photos: Path, out: Path, model: Path | str, *more: str) -> Path:
-    answer = run("process", photos, out, "--model", model, "--vertices", "none", *more)
-    assert answer.returncode == 0, answer.stderr
+    answer = call("process", photos, out, "--model", model, "--vertices", "none", *more)
+    assert answer.code == 0, answer.stderr
     return out
 
 
@@ -126,15 +126,15 @@ def test_its_face_looks_at_the_viewer(builtin: Bundle) -> None:
 
 
 def test_list_and_show_tell_what_it_is(builtin: Bundle, models: Path) -> None:
-    listed = run("models", "list", models=models).stdout
+    listed = call("models", "list", models=models).stdout
     assert listed.startswith("builtin  ")
     assert "used where no model is named" in listed.splitlines()[0]
     assert builtin.manifest.licence in listed.splitlines()[1]
     assert "small  " in listed
-    shown = run("models", "show", "builtin", models=models).stdout
+    shown = call("models", "show", "builtin", models=models).stdout
     for said in (builtin.manifest.licence, builtin.digest, "builtin_v1", "(default)", f"card: {builtin.card}"):
         assert said in shown
-    assert run("models", "verify", "builtin").returncode == 0
+    assert call("models", "verify", "builtin").code == 0
 
 
 # ------------------------------------------------------------------------------------------- what its name means
@@ -147,20 +147,20 @@ def test_the_name_means_the_packaged_one_whatever_else_bears_it(
     monkeypatch.chdir(tmp_path)
     assert bundles.find_bundle(BUILTIN, tmp_path) == builtin
     assert bundles.find_bundle("./builtin", tmp_path).digest == other.digest
-    listed = run("models", "list", models=tmp_path, model=None).stdout
+    listed = call("models", "list", models=tmp_path, model=None).stdout
     assert f"Hidden by its name: {tmp_path / BUILTIN}" in listed
 
 
 def test_it_takes_no_detector(tmp_path: Path) -> None:
     (tmp_path / "y.onnx").write_bytes(small_model.detector())
-    answer = run("models", "add-detector", "builtin", "yunet", tmp_path / "y.onnx")
-    assert answer.returncode == 1
+    answer = call("models", "add-detector", "builtin", "yunet", tmp_path / "y.onnx")
+    assert answer.code == 1
     assert "is part of the installation" in answer.stderr
 
 
 def test_a_training_cannot_take_its_name(tmp_path: Path) -> None:
-    answer = run("train", tmp_path, tmp_path / BUILTIN)
-    assert answer.returncode == 1
+    answer = call("train", tmp_path, tmp_path / BUILTIN)
+    assert answer.code == 1
     assert "'builtin' is the name of the model that comes with the package" in answer.stderr
 
 
@@ -182,25 +182,25 @@ def test_an_installation_without_it_says_so_in_one_sentence(
 
 def test_a_run_goes_on_with_the_model_it_was_planned_with(models: Path, tmp_path: Path) -> None:
     photos = small_model.pictures(tmp_path / "in", [1, 2])
-    assert run("process", photos, tmp_path / "out", "--model", "small", models=models, model=None).returncode == 0
-    again = run("process", photos, tmp_path / "out", models=models, model=None)
-    assert again.returncode == 0, again.stderr
+    assert call("process", photos, tmp_path / "out", "--model", "small", models=models, model=None).code == 0
+    again = call("process", photos, tmp_path / "out", models=models, model=None)
+    assert again.code == 0, again.stderr
     assert "Nothing was left to do" in again.stdout
     assert f"; {tmp_path / 'out'} was made with it, though the default is builtin" in again.stderr
-    named = run("process", photos, tmp_path / "out", "--model", "builtin", models=models, model=None)
-    assert named.returncode == 1
+    named = call("process", photos, tmp_path / "out", "--model", "builtin", models=models, model=None)
+    assert named.code == 1
     assert "differs in" in named.stderr
     assert "model (there " in named.stderr
-    anew = run("process", photos, tmp_path / "out", "--overwrite", "--dry-run", models=models, model=None)
+    anew = call("process", photos, tmp_path / "out", "--overwrite", "--dry-run", models=models, model=None)
     assert anew.stderr.startswith("Model: builtin (")
 
 
 def test_parameters_of_a_run_bring_their_model(models: Path, tmp_path: Path) -> None:
     photos = small_model.pictures(tmp_path / "in", [1])
-    run("process", photos, tmp_path / "out", models=models)
-    answer = run("synth-videos", photos, tmp_path / "clips", "--params", tmp_path / "out", "--frames", 2,
+    call("process", photos, tmp_path / "out", models=models)
+    answer = call("synth-videos", photos, tmp_path / "clips", "--params", tmp_path / "out", "--frames", 2,
                  models=models, model=None)  # fmt: skip
-    assert answer.returncode == 0, answer.stderr
+    assert answer.code == 0, answer.stderr
     assert answer.stderr.startswith("Model: small (")
     assert "parameters given)" in answer.stderr
 
@@ -210,21 +210,21 @@ def test_fit_and_evaluate_say_it_too(out: Path, tmp_path: Path) -> None:
     rows = [{"key": face["key"], "pts68": np.reshape(face["landmarks68"], (68, 3))[:, :2].ravel().tolist()}
             for face in faces]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "labels.parquet")
-    fitted = run("fit", tmp_path / "labels.parquet", tmp_path / "fit")
+    fitted = call("fit", tmp_path / "labels.parquet", tmp_path / "fit")
     assert "Model: builtin (ddfa_batch/models/builtin, 62 parameters, " in fitted.stderr
     assert "2 faces: 2 converged" in fitted.stdout
     words = ("evaluate", tmp_path / "labels.parquet", tmp_path / "scores", "--run", out)
-    assert run(*words).stderr.startswith("Model: builtin (")
-    assert run(*words, "--quiet").stderr == ""
+    assert call(*words).stderr.startswith("Model: builtin (")
+    assert call(*words, "--quiet").stderr == ""
 
 
 def test_a_run_whose_model_is_gone_says_which(tmp_path: Path) -> None:
     photos, folder = small_model.pictures(tmp_path / "in", [1]), tmp_path / "models"
     small_model.bundle(folder)
-    run("process", photos, tmp_path / "out", models=folder)
+    call("process", photos, tmp_path / "out", models=folder)
     shutil.rmtree(folder)
-    answer = run("process", photos, tmp_path / "out", models=folder, model=None)
-    assert answer.returncode == 1
+    answer = call("process", photos, tmp_path / "out", models=folder, model=None)
+    assert answer.code == 1
     assert f"{tmp_path / 'out'} was made with the model 'small', which cannot be used" in answer.stderr
 
 
@@ -234,5 +234,5 @@ def test_a_run_of_another_installation_is_read_with_the_model_of_this_one(out: P
     about["model"]["folder"] = "/nowhere/site-packages/ddfa_batch/models/builtin"
     (copy / "run.json").write_text(json.dumps(about))
     np.testing.assert_array_equal(ddfa_batch.open(copy).vertices(), ddfa_batch.open(out).vertices())
-    again = run("process", out.parent / "in", copy, "--vertices", "none")
+    again = call("process", out.parent / "in", copy, "--vertices", "none")
     assert "Nothing was left to do" in again.stdout, again.stderr
