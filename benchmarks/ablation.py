@@ -34,7 +34,8 @@ from ddfa_batch.pipeline.synthesize import synthesize
 from ddfa_batch.schemas.config import Execution, SynthOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle, load_morphable
 from ddfa_batch.tasks.files import atomic
-from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
+from ddfa_batch.tasks.files.given_faces import read_faces
+from ddfa_batch.tasks.files.inputs import resolve_source
 from ddfa_batch.tasks.rendering.curves import Curve, draw_curves
 from ddfa_batch.tasks.training import export, host, meta_joint, state
 from ddfa_batch.tasks.training.architectures import Architecture

@@ -174,7 +174,8 @@ def _request(
 ) -> RunRequest:
     """Everything the run needs, resolved and checked before any work starts."""
     from ddfa_batch.pipeline.plan import RunRequest
-    from ddfa_batch.tasks.files.inputs import read_boxes, resolve_source
+    from ddfa_batch.tasks.files.given_boxes import read_boxes
+    from ddfa_batch.tasks.files.inputs import resolve_source
 
     chosen = choose_model(models_folder, model, None if settings.overwrite else out)
     if faces.boxes and (faces.detector or faces.min_score is not None):

@@ -259,7 +259,8 @@ def _request(
     """Everything the run needs, resolved and checked before any work starts."""
     from ddfa_batch.pipeline.plan import RunRequest
     from ddfa_batch.pipeline.synthesize import limits
-    from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
+    from ddfa_batch.tasks.files.given_faces import read_faces
+    from ddfa_batch.tasks.files.inputs import resolve_source
 
     chosen = choose_model(models_folder, model, None if settings.overwrite else out, clips.params)
     bundle, given = chosen.bundle, None

@@ -22,7 +22,8 @@ from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, loaded_model
 from ddfa_batch.tasks.evaluation import landmark_errors, scan_alignment
 from ddfa_batch.tasks.files import atomic, images, scan_files, store
-from ddfa_batch.tasks.files.inputs import read_faces, without_suffix
+from ddfa_batch.tasks.files.given_faces import read_faces
+from ddfa_batch.tasks.files.inputs import without_suffix
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.fitting.fit_basis import AFLW21, FitBasis, aflw21_weights, landmark_means
 from ddfa_batch.tasks.fitting.fit_config import FitConfig

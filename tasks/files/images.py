@@ -105,6 +105,15 @@ def dimensions(data: bytes) -> tuple[int, int]:
     return header.width, header.height
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file begins as a picture of a known format does, whatever it is called."""
+    try:
+        with _without_warnings(), Image.open(path, formats=_FORMATS):
+            return True
+    except Exception:  # header parsers raise whatever they trip over
+        return False
+
+
 @dataclass(frozen=True)
 class _Header:
     """What the head of a picture file tells."""

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ddfa_batch.schemas.errors import InputError
-from ddfa_batch.tasks.files.inputs import Ignored, list_inputs, read_boxes, resolve_path, resolve_source
+from ddfa_batch.tasks.files.given_boxes import GivenBoxes
+from ddfa_batch.tasks.files.inputs import Ignored, list_inputs, resolve_path, resolve_source, unmatched
 
 
 def keys(path: Path, out: Path = Path("/nowhere"), column: str | None = None) -> list[str]:
@@ -110,29 +112,31 @@ def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> Non
         keys(tmp_path / name)
 
 
-def boxes(tmp_path: Path, **columns: list[object]) -> Path:
-    path = tmp_path / "boxes.csv"
-    pd.DataFrame(columns).to_csv(path, index=False)
-    return path
+@pytest.mark.parametrize("name", ["clip.mp4", "all.tar", "all.zip", "notes", "archive.tar.gz"])
+def test_what_is_neither_picture_nor_list_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\0\0\0 ftypisom and more of it")
+    with pytest.raises(InputError, match=rf"{name} is no picture; give a folder, a picture, .*Videos and archives"):
+        resolve_source(tmp_path / name, None)
 
 
-def test_boxes_are_grouped_by_image(tmp_path: Path) -> None:
-    path = boxes(tmp_path, key=["a", "b", "a"], x0=[0, 1, 2], y0=[0, 1, 2], x1=[9, 8, 7], y1=[9, 8, 7])
-    found = read_boxes(path).by_key
-    np.testing.assert_array_equal(found["a"], [[0, 0, 9, 9, 1], [2, 2, 7, 7, 1]])
-    assert found["b"].shape == (1, 5)
+def test_a_picture_may_be_called_anything(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture.tmp", "PNG")
+    assert keys(tmp_path / "picture.tmp") == ["picture.tmp"]
 
 
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"key": ["a"], "x0": [0], "y0": [0], "x1": [1]}, "no column y1"),
-        ({"x0": [0], "y0": [0], "x1": [1], "y1": [1]}, "no column key or"),
-        ({"key": ["a", "b"], "x0": [0, 5], "y0": [0, 0], "x1": [1, 5], "y1": [1, 1]}, "row 2 is not a box"),
-        ({"key": ["a"], "x0": [0], "y0": [0], "x1": [float("inf")], "y1": [1]}, "row 1 is not a box"),
-        ({"key": ["a"], "x0": ["left"], "y0": [0], "x1": [1], "y1": [1]}, "no number"),
-    ],
-)
-def test_boxes_that_are_none_are_refused(tmp_path: Path, columns: dict[str, list[object]], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read_boxes(boxes(tmp_path, **columns))
+def test_a_broken_picture_is_an_input_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"broken")
+    assert keys(tmp_path / "a.jpg") == ["a.jpg"]
+
+
+def test_a_url_is_no_source() -> None:
+    with pytest.raises(InputError, match="s3://bucket/photos is a URL"):
+        resolve_source(Path("s3://bucket/photos"), None)
+
+
+def test_what_is_given_for_no_input_is_counted_and_named() -> None:
+    boxes = GivenBoxes({name: np.zeros((1, 5), np.float32) for name in "abcdef"}, "")
+    assert unmatched(boxes, {"a", "b", "c", "d", "e", "f", "g"}) is None
+    assert unmatched(boxes, {"a", "b", "c", "d", "e"}) == "Boxes of 1 pictures that are no inputs are left out ('f')."
+    said = "Boxes of 5 pictures that are no inputs are left out ('b', 'c', 'd', …)."
+    assert unmatched(boxes, {"a"}) == said

@@ -30,7 +30,7 @@ from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import BundleError, InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle
 from ddfa_batch.tasks.files import store
-from ddfa_batch.tasks.files.inputs import read_boxes
+from ddfa_batch.tasks.files.given_boxes import read_boxes
 
 HERE = Execution("in-process")
 COUNTS = [1, 2, 0, 1, 3, 1, 0, 2, 6, 1, 1, 1]

@@ -30,7 +30,8 @@ from ddfa_batch.schemas.config import CLIP_FORMATS, Execution, SynthOptions
 from ddfa_batch.schemas.errors import DdfaError, InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import clip_files
-from ddfa_batch.tasks.files.inputs import read_faces, resolve_source
+from ddfa_batch.tasks.files.given_faces import read_faces
+from ddfa_batch.tasks.files.inputs import resolve_source
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 

@@ -29,7 +29,7 @@ from ddfa_batch.pipeline.train import Progress, TrainingRequest, train
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import InputError, RunFolderError, TrainingError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, write_bundle
-from ddfa_batch.tasks.files.inputs import read_faces
+from ddfa_batch.tasks.files.given_faces import read_faces
 from ddfa_batch.tasks.training.architectures import Architecture
 from ddfa_batch.tasks.training.clips import is_validation
 from ddfa_batch.tasks.training.options import Sampling, TrainConfig
