@@ -23,7 +23,7 @@ from ddfa_batch.schemas.run import RunModel, RunRecord, decode_run
 from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import atomic, store
-from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs
+from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs, unmatched
 from ddfa_batch.tasks.files.mesh_files import write_topology
 
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
@@ -112,29 +112,33 @@ def default_shard_size(kind: str, n_inputs: int) -> int:
 def list_request(request: RunRequest, listed: Callable[[int], None] = lambda n: None) -> Listing:
     """List the inputs of a request; `listed` is told their number now and then. Raises `InputError` for none."""
     sha, count, ignored, with_given = hashlib.sha256(), 0, Ignored(), 0
+    matched: set[str] = set()
     keys = request.given.keys() if request.given is not None else ()
     for item in list_inputs(request.source, request.out, ignored):
         sha.update(item.path if item.path is not None else item.key.encode("utf-8", "surrogatepass"))
         sha.update(b"\0")
         count += 1
-        with_given += item.key in keys
+        if item.key in keys:
+            with_given += 1
+            matched.add(item.key)
         if count % _LISTED_EVERY == 0:
             listed(count)
     notes = [sentence] if (sentence := ignored.sentence()) else []
     if not count:
         raise InputError(f"{request.source.path} holds no images." + (f" {notes[0]}" if notes else ""))
     if request.given is not None:
-        notes += _notes_on_given(request, request.given, count - with_given, count)
+        notes += _notes_on_given(request, request.given, count - with_given, matched)
     return Listing(sha.hexdigest(), count, notes)
 
 
-def _notes_on_given(request: RunRequest, given: Given, without: int, count: int) -> list[str]:
-    if without == count:
+def _notes_on_given(request: RunRequest, given: Given, without: int, matched: set[str]) -> list[str]:
+    if not matched:
         raise InputError(
             f"No key that was given (such as {next(iter(given.keys()), None)!r}) is an input; keys are paths relative "
             f"to {request.source.root}."
         )
-    return [given.absence(without)] if without else []
+    sentences = [given.absence(without) if without else None, unmatched(given, matched)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def asked_run(request: RunRequest, listing: Listing, overwrite: bool = False) -> Run:
