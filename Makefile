@@ -41,7 +41,8 @@ check: $(VENV)/.ddfa-batch-ready ## style, types, import contracts, packaging
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build && $(BIN)/python -m pip install --quiet --no-deps --target build/types .
-	cd build/types && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../../pyproject.toml -p ddfa_batch
+	ln -sfn ../../recipes build/types/recipes
+	cd build/types && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../../pyproject.toml -p ddfa_batch -p recipes
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_packaging.py
 
@@ -50,7 +51,7 @@ bench: $(VENV)/.ddfa-batch-ready ## speed against bare kernels: make bench IMAGE
 
 builtin: $(VENV)/.ddfa-batch-ready ## the built-in model anew, from the training data to the wheel's files: hours
 	$(PIP) --editable '.[train]' scikit-image
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m recipes.builtin.builtin_model all $(SHARED) $(WORK)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m recipes.builtin.recipe $(SHARED) $(WORK)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,6 +1,6 @@
 """The built-in model's accuracy beside the official weights', printed and written into its card.
 
-    python -m recipes.builtin.card WORK [--beside 3ddfa-v2-mb05] [--write]
+    python -m recipes.builtin.card WORK [--model builtin] [--beside 3ddfa-v2-mb05] [--write]
 
 WORK/dev is what `prepare` made: half of AFLW2000-3D, of which nothing trains and nothing chooses. Every
 row is a run of `ddfa-batch process` (its detector, one refinement) or of `evaluate --model` (rois of the labels, one
@@ -15,10 +15,12 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import CARD
+from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder
 
 CARD_FILE = builtin_folder() / CARD
@@ -49,27 +51,30 @@ def scores(work: Path, out: Path, model: str, detect: bool) -> dict[str, list[st
     }
 
 
-def table(work: Path, beside: str) -> str:
+def table(work: Path, model: str, beside: str) -> str:
+    """The card's table, as Markdown."""
     rows = []
     for how, detect in (("detector in the loop, refined once", True), ("roi of the labels, one pass", False)):
-        for model in ("builtin", beside):
+        for name in (model, beside):
             out = Path(tempfile.mkdtemp(prefix="card-"))
             try:
-                for labels, cells in scores(work, out, model, detect).items():
-                    rows.append(f"| {model} | {how} | {labels} | {' | '.join(cells)} |")
+                for labels, cells in scores(work, out, name, detect).items():
+                    rows.append(f"| {Path(name).name} | {how} | {labels} | {' | '.join(cells)} |")
             finally:
                 shutil.rmtree(out)
     head = f"| model | how | labels | {' | '.join(COLUMNS.split('|'))} |"
     return "\n".join([head, "|" + "---|" * head.count(" | ") + "---|", *rows])
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
+    """The step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--model", default=BUILTIN)
     parser.add_argument("--beside", default="3ddfa-v2-mb05")
     parser.add_argument("--write", action="store_true")
-    arguments = parser.parse_args()
-    text = table(arguments.work, arguments.beside)
+    arguments = parser.parse_args(words)
+    text = table(arguments.work, arguments.model, arguments.beside)
     print(text)
     if arguments.write:
         card = CARD_FILE.read_text(encoding="utf-8")

@@ -13,9 +13,9 @@ of the 68 and taken off first.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +28,7 @@ from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
 from ddfa_batch.tasks.inference.regressor import Regressor
+from recipes.builtin.detector.pictures import read_picture
 
 
 def answers(model: str, folder: Path, keys: list[str], rois: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +39,7 @@ def answers(model: str, folder: Path, keys: list[str], rois: np.ndarray) -> tupl
     basis = PointBasis.of(loaded.morphable, loaded.morphable.landmarks)
     found, poses = [], []
     for key, first in zip(keys, rois, strict=True):
-        image, roi = cv2.imread(str(folder / key)), np.array(first)[None]
+        image, roi = read_picture(folder / key), np.array(first)[None]
         for step in range(2):
             params = regress(crop.crop(image, roi[0], size)[None])
             answer = points(basis, params, roi, size)
@@ -62,13 +63,14 @@ def definition(offsets: np.ndarray, poses: np.ndarray) -> np.ndarray:
     return explained
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
+    """The step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--model", default="3ddfa-v2-mb05")
     parser.add_argument("--agree", type=float, default=8.0)
     parser.add_argument("--human", type=float, default=0.5)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     folder = arguments.work / "aflw"
     faces = open_run(folder / "fit-all").faces(columns=["key", "roi", "landmarks68"]).to_pandas()
     fits = pq.read_table(folder / "fit-all/fits.parquet", columns=["key", "weights"]).to_pandas().set_index("key")

@@ -15,12 +15,13 @@ from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.rendering.rasteriser import lambert
+from recipes.builtin.face_model.design import EXPRESSIONS
 
-#: In the order of `tasks.training.face_model.EXPRESSIONS`.
-EXPRESSIONS = ("jaw open", "smile", "lips puckered", "mouth corners down", "upper lip raised", "lower lip lowered",
-               "eyes closed", "brows raised", "brows drawn together", "jaw to the left")  # fmt: skip
+#: Where it goes.
+PICTURE = Path(__file__).parent.parent.parent / "docs/face_model.png"
+#: Side of a tile, pixels; how much finer it is drawn; tiles in a row.
 TILE, FINER, COLUMNS = 210, 3, 5
-PAPER, CLAY, LIGHT, INK = (28, 26, 24), (206, 212, 224), (-0.4, -0.55, 0.7), (214, 214, 214)
+PAPER, CLAY, LIGHT, INK = (28, 26, 24), (206, 212, 224), np.array([-0.4, -0.55, 0.7]), (214, 214, 214)
 #: Millimetres a tile is high, and the middle of the face.
 HIGH, MIDDLE = 232.0, (0.0, -22.0, -45.0)
 TURNS = [("", -90, 0), ("", -45, 0), ("neutral", 0, 0), ("", 35, -22), ("", 0, 32)]
@@ -33,7 +34,7 @@ def tile(vertices: np.ndarray, triangles: np.ndarray, yaw: float, pitch: float, 
     size = TILE * FINER
     placed = ((vertices - MIDDLE) @ turn.T * [1, -1, 1] * size / HIGH + [size / 2, size / 2, 0]).astype(np.float32)
     drawn = lambert(np.full((size, size, 3), PAPER, np.uint8), placed, triangles, CLAY, LIGHT, 1.0)
-    drawn = cv2.resize(drawn, (TILE, TILE), interpolation=cv2.INTER_AREA)
+    drawn = np.asarray(cv2.resize(drawn, (TILE, TILE), interpolation=cv2.INTER_AREA), np.uint8)
     cv2.putText(drawn, caption, (6, TILE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
     return drawn
 
@@ -44,8 +45,8 @@ def main() -> None:
     model = load_morphable(bundle)
     neutral, identities, actions = model.mean, model.basis[: model.n_shape], model.basis[model.n_shape :]
     tiles = [tile(neutral, model.triangles, yaw, pitch, caption) for caption, yaw, pitch in TURNS]
-    tiles += [tile(neutral + action, model.triangles, -20, 0, name)
-              for name, action in zip(EXPRESSIONS, actions, strict=True)]  # fmt: skip
+    for name, action in zip(EXPRESSIONS, actions, strict=True):
+        tiles.append(tile(neutral + action, model.triangles, -20, 0, name))
     rng = np.random.default_rng(4)
     mean = np.array(bundle.manifest.param_mean[12 : 12 + model.n_shape])
     std = np.array(bundle.manifest.param_std[12 : 12 + model.n_shape])
@@ -54,7 +55,7 @@ def main() -> None:
         face = neutral + np.tensordot(alpha, identities, axes=1)
         tiles.append(tile(face, model.triangles, -28, 0, "at random"))
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
-    cv2.imwrite(str(Path(__file__).with_name("face_model.png")), np.vstack(rows))
+    cv2.imwrite(str(PICTURE), np.vstack(rows))
 
 
 if __name__ == "__main__":

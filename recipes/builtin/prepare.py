@@ -11,7 +11,8 @@ published.
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import scipy.io
 
+from ddfa_batch.schemas.arrays import F64
 
-def lists(rows: np.ndarray) -> pa.Array:
+
+def lists(rows: F64) -> pa.Array:
+    """Rows (N, …) as a column of float32 lists."""
     flat = np.ascontiguousarray(rows, np.float32).reshape(len(rows), -1)
     return pa.FixedSizeListArray.from_arrays(flat.ravel(), flat.shape[1])
 
 
-def matrix(table: pa.Table, name: str, *shape: int) -> np.ndarray:
+def matrix(table: pa.Table, name: str, *shape: int) -> F64:
+    """A list column as (N, *shape)."""
     flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(table), *shape).astype(np.float64)
+    rows: F64 = flat.reshape(len(table), *shape).astype(np.float64)
+    return rows
 
 
 def training_crops(source: Path, target: Path) -> None:
+    """AFLW's crops and their labels, less those that show a photograph of AFLW2000-3D."""
     (target / "images").mkdir(parents=True, exist_ok=True)
     table = pa.concat_tables([pq.read_table(part) for part in sorted(source.glob("part-*.parquet"))])
     duplicates = pa.array((source / "duplicates.txt").read_text().split())
@@ -44,6 +51,7 @@ def training_crops(source: Path, target: Path) -> None:
 
 
 def portraits(source: Path, target: Path) -> None:
+    """Frames of YouTube Faces."""
     (target / "images").mkdir(parents=True, exist_ok=True)
     table = pq.read_table(source / "frames.parquet", columns=["name", "jpeg"])
     for name, jpeg in zip(table["name"].to_pylist(), table["jpeg"].to_pylist(), strict=True):
@@ -51,6 +59,7 @@ def portraits(source: Path, target: Path) -> None:
 
 
 def photographs(source: Path, target: Path) -> None:
+    """The dev half of AFLW2000-3D, its two sets of labels and its parameters."""
     (target / "mat").mkdir(parents=True, exist_ok=True)
     if not (target / "photographs").exists():
         (target / "photographs").symlink_to(source.resolve())
@@ -61,19 +70,27 @@ def photographs(source: Path, target: Path) -> None:
         pq.write_table(pa.table({"key": names, "yaw": yaw, "pts68": lists(points)}), target / f"{file}.parquet")
     for row in table.to_pylist():
         stem = Path(row["name"]).stem
-        content = {"Pose_Para": [row["pose_para"]], "Shape_Para": np.array(row["shape_para"])[:, None],
-                   "Exp_Para": np.array(row["exp_para"])[:, None]}  # fmt: skip
+        content = {
+            "Pose_Para": [row["pose_para"]],
+            "Shape_Para": np.array(row["shape_para"])[:, None],
+            "Exp_Para": np.array(row["exp_para"])[:, None],
+        }
         scipy.io.savemat(target / "mat" / f"{stem}.mat", content)
         picture = target / "mat" / row["name"]
         if not picture.exists():
             picture.symlink_to((source / row["name"]).resolve())
 
 
-def main() -> None:
-    shared, work = Path(sys.argv[1]), Path(sys.argv[2])
-    training_crops(shared / "data/aflw_train", work / "aflw")
-    portraits(shared / "data/youtube_faces", work / "portraits")
-    photographs(shared / "data/aflw2000_dev", work / "dev")
+def main(words: Sequence[str] | None = None) -> None:
+    """Everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("work", type=Path)
+    arguments = parser.parse_args(words)
+    data, work = arguments.shared / "data", arguments.work
+    photographs(data / "aflw2000_dev", work / "dev")
+    portraits(data / "youtube_faces", work / "portraits")
+    training_crops(data / "aflw_train", work / "aflw")
 
 
 if __name__ == "__main__":

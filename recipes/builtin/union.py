@@ -10,6 +10,7 @@ labels68.parquet they are WORK/aflw/labels-all.parquet. Most of them are seen fr
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ import pyarrow.parquet as pq
 from ddfa_batch.pipeline.results import open_run
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
+    """The step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--turn", type=float, default=15.0)
     parser.add_argument("--residual", type=float, default=4.0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     folder = arguments.work / "aflw"
     run = folder / "fit21"
     faces = open_run(run).faces(columns=["key", "yaw", "landmarks68"]).to_pandas().set_index("key")

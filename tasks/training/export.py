@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from ddfa_batch.schemas.arrays import F32
+from ddfa_batch.schemas.arrays import F32, Floats
 from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
 from ddfa_batch.schemas.errors import ShapeError, TrainingError
 from ddfa_batch.schemas.morphable import MorphableModel
@@ -20,7 +20,6 @@ from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
 from ddfa_batch.tasks.training.architectures import RegressorNet, weights_in_use
 from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
-from ddfa_batch.tasks.training.face_head import FaceHead
 from ddfa_batch.tasks.training.state import TrainingState
 
 #: Largest difference, in σ, between torch's answer and the graph's that is put down to rounding.
@@ -31,20 +30,25 @@ _PROBES = 4
 
 @dataclass(frozen=True)
 class Origin:
-    """What a bundle says of itself: name, version, licence of weights and face model, where it comes from."""
+    """What a bundle says of itself."""
 
     name: str
     version: str
+    #: Of weights and face model.
     licence: str
+    #: Where it comes from.
     provenance: str
 
 
 @dataclass(frozen=True)
 class Detectors:
-    """The detectors a bundle is given: how each is described, its ONNX file's bytes by name, and the default."""
+    """The detectors a bundle is given."""
 
+    #: How each is described, by name.
     specs: dict[str, DetectorSpec]
+    #: Their ONNX files' bytes, by path in the bundle.
     files: dict[str, bytes]
+    #: The name of the one that is used where none is asked for.
     default: str | None
 
     @staticmethod
@@ -59,6 +63,22 @@ class Detectors:
         files = {spec.file: (bundle.folder / spec.file).read_bytes() for spec in manifest.detectors.values()}
         alone = {name: replace(spec, trust=0.0) for name, spec in manifest.detectors.items()}
         return Detectors(alone, files, manifest.default_detector)
+
+
+@dataclass(frozen=True)
+class FaceHead:
+    """Log odds that a crop shows a face: weight times the features, plus bias, plus trust times the detector's own."""
+
+    #: (F,), of the net's last features.
+    weight: F32
+    #: Added to all.
+    bias: float
+    #: Of the detector's log odds.
+    trust: float
+
+    def __call__(self, features: Floats, detector_odds: Floats) -> Floats:
+        """Log odds (N,) of features (N, F) and the detector's log odds (N,)."""
+        return np.asarray(features @ self.weight + self.bias + self.trust * detector_odds)
 
 
 def to_onnx(net: RegressorNet, size: int, face: FaceHead | None = None) -> bytes:
@@ -91,9 +111,13 @@ def largest_gap(net: RegressorNet, graph: bytes, size: int) -> float:
 
 
 def to_bundle(
-    training: TrainingState, model: MorphableModel, origin: Origin, detectors: Detectors, target: Path,
+    training: TrainingState,
+    model: MorphableModel,
+    origin: Origin,
+    detectors: Detectors,
+    target: Path,
     face: FaceHead | None = None,
-) -> Bundle:  # fmt: skip
+) -> Bundle:
     """Write the trained net, its whitening, the face model and detectors as a bundle to the folder `target`."""
     if training.architecture.n_params != model.layout.size:
         raise ShapeError(
@@ -101,9 +125,19 @@ def to_bundle(
         )
     size = training.config.sampling.size
     manifest = BundleManifest(
-        name=origin.name, version=origin.version, licence=origin.licence, provenance=origin.provenance,
-        n_shape=model.layout.n_shape, n_expression=model.layout.n_expression, input_size=size,
-        input_mean=INPUT_MEAN, input_std=INPUT_STD, param_mean=training.mean, param_std=training.std,
-        topology=model.topology, default_detector=detectors.default, detectors=detectors.specs,
-    )  # fmt: skip
+        name=origin.name,
+        version=origin.version,
+        licence=origin.licence,
+        provenance=origin.provenance,
+        n_shape=model.layout.n_shape,
+        n_expression=model.layout.n_expression,
+        input_size=size,
+        input_mean=INPUT_MEAN,
+        input_std=INPUT_STD,
+        param_mean=training.mean,
+        param_std=training.std,
+        topology=model.topology,
+        default_detector=detectors.default,
+        detectors=detectors.specs,
+    )
     return write_bundle(target, manifest, {REGRESSOR: to_onnx(training.net, size, face), **detectors.files}, model)

@@ -14,12 +14,18 @@ torch = pytest.importorskip("torch")
 
 from ddfa_batch.tasks.bundles import onnx_graphs  # noqa: E402
 from ddfa_batch.tasks.inference.detectors import FCOS_STRIDES, decode_fcos  # noqa: E402
-from recipes.builtin.detector import (  # noqa: E402
-    collage,
-    network,
-    trainer,
+from recipes.builtin.detector import batches, collage, network, warping  # noqa: E402
+from recipes.builtin.detector.pictures import (  # noqa: E402
+    Layer,
+    Pictures,
+    Sources,
+    boxes_of,
+    inside,
+    points_in_box,
+    seen_from_the_side,
+    sizes_of,
 )
-from recipes.builtin.detector.collage import Layer, Pictures, Sources, boxes_of, points_in_box  # noqa: E402
+from recipes.builtin.detector.trainer import DetectorTraining  # noqa: E402
 
 RNG = np.random.default_rng(5)
 
@@ -201,8 +207,8 @@ def squares(n: int, side: int) -> tuple[np.ndarray, np.ndarray]:
 def test_a_few_pictures_are_learnt_by_heart() -> None:
     images, boxes = squares(8, 128)
     owner = np.stack([network.owners(b, np.zeros(1, bool), 128, 128) for b in boxes])
-    batch = trainer.Batch(images, owner, boxes)
-    training = trainer.Training.begin(0, 80)
+    batch = batches.CollageBatch(images, owner, boxes)
+    training = DetectorTraining.begin(0, 80)
     losses = [training.learn(batch) for _ in range(80)]
     assert np.mean(losses[-5:]) < 0.4 * np.mean(losses[:5])
     net = ort.InferenceSession(onnx_graphs.fcos(training.weights()), providers=["CPUExecutionProvider"])
@@ -253,17 +259,17 @@ def test_collages_hold_their_boxes(sources: Sources, side: int) -> None:
         assert image.dtype == np.uint8
         assert len(boxes) == len(ignored)
         assert (boxes[:, 2:] > boxes[:, :2]).all()
-        assert (collage.inside(boxes[~ignored], (0, 0, side, side)) > 0.57).all()
-        assert (collage.sizes_of(boxes[~ignored]) >= 15).all()
+        assert (inside(boxes[~ignored], (0, 0, side, side)) > 0.57).all()
+        assert (sizes_of(boxes[~ignored]) >= 15).all()
         faces += int((~ignored).sum())
     assert faces > 20
 
 
 def test_a_collage_is_a_function_of_its_generator(sources: Sources) -> None:
-    first, second = (trainer.make_batch(sources, 7, 2) for _ in range(2))
+    first, second = (batches.make_batch(sources, 7, 2) for _ in range(2))
     np.testing.assert_array_equal(first.pictures, second.pictures)
     np.testing.assert_array_equal(first.owner, second.owner)
-    assert not np.array_equal(first.pictures, trainer.make_batch(sources, 7, 6).pictures)
+    assert not np.array_equal(first.pictures, batches.make_batch(sources, 7, 6).pictures)
 
 
 def test_a_framed_face_lies_where_its_box_says(sources: Sources) -> None:
@@ -281,7 +287,7 @@ def test_profiles_are_told_by_the_nose_tip() -> None:
     face = np.zeros((3, 68, 2), np.float32)
     face[:, 16] = (100, 20)  # from ear to ear, slightly turned
     face[:, 30] = [(50, 40), (95, 40), (-30, 10)]
-    assert collage.seen_from_the_side(face).tolist() == [False, True, True]
+    assert seen_from_the_side(face).tolist() == [False, True, True]
 
 
 def test_pictures_without_faces_have_none(sources: Sources) -> None:
@@ -295,10 +301,10 @@ def test_points_turn_with_their_picture() -> None:
     image = np.zeros((100, 100, 3), np.uint8)
     cv2.circle(image, (70, 30), 6, (255, 255, 255), -1)
     spot = Layer(image, points_in_box(np.float32([[64, 24, 76, 36]])), np.zeros(1, bool))
-    matrix = collage._similarity(0.5, 30, np.float32([50, 50]), np.float32([40, 60]))
-    moved = collage._warped(spot.image, matrix, 90, 90, cv2.BORDER_CONSTANT, [0, 0, 0])
+    matrix = warping.similarity_about(0.5, 30, np.float32([50, 50]), np.float32([40, 60]))
+    moved = warping.warp(spot.image, matrix, 90, 90, cv2.BORDER_CONSTANT, [0, 0, 0])
     y, x = np.nonzero(moved[..., 0] > 127)
-    x0, y0, x1, y1 = boxes_of(collage._moved(spot.points, matrix))[0]
+    x0, y0, x1, y1 = boxes_of(warping.moved_points(spot.points, matrix))[0]
     np.testing.assert_allclose([x.mean(), y.mean()], [(x0 + x1) / 2, (y0 + y1) / 2], atol=0.5)
 
 
@@ -314,23 +320,31 @@ def test_no_picture_that_was_given_is_changed(sources: Sources) -> None:
 
 
 def test_a_training_that_goes_on_is_one_that_never_stopped(sources: Sources) -> None:
-    batches = [trainer.make_batch(sources, 0, step) for step in (2, 2, 7)]
-    straight = trainer.Training.begin(0, 3)
-    losses = [straight.learn(batch) for batch in batches]
-    stopped = trainer.Training.begin(0, 3)
-    stopped.learn(batches[0])
-    resumed = trainer.Training.begin(9, 3)
+    drawn = [batches.make_batch(sources, 0, step) for step in (2, 2, 7)]
+    straight = DetectorTraining.begin(0, 3)
+    losses = [straight.learn(batch) for batch in drawn]
+    stopped = DetectorTraining.begin(0, 3)
+    stopped.learn(drawn[0])
+    resumed = DetectorTraining.begin(9, 3)
     resumed.restore(stopped.state())
-    assert [resumed.learn(batch) for batch in batches[1:]] == pytest.approx(losses[1:], rel=1e-5)
+    assert [resumed.learn(batch) for batch in drawn[1:]] == pytest.approx(losses[1:], rel=1e-5)
     assert (resumed.step, resumed.pictures) == (straight.step, straight.pictures)
     for name, weight in resumed.weights().items():
         np.testing.assert_allclose(weight, straight.weights()[name], rtol=1e-4, atol=1e-6)
 
 
 def test_batches_made_ahead_are_those_made_here(sources: Sources) -> None:
-    with trainer.loader(sources, 3, 2, 4) as batches:
-        for step, batch in zip((2, 3), batches, strict=True):
-            here = trainer.make_batch(sources, 3, step)
-            np.testing.assert_array_equal(batch.pictures, here.pictures)
-            np.testing.assert_array_equal(batch.owner, here.owner)
-            np.testing.assert_array_equal(batch.boxes, here.boxes)
+    state = torch.get_rng_state()
+    for step, batch in zip((2, 3), batches.batches(sources, 3, 2, 4), strict=True):
+        here = batches.make_batch(sources, 3, step)
+        np.testing.assert_array_equal(batch.pictures, here.pictures)
+        np.testing.assert_array_equal(batch.owner, here.owner)
+        np.testing.assert_array_equal(batch.boxes, here.boxes)
+    assert torch.equal(torch.get_rng_state(), state)  # what draws weights is left alone
+
+
+def test_a_fault_in_the_process_that_makes_batches_is_raised_here(sources: Sources) -> None:
+    nothing = replace(sources, empty=Pictures.of([layer(8, 8, [])]).chosen([0]))
+    object.__setattr__(nothing.empty, "sizes", np.zeros((0, 2), np.int64))
+    with pytest.raises(ValueError, match="high <= 0"):
+        list(batches.batches(nothing, 3, 2, 8))

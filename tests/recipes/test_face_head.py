@@ -16,7 +16,8 @@ from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
 from ddfa_batch.tasks.bundles.model_bundle import loaded_model  # noqa: E402
 from ddfa_batch.tasks.inference.regressor import Regressor, confirmed, log_odds  # noqa: E402
 from ddfa_batch.tasks.training import branches, export, mini_batches, options, state  # noqa: E402
-from ddfa_batch.tasks.training.face_head import FaceHead, fit_face_head  # noqa: E402
+from ddfa_batch.tasks.training.export import FaceHead  # noqa: E402
+from recipes.builtin.face_head import fit_face_head  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

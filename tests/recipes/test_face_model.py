@@ -8,20 +8,23 @@ import pytest
 from ddfa_batch.schemas.arrays import F64
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.training.clips import FLIP68
-from recipes.builtin import face_model
+from recipes.builtin.face_model.build import build
+from recipes.builtin.face_model.design import EXPRESSIONS, N_IDENTITIES
+from recipes.builtin.face_model.expressions import expressions
+from recipes.builtin.face_model.identities import Measured, measure_identities, principal_modes, without_expressions
+from recipes.builtin.face_model.template import Template, build_template
 
-CLOSED, RAISED, SMILE, JAW = (face_model.EXPRESSIONS.index(name) for name in
-                              ("eyes closed", "brows raised", "smile", "jaw open"))  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def template() -> face_model.Template:
-    return face_model.build_template()
+CLOSED, RAISED, SMILE, JAW = map(EXPRESSIONS.index, ("eyes closed", "brows raised", "smile", "jaw open"))
 
 
 @pytest.fixture(scope="module")
-def actions(template: face_model.Template) -> F64:
-    return face_model.expressions(template)
+def template() -> Template:
+    return build_template()
+
+
+@pytest.fixture(scope="module")
+def actions(template: Template) -> F64:
+    return expressions(template)
 
 
 def normals(vertices: F64, triangles: np.ndarray) -> F64:
@@ -29,7 +32,7 @@ def normals(vertices: F64, triangles: np.ndarray) -> F64:
     return np.cross(b - a, c - a)
 
 
-def test_the_face_has_the_size_of_a_face_and_68_distinct_landmarks(template: face_model.Template) -> None:
+def test_the_face_has_the_size_of_a_face_and_68_distinct_landmarks(template: Template) -> None:
     assert 5_000 <= len(template.vertices) <= 12_000
     assert len(set(template.landmarks.tolist())) == 68
     marks = template.vertices[template.landmarks]
@@ -37,7 +40,7 @@ def test_the_face_has_the_size_of_a_face_and_68_distinct_landmarks(template: fac
     assert np.isfinite(template.vertices).all()
 
 
-def test_mean_topology_and_uv_are_symmetric(template: face_model.Template, actions: F64) -> None:
+def test_mean_topology_and_uv_are_symmetric(template: Template, actions: F64) -> None:
     mirror = template.mirror
     assert (mirror[mirror] == np.arange(len(mirror))).all()
     np.testing.assert_allclose(template.vertices[mirror] * [-1, 1, 1], template.vertices, atol=1e-9)
@@ -45,11 +48,11 @@ def test_mean_topology_and_uv_are_symmetric(template: face_model.Template, actio
     np.testing.assert_allclose(template.uv[mirror] * [-1, 1] + [1, 0], template.uv, atol=1e-6)
     triangles = {tuple(sorted(t)) for t in template.triangles.tolist()}
     assert {tuple(sorted(t)) for t in mirror[template.triangles].tolist()} == triangles
-    sign = np.where(np.array(face_model.EXPRESSIONS) == "jaw to the left", -1, 1)[:, None, None]
+    sign = np.where(np.array(EXPRESSIONS) == "jaw to the left", -1, 1)[:, None, None]
     np.testing.assert_allclose(sign * actions[:, mirror] * [-1, 1, 1], actions, atol=1e-4)
 
 
-def test_winding_is_consistent_and_outwards(template: face_model.Template) -> None:
+def test_winding_is_consistent_and_outwards(template: Template) -> None:
     sides = np.concatenate(
         [template.triangles[:, [0, 1]], template.triangles[:, [1, 2]], template.triangles[:, [2, 0]]]
     )
@@ -61,11 +64,11 @@ def test_winding_is_consistent_and_outwards(template: face_model.Template) -> No
     assert outwards.mean() > 0.97  # lids, wings of the nose and the mouth's inside turn away
 
 
-def test_no_triangle_is_flat(template: face_model.Template) -> None:
+def test_no_triangle_is_flat(template: Template) -> None:
     assert np.linalg.norm(normals(template.vertices, template.triangles), axis=1).min() > 1e-4
 
 
-def test_expressions_do_what_they_are_called(template: face_model.Template, actions: F64) -> None:
+def test_expressions_do_what_they_are_called(template: Template, actions: F64) -> None:
     marks = template.landmarks
     still = template.vertices[marks]
 
@@ -89,7 +92,7 @@ def test_expressions_do_what_they_are_called(template: face_model.Template, acti
     assert np.abs(actions[:, template.ball]).max() == 0, "eyeballs stay"
 
 
-def test_closed_lids_cover_the_eyeball(template: face_model.Template, actions: F64) -> None:
+def test_closed_lids_cover_the_eyeball(template: Template, actions: F64) -> None:
     from ddfa_batch.tasks.rendering import rasteriser
 
     moved = template.vertices + actions[CLOSED]
@@ -102,7 +105,7 @@ def test_closed_lids_cover_the_eyeball(template: face_model.Template, actions: F
     assert closed < 0.12 * of_ball[shown[shown >= 0]].sum()
 
 
-def test_carried_moves_meet_the_landmarks_and_move_eyeballs_whole(template: face_model.Template) -> None:
+def test_carried_moves_meet_the_landmarks_and_move_eyeballs_whole(template: Template) -> None:
     moves = np.random.default_rng(0).normal(size=(3, 68, 3))
     dense = template.carry(moves)
     np.testing.assert_allclose(dense[:, template.landmarks], moves, atol=1e-6)
@@ -110,7 +113,7 @@ def test_carried_moves_meet_the_landmarks_and_move_eyeballs_whole(template: face
     np.testing.assert_allclose(dense[:, right], np.repeat(moves[:, None, 42:48].mean(axis=2), right.sum(), axis=1))
 
 
-def test_identities_are_found_again_in_labels_made_from_them(template: face_model.Template, actions: F64) -> None:
+def test_identities_are_found_again_in_labels_made_from_them(template: Template, actions: F64) -> None:
     rng = np.random.default_rng(1)
     neutral, action = template.vertices[template.landmarks], actions[:, template.landmarks]
     wide = np.zeros((1, 68, 3))
@@ -124,25 +127,25 @@ def test_identities_are_found_again_in_labels_made_from_them(template: face_mode
     zero, one = np.zeros(n), np.ones(n)
     turn = np.stack([np.stack([np.cos(yaw), zero, -np.sin(yaw)], -1), np.stack([zero, -one, zero], -1)], 1)
     labels = np.einsum("nac,nlc->nla", turn, shapes) + 200 + rng.normal(scale=0.3, size=(n, 68, 2))
-    measured = face_model.measure_identities(labels, np.ones((n, 68)), neutral, action, count=6, rounds=5)
+    measured = measure_identities(labels, np.ones((n, 68)), neutral, action, count=6, rounds=5)
     assert measured.residual < 0.012
     assert np.abs(measured.offset).mean() < 1
     basis, _ = np.linalg.qr(measured.moves.reshape(6, -1).T)
     for mode in known:
-        pure = face_model._principal(face_model._of_identity(np.stack([mode, -mode]), action), 1)[1].ravel()
+        pure = principal_modes(without_expressions(np.stack([mode, -mode]), action), 1)[1].ravel()
         assert np.linalg.norm(basis.T @ pure) > 0.85 * np.linalg.norm(pure)
     mirrored = measured.moves[:, FLIP68] * [-1, 1, 1]
     parity = np.abs((mirrored * measured.moves).sum(axis=(1, 2)) / np.square(measured.moves).sum(axis=(1, 2)))
     np.testing.assert_allclose(parity, 1, atol=1e-6)
 
 
-def test_the_built_model_has_the_papers_layout(template: face_model.Template) -> None:
+def test_the_built_model_has_the_papers_layout(template: Template) -> None:
     rng = np.random.default_rng(2)
-    moves = rng.normal(size=(face_model.N_IDENTITIES, 68, 3))
+    moves = rng.normal(size=(N_IDENTITIES, 68, 3))
     moves[::2] = (moves + moves[:, FLIP68] * [-1, 1, 1])[::2] / 2
     moves[1::2] = (moves - moves[:, FLIP68] * [-1, 1, 1])[1::2] / 2
-    measured = face_model.Measured(np.zeros((68, 3)), moves, Prior.unit(50), 0.0)
-    model = face_model.build(measured, template)
+    measured = Measured(np.zeros((68, 3)), moves, Prior.unit(50), 0.0)
+    model = build(measured, template)
     assert (model.layout.n_shape, model.layout.n_expression) == (40, 10)
     np.testing.assert_allclose(model.basis[:40, model.landmarks], moves, atol=0.05)
     assert model.uv is not None

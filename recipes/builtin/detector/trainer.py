@@ -1,100 +1,69 @@
-"""The training of the face detector: batches of collages, steps, and a state that can be taken up again."""
+"""The training of the face detector: steps, checkpoints, and a state that can be taken up again."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass
 from functools import lru_cache
-from queue import Empty, Full
+from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
-from ddfa_batch.schemas.arrays import F32, I64, U8
-from ddfa_batch.schemas.errors import TrainingError
-from recipes.builtin.detector.collage import Sources, collage
-from recipes.builtin.detector.network import FaceDetector, detection_loss, level_of_cells, owners
+from ddfa_batch.schemas.arrays import F32
+from ddfa_batch.tasks.bundles import onnx_graphs
+from ddfa_batch.tasks.files.atomic import whole_file
+from ddfa_batch.tasks.training import host
+from recipes.builtin.detector.batches import CollageBatch, batches
+from recipes.builtin.detector.network import FaceDetector, detection_loss, level_of_cells
+from recipes.builtin.detector.validation import scores_line, sources, validation_pictures
 
-#: (side in pixels, pictures) of batch after batch: about as many pixels each, and faces up to the largest side. First
-#: many small pictures; from step `_LATER` on more large ones, which alone show large faces as rare as they are.
-BATCHES = ((256, 24), (256, 24), (384, 10), (256, 24), (256, 24), (640, 4), (256, 24), (384, 10))
-LATER_BATCHES = ((256, 24), (448, 6), (448, 6), (640, 3))
-_LATER = 3000
+#: Training steps, and how many lie between two checkpoints, and between two lines about the loss.
+STEPS, EVERY, TOLD_EVERY = 28400, 400, 50
 #: Peak of the learning rate, the steps to reach it (a tenth of them all, at most), and what it falls to by a cosine.
 _RATE, _WARM_UP, _LAST_RATE = 4e-3, 200, 1e-5
 #: What a second round begins with, and the share of all steps after which it does.
 _SECOND_RATE, _SECOND = 2e-3, 0.7
+#: AdamW's, of weights that are no scales and shifts.
 _WEIGHT_DECAY = 1e-2
 #: Largest norm of a step's gradient.
 _CLIP = 10.0
 #: How much of the running mean of the weights a step keeps, at most; it is the mean that is used.
 _DECAY = 0.998
-#: Batches made ahead, and how long one may take, seconds.
-_AHEAD, _PATIENCE = 6, 600.0
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Pictures (B, S, S, 3) BGR uint8, owners (B, N) of their cells, and boxes (B, K, 4) in pixels, padded with 0."""
-
-    pictures: U8
-    owner: I64
-    boxes: F32
-
-
-def make_batch(sources: Sources, seed: int, step: int) -> Batch:
-    """The batch of a step: a function of the seed and the step alone."""
-    batches = BATCHES if step < _LATER else LATER_BATCHES
-    side, n = batches[step % len(batches)]
-    rng = np.random.default_rng([seed, step])
-    drawn = [collage(sources, side, rng) for _ in range(n)]
-    boxes = np.zeros((n, max(1, *(len(b) for _, b, _ in drawn)), 4), np.float32)
-    for row, (_, found, _) in zip(boxes, drawn, strict=True):
-        row[: len(found)] = found
-    owner = np.stack([owners(b, ignored, side, side) for _, b, ignored in drawn])
-    return Batch(np.stack([picture for picture, _, _ in drawn]), owner, boxes)
-
-
-@contextmanager
-def loader(sources: Sources, seed: int, first: int, last: int) -> Iterator[Iterator[Batch]]:
-    """The batches of steps first … last − 1, made ahead in a process of its own."""
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue(_AHEAD)
-    worker = context.Process(target=_work, args=(sources, seed, first, last, queue), daemon=True)
-    worker.start()
-
-    def batches() -> Iterator[Batch]:
-        for _ in range(first, last):
-            try:
-                yield queue.get(timeout=_PATIENCE)
-            except Empty:
-                raise TrainingError("The process that makes the detector's training pictures ended.") from None
-
-    try:
-        yield batches()
-    finally:
-        worker.terminate()
-        worker.join()
-
-
-def _work(sources: Sources, seed: int, first: int, last: int, queue: Any) -> None:
+def train(work: Path, steps: int, seed: int) -> None:
+    """Train to `steps`, going on from the checkpoint if there is one; validate and save every `EVERY` steps."""
+    host.prepare("cpu", 1)
     cv2.setNumThreads(0)
-    parent = os.getppid()
-    for step in range(first, last):
-        batch = make_batch(sources, seed, step)
-        while os.getppid() == parent:  # killed, it ends nobody
-            try:
-                queue.put(batch, timeout=1.0)
-                break
-            except Full:
-                continue
+    folder = work / "detector"
+    training = DetectorTraining.begin(seed, steps)
+    if (folder / "checkpoint.pt").exists():
+        training.restore(torch.load(folder / "checkpoint.pt", weights_only=True))
+    pictures = validation_pictures(sources(work, "validation"))
+    begun, first = time.monotonic(), training.step
+    for batch in batches(sources(work, "train"), seed, first, steps):
+        loss = training.learn(batch)
+        if training.step % TOLD_EVERY == 0:
+            speed = (time.monotonic() - begun) / (training.step - first)
+            seen = f"{training.pictures:,} pictures, {speed:.3f} s a step"
+            log(folder, f"step {training.step}, loss {loss:.4f}, {seen}")
+        if training.step % EVERY == 0 or training.step == steps:
+            content = onnx_graphs.fcos(training.weights())
+            (folder / f"step{training.step:06d}.onnx").write_bytes(content)
+            log(folder, f"step {training.step}: {scores_line(content, pictures)}")
+            with whole_file(folder / "checkpoint.pt") as work_file:
+                torch.save(training.state(), work_file)
+
+
+def log(folder: Path, line: str) -> None:
+    """Print a line, and append it to train.log."""
+    with (folder / "train.log").open("a") as log:
+        log.write(line + "\n")
+    print(line, flush=True)
 
 
 @lru_cache(maxsize=8)
@@ -104,18 +73,24 @@ def _cells(side: int) -> tuple[Tensor, Tensor]:
 
 
 @dataclass
-class Training:
+class DetectorTraining:
     """A training under way: the net, the running mean of its weights, the optimiser, and how far it has come."""
 
+    #: Learns.
     net: FaceDetector
+    #: The running mean of its weights, which is what is used.
     mean: FaceDetector
+    #: AdamW.
     optimiser: torch.optim.Optimizer
+    #: All steps.
     steps: int
+    #: Steps done.
     step: int = 0
+    #: Pictures seen.
     pictures: int = 0
 
     @staticmethod
-    def begin(seed: int, steps: int) -> Training:
+    def begin(seed: int, steps: int) -> DetectorTraining:
         """A fresh net, drawn from `seed`, to be trained for `steps` steps."""
         torch.manual_seed(seed)
         net, mean = FaceDetector(), FaceDetector()
@@ -126,9 +101,9 @@ class Training:
         decayed = [p for p in net.parameters() if p.ndim > 1]
         plain = [p for p in net.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": _WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-        return Training(net.train(), mean.eval(), torch.optim.AdamW(groups, _RATE), steps)
+        return DetectorTraining(net.train(), mean.eval(), torch.optim.AdamW(groups, _RATE), steps)
 
-    def rate(self) -> float:
+    def next_lr(self) -> float:
         """The learning rate of the step to come."""
         warm = min(1.0, (self.step + 1) / max(1, min(_WARM_UP, self.steps // 10)))
         second = int(self.steps * _SECOND)
@@ -136,17 +111,18 @@ class Training:
         fall = (1 + math.cos(math.pi * min(1.0, (self.step - first) / (last - first)))) / 2
         return warm * (_LAST_RATE + (peak - _LAST_RATE) * fall)
 
-    def learn(self, batch: Batch) -> float:
+    def learn(self, batch: CollageBatch) -> float:
         """One step; its loss."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = self.next_lr()
         pictures = torch.from_numpy(batch.pictures).permute(0, 3, 1, 2).float().div_(255)
         levels = self.net(pictures.contiguous(memory_format=torch.channels_last))
         loss = detection_loss(
             levels, torch.from_numpy(batch.owner), torch.from_numpy(batch.boxes), *_cells(batch.pictures.shape[1])
         )
         self.optimiser.zero_grad()
-        loss.backward()
+        backward: Any = loss.backward  # untyped in torch's stubs
+        backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), _CLIP)
         self.optimiser.step()
         self.step += 1
@@ -167,8 +143,13 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """What `restore` takes."""
-        return {"net": self.net.state_dict(), "mean": self.mean.state_dict(), "optimiser": self.optimiser.state_dict(),
-                "step": self.step, "pictures": self.pictures}  # fmt: skip
+        return {
+            "net": self.net.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "pictures": self.pictures,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""

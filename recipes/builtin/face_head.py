@@ -6,32 +6,22 @@ pixels, and tells faces from what is none by a linear head on its last features,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ddfa_batch.schemas.arrays import F32, Bools, Floats, check_shape
+from ddfa_batch.schemas.arrays import Bools, Floats, check_shape
 from ddfa_batch.schemas.errors import TrainingError
+from ddfa_batch.tasks.training.export import FaceHead
 
 #: What the squared weights of standardised features cost: features are many and alike.
 _RIDGE = 1e-3
+#: Iterations of L-BFGS.
 _ROUNDS = 300
+#: Added to deviations, so that a feature that never varies divides by no 0.
 _FLAT = 1e-6
-
-
-@dataclass(frozen=True)
-class FaceHead:
-    """Log odds of a face: weight (F,) times the features plus bias, plus trust times the detector's own log odds."""
-
-    weight: F32
-    bias: float
-    trust: float
-
-    def __call__(self, features: Floats, detector_odds: Floats) -> Floats:
-        """Log odds (N,) of features (N, F) and the detector's log odds (N,)."""
-        return np.asarray(features @ self.weight + self.bias + self.trust * detector_odds)
 
 
 def fit_face_head(features: Floats, detector_odds: Floats, is_face: Bools) -> FaceHead:
@@ -54,10 +44,12 @@ def fit_face_head(features: Floats, detector_odds: Floats, is_face: Bools) -> Fa
     def cost() -> torch.Tensor:
         optimiser.zero_grad()
         loss = functional.binary_cross_entropy_with_logits(x @ weight + bias, y) + _RIDGE * weight.square().sum()
-        loss.backward()
+        backward: Any = loss.backward  # untyped in torch's stubs
+        backward()
         return loss
 
-    optimiser.step(cost)
+    step: Any = optimiser.step  # untyped in torch's stubs
+    step(cost)
     of_seen = weight.detach().numpy() / std
     offset = float(bias.detach()) - float(of_seen @ mean)
     return FaceHead(of_seen[:-1].astype(np.float32), offset, max(float(of_seen[-1]), 0.0))

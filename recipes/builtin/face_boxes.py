@@ -1,0 +1,90 @@
+"""Boxes that the detector shows the regressor, and what that sees in them: what the face head learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ddfa_batch.schemas.arrays import F32, F64, Bools, Floats
+from ddfa_batch.schemas.bundle import DetectorSpec
+from ddfa_batch.tasks.geometry import crop
+from ddfa_batch.tasks.inference.detectors import make_detector
+from ddfa_batch.tasks.inference.regressor import log_odds
+from ddfa_batch.tasks.training.architectures import RegressorNet
+from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
+from recipes.builtin.detector import collage
+from recipes.builtin.detector.light import photometric_jitter
+from recipes.builtin.detector.pictures import Layer, Sources, no_faces, points_in_box
+from recipes.builtin.detector.teachers import session
+from recipes.builtin.detector.validation import VALIDATION_SIDE, match_faces
+from recipes.builtin.terms import SIZE
+
+#: Boxes of a lower score are not shown to the regressor.
+CANDIDATE_THRESHOLD = 0.25
+#: Share of the pictures that are upside down: what is found there is not to be taken for a face as it stands.
+UPSIDE_DOWN = 0.1
+#: Shares of portraits, crops, pictures without a face, and collages.
+_KINDS = (0.25, 0.35, 0.2, 0.2)
+
+
+@dataclass(frozen=True)
+class FaceBoxes:
+    """N boxes that the detector would show the regressor; boxes of unsure truth left out."""
+
+    #: (N,), the detector's log odds.
+    odds: F64
+    #: (N, F), of the crop of its roi.
+    features: F32
+    #: (N,).
+    is_face: Bools
+
+
+def boxes_seen(net: RegressorNet, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> FaceBoxes:
+    """What detector and regressor make of the pictures of `layers`."""
+    detect = make_detector(spec, session(content), CANDIDATE_THRESHOLD, None)
+    odds, features, is_face = [], [], []
+    for layer in layers:
+        found = detect(layer.image)
+        hits, others = match_faces(found.boxes, layer)
+        true = [i for i in hits if i is not None]
+        rows = np.array([*true, *np.flatnonzero(others)], int)
+        odds.append(log_odds(found.scores[rows]))
+        features.append(features_of(net, spec, layer, found.boxes[rows]))
+        is_face += [True] * len(true) + [False] * (len(rows) - len(true))
+    return FaceBoxes(np.concatenate(odds), np.concatenate(features), np.array(is_face, np.bool_))
+
+
+def features_of(net: RegressorNet, spec: DetectorSpec, layer: Layer, boxes: Floats) -> F32:
+    """The net's last features (N, F) of the crops of boxes (N, 4)."""
+    crops = torch.from_numpy(crop.crops(layer.image, crop.roi_from_boxes(boxes, spec.roi_scale, spec.roi_shift), SIZE))
+    with torch.no_grad():
+        features: F32 = net.features((crops.permute(0, 3, 1, 2) - INPUT_MEAN) / INPUT_STD).numpy()
+    return features
+
+
+def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
+    """Pictures such as the detector meets, and collages, of what it was trained on; those upside down show no face."""
+    rng = np.random.default_rng(77)
+    for layer in _right_way_up(train, n, rng):
+        if rng.random() < UPSIDE_DOWN:
+            yield Layer(np.ascontiguousarray(layer.image[::-1, ::-1]), no_faces(), np.zeros(0, bool))
+        else:
+            yield layer
+
+
+def _right_way_up(train: Sources, n: int, rng: np.random.Generator) -> Iterator[Layer]:
+    for _ in range(n):
+        kind = rng.choice(4, p=_KINDS)
+        if kind == 3:
+            image, boxes, ignored = collage.collage(train, VALIDATION_SIDE, rng)
+            yield Layer(image, points_in_box(boxes), ignored)
+            continue
+        if kind == 2:
+            layer = collage.without_faces(train, VALIDATION_SIDE, rng)
+        else:
+            face = train.portrait(rng) if kind == 0 else train.crop(rng)
+            layer = collage.framed(face, train, VALIDATION_SIDE, rng)
+        yield Layer(photometric_jitter(layer.image, rng), layer.points, layer.ignored)

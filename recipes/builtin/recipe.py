@@ -1,0 +1,154 @@
+"""Make the built-in model, from training data to the wheel's files: `make builtin`.
+
+    python -m recipes.builtin.recipe SHARED WORK
+
+SHARED holds the official release and the photographs, which may not be published; WORK is where all else goes. Steps
+that are done are left out, trainings go on where they were stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder
+
+#: How `models import` calls the official release's model.
+OFFICIAL = "3ddfa-v2-mb05"
+#: Clips for the regressor's mini-batches, which draw noise, blur and motion in the plane anew.
+CLIPS = (
+    "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
+    "--blur 0 0 --format parquet"
+)
+#: Heads turned far, for the detector.
+TURNS = (
+    "--frames 2 --yaw-range -80 80 --pitch-range -30 30 --speed 100 --roll -30 30 --scale 1 1 --shift 0 0 --noise 0 0 "
+    "--blur 0 0 --format parquet"
+)
+#: For labels made by hand.
+BY_HAND = "--landmarks lrr+lmk --distance plain"
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much of everything the model is made with."""
+
+    #: Options of the training on human labels with the official face model.
+    human: str = "--iterations 400 --stage 0.4 40 --stage 0.8 60"
+    #: Options of the first training with the built-in face model.
+    begun: str = "--iterations 110 --stage 0.65 60 --learning-rate 1.5e-3 --seed 11"
+    #: Options of the second.
+    trained: str = "--iterations 52 --stage 0.5 80 --learning-rate 1e-3 --seed 12"
+    #: Options of the detector's training.
+    detector: str = ""
+    #: Options of the face head.
+    assemble: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command."""
+
+    #: There once it has been run; made empty where the command makes nothing of that name.
+    made: Path
+    #: As typed in a shell.
+    command: str
+
+
+def steps(shared: Path, work: Path, amounts: Amounts, target: Path) -> Iterator[Step]:
+    """Every step in order; `target` is the folder of the bundle that is made."""
+    yield from _labels(shared, work)
+    yield from _regressor(work, amounts)
+    yield from _detector(shared, work, amounts)
+    assemble = f"python -m recipes.builtin.assemble {work} {work}/detector --target {target} {amounts.assemble}"
+    yield Step(work / "assembled", assemble)
+    yield Step(work / "measured", f"python -m recipes.builtin.card {work} --model {target} --write")
+
+
+def _labels(shared: Path, work: Path) -> Iterator[Step]:
+    """Labels and clips with the official face model."""
+    aflw = work / "aflw"
+    fit = f"ddfa-batch fit {aflw}/{{labels}}.parquet {aflw}/images {aflw}/{{run}} --model {OFFICIAL}"
+    yield Step(aflw / "labels21.parquet", f"python -m recipes.builtin.prepare {shared} {work}")
+    yield Step(work / "imported", f"ddfa-batch models import 3ddfa-v2 {shared}/upstream/3DDFA_V2")
+    yield Step(aflw / "fit21/fits.parquet", fit.format(labels="labels21", run="fit21"))
+    yield Step(aflw / "labels-all.parquet", f"python -m recipes.builtin.union {work}")
+    yield Step(aflw / "fit-all/fits.parquet", fit.format(labels="labels-all", run="fit-all") + " --outline")
+    clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-all --params {aflw}/fit-all {CLIPS}"
+    yield Step(work / "clips-all", f"{clips} --model {OFFICIAL}")
+
+
+def _regressor(work: Path, amounts: Amounts) -> Iterator[Step]:
+    """A net on human labels, distilled labels, the built-in face model, and the net carried over to it."""
+    aflw, made = work / "aflw", work / "builtin"
+    first = made / "first"
+    human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all {BY_HAND}"
+    train = f"ddfa-batch train {aflw}/fit-builtin --model {first} --clips {aflw}/clips-builtin {BY_HAND} --rotation 20"
+    yield Step(work / "human/model/model.json", f"{human} {amounts.human}")
+    yield Step(aflw / "distilled.parquet", f"python -m recipes.builtin.distil {work}")
+    yield Step(first / "model.json", f"python -m recipes.builtin.first_bundle {work}")
+    fit = f"ddfa-batch fit {aflw}/distilled.parquet {aflw}/images {aflw}/fit-builtin --model {first}"
+    yield Step(aflw / "fit-builtin/fits.parquet", fit)
+    clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-builtin --params {aflw}/fit-builtin {CLIPS}"
+    yield Step(work / "clips-builtin", f"{clips} --model {first}")
+    yield Step(made / "start.pt", f"python -m recipes.builtin.transfer {work} {work}/human/best.pt")
+    begun = f"{train} {made}/begun --start {made}/start.pt {amounts.begun}"
+    yield Step(made / "begun/model/model.json", begun)
+    trained = f"{train} {made}/trained --start {made}/begun/best.pt {amounts.trained}"
+    yield Step(made / "trained/model/model.json", trained)
+
+
+def _detector(shared: Path, work: Path, amounts: Amounts) -> Iterator[Step]:
+    """The detector, from portraits with turned heads to its network."""
+    portraits, detector = work / "portraits", work / "detector"
+    make = f"python -m recipes.builtin.detector.make {shared} {work}"
+    process = f"ddfa-batch process {portraits}/images {portraits}/run --vertices none --max-faces 1"
+    turned = f"ddfa-batch synth-videos {portraits}/images {work}/turned --params {portraits}/run {TURNS}"
+    yield Step(work / "portraits-found", f"{process} --model {OFFICIAL}")
+    yield Step(work / "turned", f"{turned} --model {OFFICIAL}")
+    yield Step(detector / "prepared", f"{make} prepare")
+    yield Step(detector / "trained", f"{make} train {amounts.detector}")
+    yield Step(detector / "fcos.onnx", f"{make} export")
+
+
+def execute(words: Sequence[str]) -> None:
+    """Run a command in a process of its own; raises `CalledProcessError` where it fails."""
+    subprocess.run(words, check=True)
+
+
+def make(
+    shared: Path,
+    work: Path,
+    amounts: Amounts,
+    target: Path,
+    execute: Callable[[Sequence[str]], None] = execute,
+) -> None:
+    """Execute every step that is not done."""
+    work.mkdir(parents=True, exist_ok=True)
+    for step in steps(shared, work, amounts, target):
+        if step.made.exists():
+            continue
+        print(f"\n$ {step.command}", flush=True)
+        begun = time.monotonic()
+        execute(shlex.split(step.command))
+        print(f"{(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
+        if not step.made.exists():
+            step.made.touch()
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Every step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("work", type=Path)
+    arguments = parser.parse_args(words)
+    make(arguments.shared, arguments.work, Amounts(), builtin_folder())
+
+
+if __name__ == "__main__":
+    main()
