@@ -26,8 +26,7 @@ import numpy as np
 
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline import training_set
-from ddfa_batch.pipeline.evaluate import Wanted as Evaluated
-from ddfa_batch.pipeline.evaluate import evaluate
+from ddfa_batch.pipeline.evaluate import EvaluationRequest, evaluate
 from ddfa_batch.pipeline.import_labels import import_300w_lp
 from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.synthesize import synthesize
@@ -125,9 +124,16 @@ def measured(folder: Path, work: Path, clips: Path) -> dict[str, object]:
     bundle = load_bundle(folder / "model")
     labels = tuple(work / f"dev/{name}.parquet" for name in ("original", "reannotated"))
     photographs = evaluate(
-        Evaluated("aflw2000-3d", labels, folder / "dev", bundle=bundle, images=work / "dev/photographs")
+        EvaluationRequest(
+            protocol="aflw2000-3d",
+            labels=labels,
+            out=folder / "dev",
+            bundle=bundle,
+            images=work / "dev/photographs",
+            overwrite=True,
+        )
     )
-    videos = evaluate(Evaluated("video", (clips,), folder / "video", bundle=bundle))
+    videos = evaluate(EvaluationRequest("video", (clips,), folder / "video", bundle=bundle, overwrite=True))
     history = state.load(folder / "checkpoint.pt").history
     return {
         "dev": photographs.scores[0].mean_of_bins, "reannotated": photographs.scores[1].mean_of_bins,

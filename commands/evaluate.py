@@ -12,7 +12,7 @@ from ddfa_batch.commands.options import EXISTING, EXISTING_FOLDER, PATH, model_o
 from ddfa_batch.schemas.config import PROTOCOLS
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.evaluate import Evaluation, Score
+    from ddfa_batch.pipeline.evaluation.report import Evaluation, Score
 
 
 @click.command(short_help="Measure a run or a model against labels.")
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("out", type=PATH)
 @click.option(
     "--protocol",
-    type=click.Choice(list(PROTOCOLS)),
+    type=click.Choice(PROTOCOLS),
     metavar="NAME",
     default="aflw2000-3d",
     show_default=True,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--run", type=EXISTING_FOLDER, help="A process run of the labelled pictures, whose answers are measured.")
 @model_option("Or a model, shown the crops around the true points.")
-@click.option("--images", type=EXISTING_FOLDER, help="Where the labelled pictures lie, for --model.")
+@click.option("--images", type=EXISTING_FOLDER, help="Where the labelled pictures, or videos, lie, for --model.")
 @click.option(
     "--refine",
     type=click.IntRange(0, 5),
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Passes of --model after the first, around its own points.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace the evaluation in OUT; other files there are left alone.")
 @quiet_option
 @click.pass_obj
 def evaluate(
@@ -49,6 +50,7 @@ def evaluate(
     model: str | None,
     images: Path | None,
     refine: int,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Measure a run, or a model, against labels, by the protocols of the paper's section 3.1.
@@ -57,14 +59,17 @@ def evaluate(
     aflw2000-3d        68 points, three bins of yaw and their mean.
                        LABELS: tables (key, pts68, yaw), .pts or .mat folders;
                        several sets (original, re-annotated) at once
-    aflw               the visible ones of AFLW's 21 points.
-                       LABELS: a table (key, pts21, yaw)
+    aflw               the labelled ones of AFLW's 21 points, of the size of
+                       the 68. LABELS: a table (key, pts21, yaw, and pts68
+                       where they are known)
     aflw2000-3d-dense  all vertices.
                        LABELS: parameters, as `labels import` writes, or a run
     florence           all vertices. LABELS: a folder of upright scans
                        (.obj, .ply, .npz) named as the pictures
-    video              frames, and stability between them.
-                       LABELS: a synth-videos run
+    video              frames, and stability between adjacent ones.
+                       LABELS: a synth-videos run, or a table (key, pts68,
+                       video, frame) of frames; without keys, video names a
+                       video file below --images
 
     OUT gets summary.json, faces.parquet (a row per labelled face), curve.png and worst.png.
 
@@ -83,7 +88,7 @@ def evaluate(
         raise click.UsageError("--refine is for --model; a run's answers are what they are.")
     bundle = _model(models_folder, protocol, labels, run, model).announce(quiet)
     outcome = evaluation.evaluate(
-        evaluation.Wanted(
+        evaluation.EvaluationRequest(
             protocol=protocol,
             labels=labels,
             out=out,
@@ -91,6 +96,7 @@ def evaluate(
             bundle=None if run else bundle,
             images=images,
             refine=refine,
+            overwrite=overwrite,
         )
     )
     if not quiet:
@@ -113,7 +119,7 @@ def _score_lines(outcome: Evaluation) -> list[str]:
     width = max(len("labels"), *(len(score.labels) for score in outcome.scores))
     names = [
         *(["0–30°", "30–60°", "60–90°", "of bins"] if binned else []),
-        *("mean", "median"),
+        *("faces", "mean", "median"),
         *(["stability"] if moving else []),
     ]
     lines = [
@@ -123,12 +129,17 @@ def _score_lines(outcome: Evaluation) -> list[str]:
         f"{'labels':{width}}  " + "  ".join(f"{name:>9}" for name in names),
     ]
     for score in outcome.scores:
-        cells = [f"{'–':>9}" if value is None else f"{value:9.2f}" for value in _values(score, binned, moving)]
+        cells = [_cell(value) for value in _values(score, binned, moving)]
         lines.append(f"{score.labels:{width}}  " + "  ".join(cells))
     return lines
+
+
+def _cell(value: float | None) -> str:
+    number = "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+    return f"{number:>9}"
 
 
 def _values(score: Score, binned: bool, moving: bool) -> list[float | None]:
     """A row of the table, as its head names it."""
     bins = [*(score.bins or ()), score.mean_of_bins] if binned else []
-    return [*bins, score.mean, score.median, *([score.stability] if moving else [])]
+    return [*bins, score.n_faces, score.mean, score.median, *([score.stability] if moving else [])]

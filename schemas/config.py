@@ -105,18 +105,5 @@ class Execution:
     workers: int | None = None
 
 
-_BOX = "√(w·h) of the box around the true points"
-#: Protocols of `evaluate` (paper, section 3.1), each with what is measured and what it is divided by.
-PROTOCOLS: dict[str, tuple[str, str]] = {
-    "aflw2000-3d": ("mean distance of the 68 points in the picture", _BOX),
-    "aflw": ("mean distance of the visible ones of AFLW's 21 points", _BOX.replace("true", "visible true")),
-    "aflw2000-3d-dense": (
-        "mean 3-D distance of all vertices, mean depths made equal",
-        _BOX.replace("points", "vertices"),
-    ),
-    "florence": (
-        "mean distance of the scan's points from the mesh, rigidly aligned and scaled",
-        "the scan's outer interocular distance",
-    ),
-    "video": ("mean distance of the 68 points, and of their motion between adjacent frames", _BOX),
-}
+#: Protocols of `evaluate` (paper, section 3.1); `pipeline.evaluation.protocols` has one file for each.
+PROTOCOLS = ("aflw2000-3d", "aflw", "aflw2000-3d-dense", "florence", "video")

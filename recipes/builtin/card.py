@@ -38,9 +38,10 @@ def scores(work: Path, out: Path, model: str, detect: bool) -> dict[str, list[st
     labels = (dev / "original.parquet", dev / "reannotated.parquet")
     if detect:
         ddfa_batch("process", dev / "photographs", out / "run", "--model", model, "--vertices", "none")
-        ddfa_batch("evaluate", *labels, out / "scores", "--run", out / "run")
+        answers = ("--run", out / "run")
     else:
-        ddfa_batch("evaluate", *labels, out / "scores", "--model", model, "--images", dev / "photographs")
+        answers = ("--model", model, "--images", dev / "photographs")
+    ddfa_batch("evaluate", *labels, out / "scores", *answers, "--overwrite")
     summary = json.loads((out / "scores" / "summary.json").read_text())
     labelled, found = summary["n_labelled"], summary["n_found"]
     extra = f"{(len(open_run(out / 'run').faces(columns=['key'])) - found) / labelled:.1%}" if detect else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ddfa_batch.schemas.arrays import F64, check_shape
+from ddfa_batch.schemas.arrays import F64, I64, check_shape
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.tasks.files import table_columns
 from ddfa_batch.tasks.files.mat_files import read_variables
@@ -18,10 +18,14 @@ from ddfa_batch.tasks.files.point_layout import MARKUPS, points_of
 #: Columns taken for the picture's name and for the points, in this order.
 _KEY_COLUMNS = ("key", "path", "image", "file", "filename", "file_name", "image_path", "name")
 _POINT_COLUMNS = ("landmarks68", "pts68", "landmarks", "pts21", "landmarks21")
+#: Those taken first where points of one markup are wanted.
+_COLUMNS_OF_MARKUP = {68: ("landmarks68", "pts68"), 21: ("pts21", "landmarks21")}
 #: The column of weights, one number a point, and those of visibility, where all above 0 count alike: `vis68` of the
 #: AFLW labels has 1 for seen, 2 for covered, 0 for without a position.
 _WEIGHTS, _VISIBILITY_COLUMNS = "weights", ("vis68", "landmarks68_visible")
 _YAW_COLUMNS = ("yaw", "yaw_deg")
+#: Columns that tell of which video a picture is a frame, and its number there.
+_VIDEO, _FRAME = "video", "frame"
 #: .pts and .mat count pixels from 1, as MATLAB does.
 _MATLAB_ORIGIN = 1.0
 #: A .pts file larger than this holds no landmarks of one face.
@@ -44,6 +48,10 @@ class LabelledFaces:
     problems: dict[str, str] = field(default_factory=dict)
     #: Degrees (N,), where the labels tell it.
     yaw: F64 | None = None
+    #: The video that each picture is a frame of, (N,), where the labels tell it.
+    video: tuple[str, ...] | None = None
+    #: The number of each frame in its video, (N,), where the labels tell it.
+    frame: I64 | None = None
 
     def __post_init__(self) -> None:
         check_shape("landmarks", self.landmarks, len(self.keys), None, None)
@@ -62,16 +70,18 @@ class _FileFace:
     yaw: float = float("nan")
 
 
-def read_landmarks(path: Path) -> LabelledFaces:
+def read_landmarks(path: Path, n_points: int | None = None) -> LabelledFaces:
     """Read a table, one .pts or .mat file, or a folder of either kind of file (searched to its depths).
 
+    Of a table that has several markups, the one of `n_points` is read. A table without keys, whose rows name a video
+    and a frame, has keys VIDEO#FRAME.
     Raises `InputError` naming the file for what cannot be used at all; a bad file in a folder is a row of NaN.
     """
     if path.is_dir():
         return _folder(path)
     suffix = path.suffix.lower()
     if suffix in table_columns.TABLES:
-        return _table(path)
+        return _table(path, n_points)
     if suffix in _READERS:
         return _rows([path.stem], [_READERS[suffix](path)], {})
     raise InputError(f"{path} holds no landmarks: give a folder, or a .parquet, .csv, .pts or .mat file.")
@@ -156,23 +166,41 @@ def _counted_from_0(path: Path, points: F64) -> F64:
     return np.where(unlabelled, np.nan, points - _MATLAB_ORIGIN)
 
 
-def _table(path: Path) -> LabelledFaces:
+def _table(path: Path, n_points: int | None) -> LabelledFaces:
     have = table_columns.column_names(path)
-    key = table_columns.choose_column(path, have, _KEY_COLUMNS, "rename the one with the picture's name")
-    named = next((name for name in _POINT_COLUMNS if name in have), None)
+    named_by = _naming_columns(path, have)
+    wanted = (*_COLUMNS_OF_MARKUP.get(n_points or 0, ()), *_POINT_COLUMNS)
+    named = next((name for name in wanted if name in have), None)
     columns = [named] if named else _wide_columns(path, have)
-    extra = [name for name in (_WEIGHTS, *_VISIBILITY_COLUMNS, *_YAW_COLUMNS) if name in have]
-    table = table_columns.read_columns(path, [key, *columns, *extra], text=[key])
+    extra = [name for name in (_WEIGHTS, *_VISIBILITY_COLUMNS, *_YAW_COLUMNS, _VIDEO, _FRAME) if name in have]
+    table = table_columns.read_columns(path, list(dict.fromkeys([*named_by, *columns, *extra])), text=named_by)
     if not len(table):
         raise InputError(f"{path} has no rows.")
-    keys = tuple(table_columns.texts(path, table, key))
+    video = tuple(table_columns.texts(path, table, _VIDEO)) if _VIDEO in have else None
+    frame = _frame_numbers(path, table) if _FRAME in have else None
+    keys = tuple(map("#".join, zip(*(table_columns.texts(path, table, name) for name in named_by), strict=True)))
     if named is None:
         values = np.stack([table_columns.numbers(path, table, name) for name in columns], axis=1)
         landmarks = values.reshape(len(values), -1, len(_axes(have)))
     else:
         landmarks = _listed_points(path, table, named)
     yaw = next((table_columns.numbers(path, table, name) for name in _YAW_COLUMNS if name in have), None)
-    return LabelledFaces(keys, landmarks, _weights(path, table, landmarks), yaw=yaw)
+    weights = _weights(path, table, landmarks)
+    return LabelledFaces(keys, landmarks, weights, yaw=yaw, video=video, frame=frame)
+
+
+def _naming_columns(path: Path, have: Sequence[str]) -> list[str]:
+    """The column with the picture's name, else those of video and frame."""
+    if _VIDEO in have and _FRAME in have and not set(_KEY_COLUMNS) & set(have):
+        return [_VIDEO, _FRAME]
+    return [table_columns.choose_column(path, have, _KEY_COLUMNS, "rename the one with the picture's name")]
+
+
+def _frame_numbers(path: Path, table: pa.Table) -> I64:
+    numbers = table_columns.numbers(path, table, _FRAME)
+    if not (np.isfinite(numbers) & (numbers == np.round(numbers))).all():
+        raise InputError(f"{path}: column '{_FRAME}' must hold the numbers of frames, whole ones.")
+    return numbers.astype(np.int64)
 
 
 def _listed_points(path: Path, table: pa.Table, name: str) -> F64:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,8 @@ from conftest import wanted
 from test_synthesize import asked
 
 from ddfa_batch import cli
-from ddfa_batch.pipeline.evaluate import Wanted, evaluate
+from ddfa_batch.pipeline.evaluate import EvaluationRequest, evaluate
+from ddfa_batch.pipeline.evaluation.protocols.aflw import AUTHORS_21
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.synthesize import synthesize
@@ -23,7 +26,6 @@ from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded_model
 from ddfa_batch.tasks.evaluation import landmark_errors
-from ddfa_batch.tasks.fitting.fit_basis import AFLW21
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 from ddfa_batch.tasks.inference.regressor import Regressor
@@ -57,9 +59,13 @@ def centred(run: Results) -> tuple[list[str], np.ndarray]:
     return faces.key[inside].tolist(), landmarks[inside]
 
 
+def flat(rows: np.ndarray) -> pa.Array:
+    """Points (n, L, D) as a column of lists."""
+    return pa.FixedSizeListArray.from_arrays(rows.astype(np.float64).ravel(), rows.shape[1] * rows.shape[2])
+
+
 def table(path: Path, keys: list[str], labels: np.ndarray, name: str = "pts68", **more: object) -> Path:
-    flat = pa.FixedSizeListArray.from_arrays(labels.astype(np.float64).ravel(), labels.shape[1] * labels.shape[2])
-    pq.write_table(pa.table({"key": keys, name: flat, **more}), path)
+    pq.write_table(pa.table({"key": keys, name: flat(labels), **more}), path)
     return path
 
 
@@ -70,7 +76,7 @@ def test_an_offset_is_the_error_and_what_is_missing_is_counted(run: Results, tmp
     truth = np.concatenate([landmarks[..., :2] - [3, 4], landmarks[:1, :, :2]])
     one = table(tmp_path / "original.parquet", given, truth, yaw=yaw)
     two = table(tmp_path / "again.parquet", given[::-1], truth[::-1] - [0.0, 4])
-    done = evaluate(Wanted("aflw2000-3d", (one, two), tmp_path / "scores", run=run.path))
+    done = evaluate(EvaluationRequest("aflw2000-3d", (one, two), tmp_path / "scores", run=run.path))
     assert (done.n_labelled, done.n_found) == (len(keys) + 1, len(keys))
     expected = 100 * 5 / landmark_errors.box_size(landmarks)
     assert [score.labels for score in done.scores] == ["original", "again"]
@@ -90,22 +96,67 @@ def test_an_offset_is_the_error_and_what_is_missing_is_counted(run: Results, tmp
     assert summary["scores"][0]["mean"] == done.scores[0].mean
 
 
-def test_only_visible_points_count_among_the_twenty_one(run: Results, tmp_path: Path) -> None:
+def points21(landmarks: np.ndarray) -> np.ndarray:
+    """AFLW's 21 points (n, 21, 2) that the answers' 68 make by the authors' table, moved by `OFFSET`."""
+    return np.stack([landmarks[:, list(group), :2].mean(axis=1) for group in AUTHORS_21], axis=1) + OFFSET
+
+
+def test_labelled_points_of_the_twenty_one_count_over_the_size_of_the_sixty_eight(run: Results, tmp_path: Path) -> None:
     keys, landmarks = centred(run)
-    ears = landmarks[..., :2].mean(axis=1) + 30.0  # labelled, but no point of the 68
-    truth = np.stack([landmarks[:, list(m), :2].mean(axis=1) + OFFSET if m else ears for m in AFLW21], axis=1)
+    truth = points21(landmarks)
     truth[:, :5] = np.nan
-    labels = table(tmp_path / "aflw.parquet", keys, truth, "pts21", yaw=np.zeros(len(keys)))
-    done = evaluate(Wanted("aflw", (labels,), tmp_path / "scores", run=run.path))
-    seen = [i for i, members in enumerate(AFLW21) if members and i >= 5]
-    assert done.scores[0].mean == pytest.approx(np.mean(500 / landmark_errors.box_size(truth[:, seen])), rel=1e-4)
+    whole = flat(landmarks[..., :2])
+    labels = table(tmp_path / "aflw.parquet", keys, truth, "pts21", pts68=whole, yaw=np.zeros(len(keys)))
+    done = evaluate(EvaluationRequest("aflw", (labels,), tmp_path / "scores", run=run.path))
+    assert done.scores[0].mean == pytest.approx(np.mean(500 / landmark_errors.box_size(landmarks)), rel=1e-4)
+    assert "68" in done.normaliser
+
+
+@pytest.mark.parametrize("hidden", [0, 12])
+def test_a_fit_tells_the_size_of_the_sixty_eight_where_they_are_not_labelled(
+    run: Results, tmp_path: Path, hidden: int
+) -> None:
+    keys, landmarks = centred(run)
+    beside = landmarks[..., :2].copy()
+    beside[:, :hidden] = np.nan
+    more = {"pts68": flat(beside)} if hidden else {}
+    labels = table(tmp_path / "aflw.parquet", keys, points21(landmarks), "pts21", **more)
+    evaluate(EvaluationRequest("aflw", (labels,), tmp_path / "scores", run=run.path))
+    sizes = pq.read_table(tmp_path / "scores/faces.parquet")["normaliser_px"].to_numpy()
+    np.testing.assert_allclose(sizes, landmark_errors.box_size(landmarks), rtol=0.15 if hidden else 0.35)
+
+
+def test_a_face_with_only_an_ear_labelled_is_not_measured_and_the_others_are(run: Results, tmp_path: Path) -> None:
+    keys, landmarks = centred(run)
+    truth = points21(landmarks)
+    truth[0, [i for i in range(21) if i != 12]] = np.nan
+    labels = table(tmp_path / "aflw.parquet", keys, truth, "pts21")
+    done = evaluate(EvaluationRequest("aflw", (labels,), tmp_path / "scores", run=run.path))
+    assert done.n_labelled == len(keys)
+    assert done.scores[0].n_faces == len(keys) - 1
+    errors = pq.read_table(tmp_path / "scores/faces.parquet")["nme_aflw"].to_pylist()
+    assert [error is None for error in errors] == [True] + [False] * (len(keys) - 1)
+
+
+def test_an_answer_with_a_number_that_is_none_was_not_found(run: Results, tmp_path: Path) -> None:
+    keys, landmarks = centred(run)
+    copy = Path(shutil.copytree(run.path, tmp_path / "run"))
+    for file in sorted((copy / "faces").glob("*.parquet")):
+        faces = pq.read_table(file)
+        params = np.stack(faces["params"].to_numpy()).copy()
+        params[np.array(faces["key"].to_pylist()) == keys[0], 3] = np.nan
+        column = pa.FixedSizeListArray.from_arrays(params.ravel(), params.shape[1])
+        pq.write_table(faces.set_column(faces.column_names.index("params"), "params", column), file)
+    labels = table(tmp_path / "l.parquet", keys, landmarks[..., :2] + OFFSET, yaw=np.zeros(len(keys)))
+    done = evaluate(EvaluationRequest("aflw2000-3d", (labels,), tmp_path / "scores", run=copy))
+    assert (done.n_found, done.scores[0].n_faces) == (len(keys) - 1, len(keys) - 1)
+    assert done.scores[0].mean == pytest.approx(np.mean(500 / landmark_errors.box_size(landmarks[1:])), rel=1e-3)
 
 
 def test_without_yaws_they_are_those_of_a_fit(run: Results, tmp_path: Path) -> None:
     keys, landmarks = centred(run)
-    done = evaluate(
-        Wanted("aflw2000-3d", (table(tmp_path / "l.parquet", keys, landmarks),), tmp_path / "o", run=run.path)
-    )
+    labels = table(tmp_path / "l.parquet", keys, landmarks)
+    done = evaluate(EvaluationRequest("aflw2000-3d", (labels,), tmp_path / "o", run=run.path))
     found = pq.read_table(tmp_path / "o/faces.parquet")["yaw"].to_numpy()
     answered = run.faces(columns=["key", "face_index", "yaw"]).to_pandas().query("face_index == 0").set_index("key").yaw
     np.testing.assert_allclose(found, answered[keys], atol=6)
@@ -113,7 +164,7 @@ def test_without_yaws_they_are_those_of_a_fit(run: Results, tmp_path: Path) -> N
 
 
 def test_a_run_against_itself_has_no_dense_error(run: Results, tmp_path: Path) -> None:
-    done = evaluate(Wanted("aflw2000-3d-dense", (run.path,), tmp_path / "scores", run=run.path))
+    done = evaluate(EvaluationRequest("aflw2000-3d-dense", (run.path,), tmp_path / "scores", run=run.path))
     errors = pq.read_table(tmp_path / "scores/faces.parquet").column("nme_out").to_pylist()
     assert done.n_found > 3
     assert sorted(e for e in errors if e is not None)[2] == pytest.approx(0, abs=1e-4)
@@ -130,7 +181,7 @@ def test_dense_errors_are_those_of_the_meshes(run: Results, bundle: Bundle, tmp_
         "roi": pa.FixedSizeListArray.from_arrays(rois.ravel(), 4),
     })  # fmt: skip
     pq.write_table(labels, tmp_path / "labels.parquet")
-    evaluate(Wanted("aflw2000-3d-dense", (tmp_path / "labels.parquet",), tmp_path / "scores", run=run.path))
+    evaluate(EvaluationRequest("aflw2000-3d-dense", (tmp_path / "labels.parquet",), tmp_path / "scores", run=run.path))
     found = pq.read_table(tmp_path / "scores/faces.parquet").to_pandas().set_index("key").nme_labels
     truth = points(PointBasis.of(load_morphable(bundle)), params.astype(np.float32), rois, 120)
     expected = landmark_errors.nme_3d(run.vertices(faces.face_id.tolist()), truth)
@@ -144,7 +195,7 @@ def test_scans_are_named_as_their_pictures(run: Results, bundle: Bundle, tmp_pat
     for key, params in list(zip(faces.key, faces.params, strict=True))[:2]:
         shape = model.mean + np.tensordot(params[12:], model.basis, axes=1)
         np.savez(tmp_path / "scans" / f"{Path(key).stem}.npz", vertices=shape * 0.001 + 5)
-    done = evaluate(Wanted("florence", (tmp_path / "scans",), tmp_path / "scores", run=run.path))
+    done = evaluate(EvaluationRequest("florence", (tmp_path / "scans",), tmp_path / "scores", run=run.path))
     assert done.n_found == 2
     assert done.scores[0].mean < 1
     assert "worst.png" not in done.files
@@ -152,7 +203,7 @@ def test_scans_are_named_as_their_pictures(run: Results, bundle: Bundle, tmp_pat
 
 
 def test_videos_are_measured_frame_by_frame_and_between_frames(clips: Results, bundle: Bundle, tmp_path: Path) -> None:
-    done = evaluate(Wanted("video", (clips.path,), tmp_path / "scores", bundle=bundle))
+    done = evaluate(EvaluationRequest("video", (clips.path,), tmp_path / "scores", bundle=bundle))
     loaded = loaded_model(str(bundle.folder), bundle.digest)
     regress, basis = (
         Regressor(loaded.regressor, bundle.manifest),
@@ -177,37 +228,38 @@ def test_refinement_looks_again_around_its_own_points(
 ) -> None:
     keys, landmarks = centred(run)
     labels = table(tmp_path / "l.parquet", keys, landmarks, yaw=np.zeros(len(keys)))
-    means = [
-        evaluate(Wanted("aflw2000-3d", (labels,), tmp_path / f"o{n}", bundle=bundle, images=photos, refine=n))
-        .scores[0]
-        .mean
-        for n in (0, 1)
-    ]
-    assert means[0] != means[1]
+    once = EvaluationRequest("aflw2000-3d", (labels,), tmp_path / "once", bundle=bundle, images=photos)
+    twice = replace(once, out=tmp_path / "twice", refine=1)
+    assert evaluate(once).scores[0].mean != evaluate(twice).scores[0].mean
 
 
 @pytest.mark.parametrize(
-    ("protocol", "n", "said"), [("aflw", 68, "takes 21"), ("aflw2000-3d", 21, "takes 68"), ("video", 68, "run"),
-                                ("florence", 68, "no folder")],
-)  # fmt: skip
+    ("protocol", "n", "said"),
+    [
+        ("aflw", 68, "aflw takes 21"),
+        ("aflw2000-3d", 21, "aflw2000-3d takes 68"),
+        ("video", 21, "video takes 68"),
+        ("florence", 68, "no folder"),
+    ],
+)
 def test_labels_of_another_protocol_are_refused(run: Results, tmp_path: Path, protocol: str, n: int, said: str) -> None:
     labels = table(tmp_path / "l.parquet", ["000.png"], np.ones((1, n, 2)), f"pts{n}")
     with pytest.raises(DdfaError, match=said):
-        evaluate(Wanted(protocol, (labels,), tmp_path / "o", run=run.path))
+        evaluate(EvaluationRequest(protocol, (labels,), tmp_path / "o", run=run.path))
     assert not (tmp_path / "o").exists()
 
 
 def test_labels_of_other_pictures_are_refused(run: Results, tmp_path: Path) -> None:
     labels = table(tmp_path / "l.parquet", ["elsewhere.png"], np.random.default_rng(0).uniform(0, 99, (1, 68, 2)))
     with pytest.raises(InputError, match="None of the 1 labelled faces"):
-        evaluate(Wanted("aflw2000-3d", (labels,), tmp_path / "o", run=run.path))
+        evaluate(EvaluationRequest("aflw2000-3d", (labels,), tmp_path / "o", run=run.path))
     (tmp_path / "sub").mkdir()
     twin = table(tmp_path / "sub/l.parquet", ["a"], np.ones((1, 68, 2)))
     with pytest.raises(InputError, match="told apart"):
-        evaluate(Wanted("aflw2000-3d", (labels, twin), tmp_path / "o", run=run.path))
+        evaluate(EvaluationRequest("aflw2000-3d", (labels, twin), tmp_path / "o", run=run.path))
     other = table(tmp_path / "m.parquet", ["a"], np.ones((1, 68, 2)))
     with pytest.raises(InputError, match=r"'elsewhere\.png'"):
-        evaluate(Wanted("aflw2000-3d", (labels, other), tmp_path / "o", run=run.path))
+        evaluate(EvaluationRequest("aflw2000-3d", (labels, other), tmp_path / "o", run=run.path))
 
 
 def test_the_command_prints_a_table(run: Results, photos: Path, models: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What `evaluate` is made of: protocols, answers, pictures and the report."""
