@@ -12,13 +12,18 @@ import click
 
 from ddfa_batch.commands import exit_codes
 from ddfa_batch.commands.options import RunSettings
-from ddfa_batch.commands.progress import ProgressBar
+from ddfa_batch.commands.progress import Display, Step, shown
+from ddfa_batch.commands.run_progress import RunProgress
 from ddfa_batch.commands.run_reports import announcement, summary
+from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.config import Execution
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
     from ddfa_batch.pipeline.progress import Totals
+
+#: Draws a preview of a run: of so many inputs or clips, telling how many of how many are drawn.
+Draw = Callable[["Run", int, Callable[[int, int], None]], list[Path]]
 
 
 def check_settings(settings: RunSettings) -> None:
@@ -32,7 +37,7 @@ def check_settings(settings: RunSettings) -> None:
 def execute(
     request: RunRequest,
     command: Callable[..., tuple[Run, Totals]],
-    draw: Callable[[Run, int], list[Path]],
+    draw: Draw,
     n_drawn: int,
     settings: RunSettings,
 ) -> None:
@@ -42,15 +47,32 @@ def execute(
     if settings.dry_run:
         say(_estimate(request))
         return
-    bar = ProgressBar(request, settings.quiet)
-    execution = Execution(settings.scheduler, settings.workers)
-    run, totals = command(request, execution, settings.overwrite, bar)
-    bar.close()
-    say(summary(run, totals, bar.seconds, bar.done_now))
-    for path in draw(run, n_drawn) if n_drawn else []:
-        say(f"Look at {path}")
+
+    def announce(run: Run, done: int) -> None:
+        say("\n".join([announcement(request, run.n_inputs, run.shard_size), *run.notes]))
+        if done:
+            say(f"Resuming: {count(done, 'image')} {'is' if done == 1 else 'are'} done already.")
+
+    with shown(settings.quiet) as display:
+        progress = RunProgress(display, announce)
+        execution = Execution(settings.scheduler, settings.workers)
+        run, totals = command(request, execution, settings.overwrite, progress, settings.verify)
+        display.close()
+        say(summary(run, totals, progress.seconds, progress.done_now))
+        for path in _drawn(run, draw, n_drawn, display):
+            say(f"Look at {path}")
     if settings.strict and totals.n_errors:
         sys.exit(exit_codes.STRICT)
+
+
+def _drawn(run: Run, draw: Draw, n: int, display: Display) -> list[Path]:
+    """Draw a preview of `n` inputs or clips, if of any, and show how far it is."""
+    if not n:
+        return []
+    display.show(Step("drawing"))
+    paths = draw(run, n, lambda done, of: display.show(Step("drawing", done, of, "pictures")))
+    display.close()
+    return paths
 
 
 def _estimate(request: RunRequest) -> str:
@@ -64,4 +86,12 @@ def _log_to_stderr(verbose: bool) -> None:
     """Show the project's own log lines, and nobody else's: Dask would fill the screen."""
     log = logging.getLogger("ddfa_batch")
     log.setLevel(logging.INFO if verbose else logging.WARNING)
-    log.handlers = [logging.StreamHandler()]
+    log.handlers = [_AboveProgress()]
+
+
+class _AboveProgress(logging.Handler):
+    """Writes to what stderr is at the time: while progress is drawn on a terminal, that puts lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(f"{self.format(record)}\n")

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from ddfa_batch.commands.model_choice import choose_model
-from ddfa_batch.commands.options import PATH, model_option
+from ddfa_batch.commands.options import PATH, model_option, quiet_option
+from ddfa_batch.commands.progress import shown
+from ddfa_batch.commands.run_progress import RunProgress
 from ddfa_batch.commands.wording import count
 
 
@@ -22,6 +24,7 @@ from ddfa_batch.commands.wording import count
     help="The labels follow the 2-D markup (300-W, AFLW by hand): the far side of a turned head's jaw is "
     "labelled where the face ends in the picture, so such points are left out.",
 )
+@quiet_option
 @click.pass_obj
 def fit(
     models_folder: Path,
@@ -31,6 +34,7 @@ def fit(
     out: Path | None,
     model: str | None,
     outline: bool,
+    quiet: bool,
 ) -> None:
     """Fit a model to labelled landmarks: 68 points in 2-D or 3-D, or AFLW's 21, to parameters.
 
@@ -51,9 +55,12 @@ def fit(
         images, out = None, images
     if out is None:
         raise click.UsageError("Missing argument 'OUT'.")
-    bundle = choose_model(models_folder, model).announce(quiet=False)
+    bundle = choose_model(models_folder, model).announce(quiet)
     config = FitConfig(size=bundle.manifest.input_size, outline=outline)
-    outcome = fit_landmarks(landmarks, out, bundle, images, config=config)
+    with shown(quiet) as display:
+        outcome = fit_landmarks(landmarks, out, bundle, images, config=config, report=RunProgress(display))
+    if quiet:
+        return
     click.echo(
         f"{count(outcome.n_faces, 'face')}: {outcome.n_converged:,} converged, mean residual {outcome.residual:.2%} "
         f"of the face's size. Faces in {out / 'faces'}/*.parquet, every fit in {out / 'fits.parquet'}."

@@ -102,6 +102,8 @@ class RunSettings:
     shard_size: int | None
     #: Replace the run in OUT.
     overwrite: bool
+    #: Read what is finished, and do anew what is damaged.
+    verify: bool
     #: Say what would be done, and write nothing.
     dry_run: bool
     #: Exit with `exit_codes.STRICT` where an image ended as an error row.
@@ -133,6 +135,7 @@ run_options = grouped(
             help="Images per shard, the unit of work and of resuming.  [default: by the number of images]",
         ),
         click.option("--overwrite", is_flag=True, help="Replace the run in OUT."),
+        click.option("--verify", is_flag=True, help="Read what is finished first, and do anew what is damaged."),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
         click.option(
             "--strict", is_flag=True, help=f"Exit with {exit_codes.STRICT} if any image ended as an error row."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,11 +163,11 @@ def process(
     execute(request, run_process, _draw, preview, settings)
 
 
-def _draw(run: Run, n: int) -> list[Path]:
+def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[Path]:
     """Draw a preview; what draws takes long to import, so only those who want one pay for it."""
     from ddfa_batch.pipeline.preview import draw_faces
 
-    return draw_faces(run, n)
+    return draw_faces(run, n, progress)
 
 
 def _request(

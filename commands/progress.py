@@ -1,141 +1,190 @@
-"""How far a run or a training is: one live line on a terminal, a plain line now and then elsewhere."""
+"""How far a command is: one line that moves on a terminal, a plain line now and then elsewhere.
+
+rich draws on terminals: in a thread of its own, so that the line moves where nothing arrives for a while, and with
+what else is said above it. It is imported where it draws, so that nobody else pays for it.
+"""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import click
 
-from ddfa_batch.commands.run_reports import announcement
-from ddfa_batch.commands.wording import count, duration
+from ddfa_batch.commands.wording import duration
 
-if TYPE_CHECKING:
-    from ddfa_batch.pipeline.plan import Run, RunRequest
-    from ddfa_batch.pipeline.progress import Progress
-    from ddfa_batch.pipeline.train import Progress as TrainingProgress
-    from ddfa_batch.tasks.training.state import Record
-
-
-class LiveLine:
-    """A line on stderr that the next one replaces on a terminal, and that stays elsewhere."""
-
-    def __init__(self) -> None:
-        self.live, self._last = sys.stderr.isatty(), ""
-
-    def show(self, text: str) -> None:
-        """Show `text` in place of what was shown before."""
-        if self.live:
-            width = shutil.get_terminal_size().columns - 1
-            click.echo("\r" + text[:width].ljust(min(len(self._last), width)), nl=False, err=True)
-        else:
-            click.echo(text, err=True)
-        self._last = text
-
-    def end(self) -> None:
-        """Leave what is shown and go to the next line."""
-        if self.live and self._last:
-            click.echo(err=True)
+#: Seconds over which speed is measured.
+_WINDOW = 30.0
+#: Seconds between two plain lines.
+PLAIN_EVERY = 15.0
+#: Drawings a second on a terminal: more would cost a run in this process more than a hundredth of its time.
+_REFRESH = 4
+#: Columns of the bar, at least and at most, and of the words beside it.
+_BAR, _WORDS = (8, 24), 66
 
 
-class ProgressBar:
-    """Progress in images and faces: one live line on a terminal, a plain line now and then elsewhere."""
+@dataclass(frozen=True)
+class Step:
+    """What a command is doing, and how far it is with it."""
 
-    #: Seconds between plain lines, and between redraws.
-    _PLAIN_EVERY, _REDRAW_EVERY = 15.0, 0.1
-    _WIDTH = 24
-
-    def __init__(self, request: RunRequest, quiet: bool) -> None:
-        self._request, self._quiet = request, quiet
-        self._line = LiveLine()
-        self._start = self._shown = time.monotonic()
-        self._before: int | None = None
-        self.done_now = 0
+    #: What is being done: "listing inputs".
+    doing: str
+    #: How much of it is done, and how much there is; None where it is not counted, or nobody knows yet.
+    done: int | None = None
+    total: int | None = None
+    #: What is counted: "images". Where there is nothing but that to tell, "working" need not be said.
+    unit: str = ""
+    #: What else there is to tell: "19 faces", "2 errors".
+    details: tuple[str, ...] = ()
 
     @property
-    def seconds(self) -> float:
-        """Seconds since the first call."""
-        return time.monotonic() - self._start
-
-    def __call__(self, progress: Progress) -> None:
-        """Show where the run is; the first call with a planned run also announces it."""
-        now, run = time.monotonic(), progress.run
-        if run is None:
-            return
-        if self._before is None:
-            self._before, self._start, self._shown = progress.totals.images, now, now
-            if not self._quiet:
-                click.echo("\n".join([announcement(self._request, run.n_inputs, run.shard_size), *run.notes]))
-                if self._before:
-                    click.echo(f"Resuming: {self._before:,} images are done already.")
-            return
-        self.done_now = progress.images - self._before
-        if self._quiet:
-            return
-        every = self._REDRAW_EVERY if self._line.live else self._PLAIN_EVERY
-        if now - self._shown < every and progress.images < run.n_inputs:
-            return
-        self._shown = now
-        self._line.show(self._text(run, progress))
-
-    def _text(self, run: Run, progress: Progress) -> str:
-        done = progress.images
-        share = done / run.n_inputs
-        rate = self.done_now / max(self.seconds, 1e-3)
-        left = (run.n_inputs - done) / rate if rate else 0.0
-        filled = int(share * self._WIDTH)
-        bar = f"[{'#' * filled}{'.' * (self._WIDTH - filled)}] " if self._line.live else ""
-        end = f"{duration(left)} left" if done < run.n_inputs else f"in {duration(self.seconds)}"
-        errors = f", {count(progress.n_errors, 'error')}" if progress.n_errors else ""
-        return (
-            f"{bar}{share:4.0%}  {done:,}/{run.n_inputs:,} images, {count(progress.faces, 'face')}{errors}, "
-            f"{rate:,.0f} images/s, {end}"
-        )
-
-    def close(self) -> None:
-        """End the live line."""
-        self._line.end()
+    def is_complete(self) -> bool:
+        """Whether all there is to do is done."""
+        return self.total is not None and self.done is not None and self.done >= self.total
 
 
-class TrainingBar:
-    """A line per iteration: the branch selected, the vertex errors, the validation error, speed and time left."""
+class Pace:
+    """How fast a step goes, over its last `_WINDOW` seconds."""
 
-    def __init__(self, iterations: int, samples: int, quiet: bool) -> None:
-        self._iterations, self._samples, self._quiet = iterations, samples, quiet
-        self._line = LiveLine()
-        self._validation = ""
+    def __init__(self) -> None:
+        self._doing: str | None = None
+        self._marks: deque[tuple[float, int]] = deque()
 
-    def begun(self, progress: TrainingProgress) -> None:
-        """Say what is trained on."""
-        if self._quiet:
-            return
-        for note in progress.notes:
-            click.echo(note)
-        total = self._samples * self._iterations
-        click.echo(f"The net has {progress.parameters / 1e6:.2f} M parameters and {progress.macs / 1e6:.1f} M MACs.")
-        click.echo(
-            f"{count(progress.n_training, 'clip')} to train on, {progress.n_validation:,} held out; {total:,} "
-            f"samples on {progress.device}."
-        )
-        if progress.resumed:
-            click.echo(f"Resuming after iteration {progress.resumed:,} of {self._iterations:,}.")
+    def note(self, step: Step, now: float) -> None:
+        """Take note of how far a step is at the time `now`, seconds; another step begins anew."""
+        if step.doing != self._doing:
+            self._doing = step.doing
+            self._marks.clear()
+        self._marks.append((now, step.done or 0))
+        while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW:
+            self._marks.popleft()
 
-    def __call__(self, record: Record) -> None:
-        """Show one iteration."""
-        if self._quiet:
-            return
-        if record.validation is not None:
-            self._validation = f", validation {record.validation:.2f} %"
-        done = record.iteration + 1
-        errors = ", ".join(f"{name} {error:.2f}" for name, error in record.errors.items())
-        self._line.show(
-            f"{done:,}/{self._iterations:,}  {record.selected}  vertex error {errors} px{self._validation}, "
-            f"{record.pixels} px, {self._samples / max(record.seconds, 1e-3):,.0f} samples/s, "
-            f"{duration(record.seconds * (self._iterations - done))} left"
-        )
+    @property
+    def rate(self) -> float:
+        """Things a second; 0 where nothing is known yet."""
+        if len(self._marks) < 2:
+            return 0.0
+        (first, before), (last, after) = self._marks[0], self._marks[-1]
+        return max(after - before, 0) / max(last - first, 1e-3)
+
+
+def sentence(step: Step, rate: float) -> str:
+    """A step in words: "45%  450/1,000 images, 512 faces, 38/s, 14 s left"."""
+    parts = [_amount(step), *step.details]
+    if rate:
+        parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+    if rate and step.total is not None and not step.is_complete:
+        parts.append(f"{duration((step.total - (step.done or 0)) / rate)} left")
+    return ", ".join(part for part in parts if part)
+
+
+def _amount(step: Step) -> str:
+    if step.done is None:
+        return step.doing
+    if step.total is None:
+        return f"{step.doing}: {step.done:,} {step.unit}".rstrip()
+    return f"{step.done / max(step.total, 1):4.0%}  {step.done:,}/{step.total:,} {step.unit}".rstrip()
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def show(self, step: Step) -> None:
+        """Show a step in place of what was shown before."""
 
     def close(self) -> None:
-        """End the live line."""
-        self._line.end()
+        """Leave room for what else is said; what is shown next begins anew."""
+
+
+class Silence:
+    """Shows nothing."""
+
+    def show(self, step: Step) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing is to close."""
+
+
+class PlainLines:
+    """A line on stderr every `every` seconds, and one when all is done."""
+
+    def __init__(self, every: float = PLAIN_EVERY) -> None:
+        self._every, self._pace = every, Pace()
+        self._shown = time.monotonic()
+        self._last: Step | None = None
+
+    def show(self, step: Step) -> None:
+        """Say a step, where it is time to."""
+        now = time.monotonic()
+        self._pace.note(step, now)
+        if step != self._last and (step.is_complete or now - self._shown >= self._every):
+            self._shown, self._last = now, step
+            click.echo(sentence(step, self._pace.rate), err=True)
+
+    def close(self) -> None:
+        """Lines need no closing."""
+
+
+class TerminalLine:
+    """A line at the bottom of the terminal: what is done, a bar, counts, speed and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+        from rich.table import Column
+
+        console = Console(stderr=True, highlight=False)
+        least, most = _BAR
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(min(max(console.width - _WORDS, least), most)),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
+            console=console,
+            refresh_per_second=_REFRESH,
+            redirect_stdout=False,  # what a run says on stdout may go to a file
+            transient=True,
+            expand=True,
+        )
+        self._task: TaskID | None = None
+        self._pace = Pace()
+
+    def show(self, step: Step) -> None:
+        """Draw a step, at the next drawing."""
+        self._pace.note(step, time.monotonic())
+        words, begins = sentence(step, self._pace.rate), self._task is None
+        if self._task is None:
+            self._task = self._bar.add_task(words, total=step.total)
+        self._bar.update(self._task, description=words, completed=step.done or 0)
+        self._bar.tasks[0].total = step.total
+        if begins:
+            self._bar.start()
+
+    def close(self) -> None:
+        """Take the line away; the summary says what came of it."""
+        if self._task is not None:
+            self._bar.stop()
+            self._bar.remove_task(self._task)
+            self._task = None
+
+
+def open_display(quiet: bool, plain_every: float = PLAIN_EVERY) -> Display:
+    """Where progress is shown: a line on a terminal, plain lines elsewhere, nowhere if `quiet`."""
+    if quiet:
+        return Silence()
+    return TerminalLine() if sys.stderr.isatty() else PlainLines(plain_every)
+
+
+@contextlib.contextmanager
+def shown(quiet: bool) -> Iterator[Display]:
+    """A display that is closed at the end, whatever happens: a terminal gets its cursor back."""
+    display = open_display(quiet)
+    try:
+        yield display
+    finally:
+        display.close()

@@ -38,7 +38,8 @@ def status(out: Path) -> None:
     if found := receipts.verify_run(run):
         for fault in found[:_FAULTS_NAMED]:
             click.echo(f"wrong:   {fault}", err=True)
-        raise DdfaError(f"{count(len(found), 'thing')} in {out} do not add up; --overwrite starts again.")
+        wrong = f"{count(len(found), 'thing')} in {out} {'does' if len(found) == 1 else 'do'} not add up"
+        raise DdfaError(f"{wrong}; the command that made the run mends it, with --verify.")
     click.echo("Every finished shard adds up: one row per input, one row per face.")
 
 

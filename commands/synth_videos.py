@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -246,11 +247,11 @@ def synth_videos(
     execute(request, synthesize, _draw, preview, settings)
 
 
-def _draw(run: Run, n: int) -> list[Path]:
+def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[Path]:
     """Draw a preview; what draws takes long to import, so only those who want one pay for it."""
     from ddfa_batch.pipeline.preview import draw_clips
 
-    return draw_clips(run, n)
+    return draw_clips(run, n, progress)
 
 
 def _request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from ddfa_batch.commands.model_choice import choose_model, refuse_builtin
 from ddfa_batch.commands.options import EXISTING_FILE, PATH, grouped, model_option, quiet_option
-from ddfa_batch.commands.progress import TrainingBar
+from ddfa_batch.commands.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.train import Outcome, TrainingRequest
@@ -299,9 +300,8 @@ def train(
     bundle = choose_model(models_folder, model, labels).announce(quiet)
     wanted = _request(labels, out, bundle, data, method_options, host)
     samples = method_options.look_ahead * data.stills * data.frames
-    bar = TrainingBar(method_options.iterations, samples, quiet)
-    outcome = run_training(wanted, bar.begun, bar)
-    bar.close()
+    with contextlib.closing(TrainingProgress(method_options.iterations, samples, quiet)) as progress:
+        outcome = run_training(wanted, progress.begun, progress)
     if not quiet:
         click.echo(_summary(outcome))
 

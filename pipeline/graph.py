@@ -19,6 +19,7 @@ from typing import Any
 
 import dask.base
 from dask.delayed import delayed
+from dask.local import get_sync
 
 from ddfa_batch.pipeline import cluster
 from ddfa_batch.pipeline.progress import ShardProgress
@@ -168,7 +169,7 @@ def _here(job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
         for shard in shards:
             token = _listener.set(announce)
             try:
-                (receipt,) = dask.base.compute(shard_graph(job, shard), scheduler="synchronous")
+                (receipt,) = dask.base.compute(shard_graph(job, shard), scheduler=get_sync)
             finally:
                 _listener.reset(token)
             yield receipt

@@ -1,0 +1,164 @@
+"""Progress: in words, as plain lines, and drawn on a terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import command_line
+import pytest
+import small_model
+
+from ddfa_batch.commands import progress
+from ddfa_batch.commands.progress import Pace, PlainLines, Silence, Step, open_display, sentence
+from ddfa_batch.commands.run_progress import RunProgress, run_step
+from ddfa_batch.pipeline.plan import Run
+from ddfa_batch.pipeline.progress import Phase, Progress, ShardProgress, Totals
+from ddfa_batch.schemas.run import RunModel
+
+
+def a_run(kind: str = "process") -> Run:
+    """A planned run of 1,000 images."""
+    return Run(
+        out=Path("out"), kind=kind, created="today", root="/in", source="/in", n_inputs=1000, shard_size=100,
+        identity={"options": {}}, model=RunModel("small", "/models/small", "d", "MIT", "t", 9), notes=[],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("step", "rate", "words"),
+    [
+        (Step("starting workers"), 0.0, "starting workers"),
+        (Step("listing inputs", 12_345), 0.0, "listing inputs: 12,345"),
+        (Step("listing inputs", 12_345), 5000.0, "listing inputs: 12,345, 5,000/s"),
+        (Step("working", 0, 1000, "images", ("0 faces",)), 0.0, "  0%  0/1,000 images, 0 faces"),
+        (Step("working", 450, 1000, "images", ("512 faces", "1 error")), 38.0,
+         " 45%  450/1,000 images, 512 faces, 1 error, 38/s, 14 s left"),
+        (Step("working", 1000, 1000, "images"), 3.21, "100%  1,000/1,000 images, 3.2/s"),
+    ],
+)  # fmt: skip
+def test_a_step_in_words(step: Step, rate: float, words: str) -> None:
+    assert sentence(step, rate) == words
+
+
+def test_pace_is_that_of_the_last_half_minute() -> None:
+    pace = Pace()
+    for second in range(100):
+        pace.note(Step("working", 10 * min(second, 50) + 2 * max(second - 50, 0), 10_000), float(second))
+    assert pace.rate == pytest.approx(2.0)
+
+
+def test_pace_begins_anew_with_another_step() -> None:
+    pace = Pace()
+    pace.note(Step("listing inputs", 0), 0.0)
+    pace.note(Step("listing inputs", 100), 1.0)
+    assert pace.rate == pytest.approx(100.0)
+    pace.note(Step("working", 500, 1000), 2.0)
+    assert pace.rate == 0.0
+
+
+def test_a_resumed_run_is_not_credited_with_what_was_done_before() -> None:
+    pace = Pace()
+    pace.note(Step("working", 900, 1000), 0.0)
+    pace.note(Step("working", 910, 1000), 10.0)
+    assert pace.rate == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "step"),
+    [
+        (Progress(Phase.LISTING), Step("listing inputs")),
+        (Progress(Phase.LISTING, listed=2000), Step("listing inputs", 2000)),
+        (Progress(Phase.MODEL, listed=1000), Step("loading the model")),
+        (Progress(Phase.WORKERS, a_run()), Step("starting workers")),
+        (Progress(Phase.WORKING, a_run(), Totals(1, (("images", 100), ("faces", 90))), at_work=(
+            ShardProgress(1, images=40, faces=44, errors=2), ShardProgress(2, images=10))),
+         Step("working", 150, 1000, "images", ("134 faces", "2 errors"))),
+        (Progress(Phase.WORKING, a_run("synth-videos"), Totals(1, (("images", 8), ("clips", 8), ("frames", 80)))),
+         Step("working", 8, 1000, "images", ("8 clips, 80 frames",))),
+        (Progress(Phase.JOINING, a_run()), Step("joining files")),
+    ],
+)  # fmt: skip
+def test_what_a_run_is_doing(told: Progress, step: Step) -> None:
+    assert run_step(told) == step
+
+
+def test_a_run_is_announced_once_as_soon_as_it_is_planned() -> None:
+    announced: list[tuple[str, int]] = []
+    shown = RunProgress(Silence(), lambda run, done: announced.append((run.kind, done)))
+    shown(Progress(Phase.LISTING, listed=1000))
+    assert announced == []
+    before = Totals(1, (("images", 100),))
+    shown(Progress(Phase.WORKERS, a_run(), before))
+    shown(Progress(Phase.WORKING, a_run(), before, at_work=(ShardProgress(1, images=7),)))
+    assert announced == [("process", 100)]
+    assert shown.done_now == 7
+
+
+def test_plain_lines_come_now_and_then_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    lines = PlainLines()
+    for done in range(0, 41):
+        clock[0] = float(done)
+        lines.show(Step("working", done, 40, "images"))
+    lines.show(Step("working", 40, 40, "images"))
+    assert capsys.readouterr().err.splitlines() == [
+        " 38%  15/40 images, 1.0/s, 25 s left",
+        " 75%  30/40 images, 1.0/s, 10 s left",
+        "100%  40/40 images, 1.0/s",
+    ]
+
+
+def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    open_display(quiet=True).show(Step("working", 1, 1, "images"))
+    assert capsys.readouterr().err == ""
+
+
+def test_pipes_get_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert isinstance(open_display(quiet=False), PlainLines)
+
+
+def on_a_terminal(*words: object, models: Path, stdout: Path) -> str:
+    """What a command draws on a terminal of 80 columns, its stdout going to a file."""
+    ours, theirs = pty.openpty()
+    environment = command_line.environment(models, "small", TERM="xterm", COLUMNS="80", LINES="24")
+    with stdout.open("w") as file:
+        running = subprocess.Popen(
+            [command_line.COMMAND, *map(str, words)], stdout=file, stderr=theirs, stdin=theirs, env=environment
+        )
+    os.close(theirs)
+    drawn = b""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux's way to say that the other side has closed
+            break
+        drawn += part
+        if not part:
+            break
+    os.close(ours)
+    assert running.wait(timeout=60) == 0
+    return drawn.decode()
+
+
+def test_a_terminal_gets_a_line_that_counts_images_within_a_shard(models: Path, tmp_path: Path) -> None:
+    photos = small_model.pictures(tmp_path / "in", [1] * 250)
+    words = ("process", photos, tmp_path / "out", "--scheduler", "in-process", "--shard-size", 250, "--refine", 3)
+    drawn = on_a_terminal(*words, models=models, stdout=tmp_path / "said.txt")
+    counts = {int(n) for n in re.findall(r"(\d+)/250 images", drawn)}
+    assert any(0 < n < 250 for n in counts), drawn
+    assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h")  # the cursor is given back
+    said = (tmp_path / "said.txt").read_text()
+    assert said.startswith("250 images in ")
+    assert "\x1b" not in said
