@@ -49,18 +49,23 @@ class Step:
 
 
 class Pace:
-    """How fast a step goes, over its last `_WINDOW` seconds."""
+    """How fast a step goes, over its last `_WINDOW` seconds.
+
+    It is measured from the first thing that is done: until then workers start, and load what they need.
+    """
 
     def __init__(self) -> None:
         self._doing: str | None = None
+        self._before = 0
         self._marks: deque[tuple[float, int]] = deque()
 
     def note(self, step: Step, now: float) -> None:
         """Take note of how far a step is at the time `now`, seconds; another step begins anew."""
         if step.doing != self._doing:
-            self._doing = step.doing
+            self._doing, self._before = step.doing, step.done or 0
             self._marks.clear()
-        self._marks.append((now, step.done or 0))
+        if (step.done or 0) > self._before:
+            self._marks.append((now, step.done or 0))
         while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW:
             self._marks.popleft()
 

@@ -56,17 +56,17 @@ def test_pace_is_that_of_the_last_half_minute() -> None:
 
 def test_pace_begins_anew_with_another_step() -> None:
     pace = Pace()
-    pace.note(Step("listing inputs", 0), 0.0)
-    pace.note(Step("listing inputs", 100), 1.0)
+    for second in range(3):
+        pace.note(Step("listing inputs", 100 * second), float(second))
     assert pace.rate == pytest.approx(100.0)
-    pace.note(Step("working", 500, 1000), 2.0)
+    pace.note(Step("working", 500, 1000), 3.0)
     assert pace.rate == 0.0
 
 
-def test_a_resumed_run_is_not_credited_with_what_was_done_before() -> None:
+def test_neither_what_was_done_before_nor_the_workers_start_counts() -> None:
     pace = Pace()
-    pace.note(Step("working", 900, 1000), 0.0)
-    pace.note(Step("working", 910, 1000), 10.0)
+    for seconds, done in ((0, 900), (20, 900), (40, 910), (50, 920)):
+        pace.note(Step("working", done, 1000), float(seconds))
     assert pace.rate == pytest.approx(1.0)
 
 
