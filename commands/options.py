@@ -18,11 +18,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _NamedPath(click.Path):
-    """A path; an empty string, which would mean the current folder, is misuse."""
+    """A path; an empty string, which would mean the current folder, is misuse, and a URL is refused."""
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not os.fspath(value):
             self.fail("An empty string names no file or folder.", param, ctx)
+        from ddfa_batch.tasks.files.local_paths import check_local
+
+        check_local(Path(os.fsdecode(value)))
         return super().convert(value, param, ctx)
 
 

@@ -103,6 +103,31 @@ def test_misuse_is_code_2(words: tuple[str, ...], said: str, tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("process", "s3://bucket/photographs", "out"),
+        ("process", "in", "s3://bucket/out"),
+        ("process", "in", "out", "--boxes", "https://host/boxes.csv"),
+        ("synth-videos", "in", "gs://bucket/out"),
+        ("fit", "labels.parquet", "s3://bucket/out"),
+        ("train", "labels", "s3://bucket/out"),
+        ("evaluate", "in", "s3://bucket/out", "--run", "in"),
+        ("labels", "import", "300w-lp", "in", "s3://bucket/labels.parquet"),
+    ],
+    ids=" ".join,
+)
+def test_urls_are_refused_and_make_no_folders(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    answer = command_line.call(*words)
+    assert answer.code == 1
+    assert "is a URL; ddfa-batch reads and writes local files and folders only" in answer.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+
+
 @pytest.fixture
 def running(models: Path, tmp_path: Path) -> subprocess.Popen[str]:
     """A run at its work: five of its many shards are done."""
