@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from clip_requests import clip_request as asked
 from conftest import wanted
-from test_synthesize import asked
 
 from ddfa_batch import cli
 from ddfa_batch.pipeline.evaluate import EvaluationRequest, evaluate

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.io
 import small_model
+from clip_requests import N_FRAMES
+from clip_requests import clip_request as asked
 from conftest import wanted
 
 from ddfa_batch.pipeline import plan, receipts
@@ -26,33 +28,17 @@ from ddfa_batch.pipeline.preview import draw_clips
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.synthesize import synthesize
-from ddfa_batch.schemas.config import CLIP_FORMATS, Execution, SynthOptions
+from ddfa_batch.schemas.config import CLIP_FORMATS, Execution
 from ddfa_batch.schemas.errors import DdfaError, InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import clip_files
 from ddfa_batch.tasks.files.given_faces import read_faces
-from ddfa_batch.tasks.files.inputs import resolve_source
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 
 HERE = Execution("in-process")
-N_FRAMES = 4
 #: Faces of the stills below; the third has none.
 COUNTS = [1, 2, 0, 1, 1]
-
-
-def options(**changes: object) -> SynthOptions:
-    defaults: dict[str, object] = {
-        "frames": N_FRAMES, "clips_per_image": 1, "seed": 3, "yaw": (-30.0, 30.0), "pitch": (-15.0, 15.0),
-        "roll": (-10.0, 10.0), "scale": (0.92, 1.08), "shift": (-0.05, 0.05), "speed": 3.0, "noise": (0.0, 4.0),
-        "blur": (0.0, 0.8), "size": 0, "format": "frames", "max_faces": 1, "max_pixels": 10**8, "detector": "yunet",
-        "min_score": 0.9, "params_digest": None, "path_column": None,
-    }  # fmt: skip
-    return SynthOptions(**{**defaults, **changes})  # type: ignore[arg-type]
-
-
-def asked(source: Path, out: Path, bundle: Bundle, shard_size: int = 2, **changes: object) -> RunRequest:
-    return RunRequest("synth-videos", resolve_source(source, None), out, options(**changes), bundle, None, shard_size)
 
 
 @pytest.fixture(scope="module")

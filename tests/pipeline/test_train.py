@@ -17,7 +17,7 @@ from training_faces import MODEL, faces
 
 pytest.importorskip("torch")
 
-from test_synthesize import asked as asked_clips
+from clip_requests import clip_request as asked_clips
 
 from ddfa_batch import cli
 from ddfa_batch.pipeline import training_set
