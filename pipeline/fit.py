@@ -99,6 +99,9 @@ def _fit(
 ) -> None:
     """Fit all faces, and write the run's one shard and its fits."""
     fitted = _fitted(run, labelled, bundle, prior, config, report)
+    if not fitted.converged.any():
+        plan.remove_run(run.out)  # so that better labels can go there
+        raise _nothing_converged(run, labelled)
     index = _face_index(labelled, fitted)
     folder = str(run.out.resolve())
     staged = write(folder, 0, reconstruct(folder, 0, _found(labelled, fitted, keys, index)))
@@ -121,6 +124,18 @@ def _fitted(
         part = slice(start, start + _PART)
         parts.append(fit(labelled.landmarks[part], model, prior, basis=basis, weights=weights[part], config=config))
     return Fitted(*(np.concatenate([getattr(p, name) for p in parts]) for name in Fitted.__annotations__))
+
+
+def _nothing_converged(run: Run, labelled: LabelledFaces) -> InputError:
+    if problem := next(iter(labelled.problems.values()), None):
+        return InputError(f"None of the faces of {run.source} could be fitted; the first fault is: {problem}")
+    n, n_points, n_axes = labelled.landmarks.shape
+    what = f"{n:,} faces" if n > 1 else "face"
+    return InputError(
+        f"None of the {what} of {run.source}, {n_points} points of {', '.join('xyz'[:n_axes])} each, could be fitted; "
+        "check that the points are in their markup's order (iBUG's 68, AFLW's 21), in pixels of the picture with y "
+        "down, and which of them are missing."
+    )
 
 
 def _outcome(run: Run) -> Outcome:

@@ -57,10 +57,16 @@ def test_many_faces_of_21_points_are_told_apart(face: np.ndarray) -> None:
         np.testing.assert_array_equal(points_of(PATH, "pts", flat.reshape(40, -1)), points)
 
 
-def test_one_face_of_21_points_with_all_x_first_is_refused(face: np.ndarray) -> None:
-    flat = faces(face, 3, 2)[:1, ALMOST_21].transpose(0, 2, 1).reshape(1, -1)
-    with pytest.raises(InputError, match=r"cannot be told whether column 'pts' .* lists of lists, 21 × 2"):
-        points_of(PATH, "pts", flat)
+def test_one_face_of_21_points_is_taken_to_be_by_turns(face: np.ndarray) -> None:
+    points = faces(face, 3, 2)[:1, ALMOST_21]
+    np.testing.assert_array_equal(points_of(PATH, "pts", points.reshape(1, -1)), points)
+
+
+def test_an_order_that_cannot_be_told_is_asked_for(face: np.ndarray) -> None:
+    points = faces(face, 2, 2)
+    half_and_half = np.stack([points[0].reshape(-1), points[1].T.reshape(-1)])
+    with pytest.raises(InputError, match=r"cannot be told whether column 'pts' .* lists of lists, 68 × 2"):
+        points_of(PATH, "pts", half_and_half)
 
 
 def test_numbers_without_any_order_are_read_as_documented() -> None:

@@ -18,8 +18,9 @@ from ddfa_batch.pipeline.fit import FITS, fit_landmarks
 from ddfa_batch.pipeline.progress import Phase, Progress
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.errors import InputError, RunFolderError
-from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, builtin_folder, load_bundle, load_morphable
 from ddfa_batch.tasks.fitting.fit_config import FitConfig
+from ddfa_batch.tasks.fitting.prior import Prior
 
 
 def labels(folder: Path, points: np.ndarray, keys: list[str]) -> Path:
@@ -50,12 +51,25 @@ def test_a_fit_is_a_run(bundle: Bundle, tmp_path: Path) -> None:
     assert fits["n_points"] == [68, 68, 0, 68, 68]
 
 
-def test_no_face_at_all_is_still_a_run(bundle: Bundle, tmp_path: Path) -> None:
-    path = labels(tmp_path, np.full((2, 68, 2), np.nan), ["a", "b"])
-    outcome = fit_landmarks(path, tmp_path / "out", bundle)
-    assert outcome.n_converged == 0
-    assert np.isnan(outcome.residual)
-    assert ddfa_batch.open(tmp_path / "out").faces().num_rows == 0
+@pytest.mark.parametrize("points", [np.full((2, 68, 2), np.nan), np.zeros((2, 68, 2))], ids=["missing", "zero"])
+def test_no_face_at_all_is_an_error_that_says_what_to_check(bundle: Bundle, tmp_path: Path, points: np.ndarray) -> None:
+    path = labels(tmp_path, points, ["a", "b"])
+    with pytest.raises(InputError, match=r"None of the 2 faces of .*labels\.parquet, 68 points of x, y each, .* check"):
+        fit_landmarks(path, tmp_path / "out", bundle)
+    _, truth = faces(MODEL, PRIOR, 2, seed=3)
+    assert fit_landmarks(labels(tmp_path, truth, ["a", "b"]), tmp_path / "out", bundle).n_converged == 2
+
+
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_all_x_before_all_y_are_understood(tmp_path: Path, n_axes: int) -> None:
+    real = load_bundle(builtin_folder())  # the small model's points are no contours, by which the order shows
+    prior = Prior.of_params(np.array(real.manifest.param_mean), np.array(real.manifest.param_std))
+    points = faces(load_morphable(real), prior, 3, seed=4)[1][..., :n_axes]
+    fit_landmarks(labels(tmp_path, points, ["a", "b", "c"]), tmp_path / "turns", real)
+    fit_landmarks(labels(tmp_path, points.transpose(0, 2, 1), ["a", "b", "c"]), tmp_path / "axes", real)
+    turns, axes = (ddfa_batch.open(tmp_path / name).faces()["params"].to_pylist() for name in ("turns", "axes"))
+    assert len(turns) == 3
+    assert turns == axes
 
 
 def test_a_bad_file_is_an_error_row(bundle: Bundle, tmp_path: Path) -> None:
