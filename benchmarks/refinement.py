@@ -33,7 +33,7 @@ PASSES = (0, 1, 2)
 def run(folder: Path, out: Path, bundle: Bundle, refine: int) -> float:
     """Seconds of one run."""
     name, spec = bundle.detector(None)
-    options = ProcessOptions(name, spec.least, None, 0, refine, "none", DEFAULT_MAX_PIXELS, None, None)
+    options = ProcessOptions(name, spec.face_threshold, None, 0, refine, "none", DEFAULT_MAX_PIXELS, None, None)
     start = time.perf_counter()
     request = RunRequest("process", resolve_source(folder, None), out, options, bundle)
     process(request, Execution("in-process"), overwrite=True)

@@ -22,11 +22,13 @@ import numpy as np
 import pandas as pd
 
 from ddfa_batch.schemas.arrays import F32, F64, U8
+from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.bundles.model_bundle import LoadedModel, load_bundle, loaded_model
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
 from ddfa_batch.tasks.inference.detectors import Detector, make_detector
+from ddfa_batch.tasks.inference.refinement import refine, regress_faces
 from ddfa_batch.tasks.inference.regressor import Regressor
 from ddfa_batch.tasks.rendering import face_profiling, stills
 from ddfa_batch.tasks.rendering.rasteriser import Viewport
@@ -43,7 +45,7 @@ class Judge:
     def __init__(self, model: LoadedModel) -> None:
         self.model, manifest = model, model.bundle.manifest
         _, spec = model.bundle.detector(None)
-        self.detect: Detector = make_detector(spec, model.detector_session(spec), spec.min_score, None)
+        self.detect: Detector = make_detector(spec, model.detector_session(spec), spec.score_threshold, None)
         self.regress = Regressor(model.regressor, manifest)
         self.basis = PointBasis.of(model.morphable, model.morphable.landmarks)
         self.size, self.layout = manifest.input_size, manifest.layout
@@ -56,11 +58,10 @@ class Judge:
         if which is None:
             return None
         rois = crop.roi_from_boxes(boxes[which : which + 1], self.roi_scale, self.roi_shift)
-        for _ in range(2):
-            params = self.regress(crop.crop(image, rois[0], self.size)[None])
-            found = points(self.basis, params, rois, self.size)
-            last, rois = rois, crop.roi_from_landmarks(found)
-        return found[0], turned(image_pose(self.layout.pose(params), last, self.size)[0])
+        given = Detections(boxes[which : which + 1], np.ones(1, np.float32))
+        face = refine(image, regress_faces(image, given, rois, self.regress), self.regress, self.basis)
+        found = points(self.basis, face.params, face.rois, self.size)
+        return found[0], turned(image_pose(self.layout.pose(face.params), face.rois, self.size)[0])
 
 
 def chosen(boxes: F32, where: F64) -> int | None:

@@ -29,7 +29,7 @@ from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
 from ddfa_batch.tasks.files.images import SUFFIXES
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, PointBasis
-from ddfa_batch.tasks.inference.detectors import scaled_to_fit
+from ddfa_batch.tasks.inference.detector_io import scaled_to_fit
 
 WORKERS = 2
 ENVIRONMENT = {

@@ -13,7 +13,7 @@ from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.schemas.errors import BundleError
 
 if TYPE_CHECKING:
-    from ddfa_batch.schemas.bundle import DetectorSpec
+    from ddfa_batch.schemas.detectors import DetectorSpec
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 
@@ -134,11 +134,11 @@ def _description(bundle: Bundle) -> dict[str, str]:
 
 def _detector(spec: DetectorSpec) -> str:
     """What there is to know of a detector, in a line."""
-    parts = [spec.kind, f"score above {spec.least:g}", f"pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"]
-    if spec.trust:
-        parts.append(f"boxes above {spec.candidate_score:g} shown to the regressor")
-    if spec.again:
-        parts.append(f"again at ×{', ×'.join(f'{x:g}' for x in spec.again)} where no face is found")
+    parts = [spec.kind, f"score above {spec.face_threshold:g}", f"pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"]
+    if spec.detector_weight:
+        parts.append(f"boxes above {spec.candidate_threshold:g} shown to the regressor")
+    if len(spec.passes) > 1:
+        parts.append(f"{len(spec.passes)} passes where no face scores above {spec.stop_score:g}")
     return ", ".join(parts)
 
 

@@ -56,7 +56,7 @@ class _FaceOptions:
         detector, min_score = GIVEN_BOXES, 0.0
         if boxes is None:
             detector, spec = bundle.detector(self.detector)
-            min_score = spec.least if self.min_score is None else self.min_score
+            min_score = spec.face_threshold if self.min_score is None else self.min_score
         return ProcessOptions(
             detector=detector,
             min_score=min_score,

@@ -87,7 +87,7 @@ class _ClipOptions:
         detector, min_score = GIVEN_BOXES, 0.0
         if given is None:
             detector, spec = bundle.detector(self.detector)
-            min_score = spec.least
+            min_score = spec.face_threshold
         return SynthOptions(
             frames=self.frames,
             clips_per_image=self.clips_per_image,

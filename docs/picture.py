@@ -48,7 +48,7 @@ def processed(folder: Path) -> ddfa_batch.Results:
         shutil.copy(Path(spec.origin).parent / file, folder / "in")
     bundle = find_bundle(BUILTIN, folder)
     name, spec_ = bundle.detector(None)
-    options = ProcessOptions(name, spec_.least, None, 1, 1, "none", DEFAULT_MAX_PIXELS, None, None)
+    options = ProcessOptions(name, spec_.face_threshold, None, 1, 1, "none", DEFAULT_MAX_PIXELS, None, None)
     process(RunRequest("process", resolve_source(folder / "in", None), folder / "out", options, bundle, None, None),
             Execution("in-process"))  # fmt: skip
     return ddfa_batch.open(folder / "out")

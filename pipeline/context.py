@@ -14,7 +14,7 @@ from ddfa_batch.tasks.bundles.model_bundle import LoadedModel, loaded_model
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis
 from ddfa_batch.tasks.geometry.visibility import Occlusion
-from ddfa_batch.tasks.inference.face_finder import Finder
+from ddfa_batch.tasks.inference.face_finder import FaceFinder
 from ddfa_batch.tasks.inference.regressor import Regressor
 
 #: Threads of a worker ask for the same context at once; only the first one loads it.
@@ -32,7 +32,7 @@ class RunContext:
     #: The bundle, its morphable model and its sessions.
     model: LoadedModel
     #: Finds faces; None where the user gave boxes.
-    find: Finder | None
+    find: FaceFinder | None
     #: Crops to parameters.
     regressor: Regressor
     #: The 68 landmarks.
@@ -87,13 +87,13 @@ def check_model(run: Run) -> None:
 
 
 @lru_cache(maxsize=2)
-def _face_finder(folder: str, digest: str, options: ProcessOptions) -> Finder | None:
+def _face_finder(folder: str, digest: str, options: ProcessOptions) -> FaceFinder | None:
     model = loaded_model(folder, digest)
     if options.detector == GIVEN_BOXES:
         return None
     spec = model.bundle.manifest.detectors[options.detector]
     regressor = Regressor(model.regressor, model.bundle.manifest)
-    return Finder(spec, model.detector_session(spec), regressor, options.min_score, options.detect_size)
+    return FaceFinder(spec, model.detector_session(spec), regressor, options.min_score, options.detect_size)
 
 
 def regression_options(run: Run) -> ProcessOptions:

@@ -29,7 +29,7 @@ from ddfa_batch.tasks.files.mesh_files import put_vertices
 from ddfa_batch.tasks.geometry import crop, pose, quality
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, image_pose, points
 from ddfa_batch.tasks.geometry.visibility import visible
-from ddfa_batch.tasks.inference.face_finder import look, look_again
+from ddfa_batch.tasks.inference.refinement import distinct_faces, refine, regress_faces
 
 #: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
 _GIVEN_ROI = (1.58, 0.14)
@@ -62,17 +62,16 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
     clock.append(time.perf_counter())
     most = context.options.max_faces or FACES_PER_IMAGE
     if context.find:
-        sighted = context.find(image, most)
+        found = context.find(image, most)
     else:
         given = _given(row).best(most)
-        sighted = look(image, given, crop.roi_from_boxes(given.boxes, *_GIVEN_ROI), context.regressor)
-    n = len(sighted)
-    for _ in range(context.options.refine if n else 0):
-        _check_finite(sighted.params)
-        sighted = look_again(image, sighted, context.regressor, context.landmarks)
-    _check_finite(sighted.params)
+        found = regress_faces(image, given, crop.roi_from_boxes(given.boxes, *_GIVEN_ROI), context.regressor)
+    found = refine(image, found, context.regressor, context.landmarks, context.options.refine)
+    if context.find and context.options.refine:
+        found = distinct_faces(found, context.regressor, context.landmarks)
+    n = len(found)
     height, width = image.shape[:2]
-    detect_ms = sighted.seconds * 1e3
+    detect_ms = found.seconds * 1e3
     record = ImageRecord(
         row.image_id,
         row.item.key,
@@ -90,12 +89,12 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
     faces = Faces(
         image_id=np.full(n, row.image_id, np.int64),
         index=np.arange(n, dtype=np.int32),
-        box=sighted.found.boxes,
-        score=sighted.found.scores,
-        roi=sighted.rois,
-        params=sighted.params,
-        sharpness=np.array([quality.sharpness(c) for c in sighted.crops], np.float32),
-        roi_outside=crop.outside_share(sighted.rois, width, height),
+        box=found.detections.boxes,
+        score=found.detections.scores,
+        roi=found.rois,
+        params=found.params,
+        sharpness=np.array([quality.sharpness(c) for c in found.crops], np.float32),
+        roi_outside=crop.outside_share(found.rois, width, height),
     )
     return record, faces
 
@@ -104,11 +103,6 @@ def _given(row: PlanRow) -> Detections:
     rows = np.array(row.boxes or [], np.float32).reshape(-1, 5)
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     return Detections(np.ascontiguousarray(rows[:, :4]), np.ascontiguousarray(rows[:, 4]))
-
-
-def _check_finite(params: F32) -> None:
-    if not np.isfinite(params).all():
-        raise ImageError("failed", "The regressor gave numbers that are not finite.")
 
 
 def reconstruct(out: str, _: int, found: ShardFaces) -> tuple[ShardFaces, Geometry]:
@@ -134,7 +128,7 @@ def geometry(context: RunContext, params: F32, rois: F64) -> Geometry:
         translation=in_image[:, :, 3].astype(np.float32),
         landmarks=landmarks,
         visible=seen,
-        param_distance=quality.param_distance(params, np.array(manifest.param_mean), np.array(manifest.param_std)),
+        param_distance=quality.param_distance(params, manifest),
     )
 
 

@@ -30,7 +30,7 @@ from ddfa_batch.tasks.fitting.fit_basis import FitBasis, aflw21_weights
 from ddfa_batch.tasks.fitting.fit_config import FitConfig
 from ddfa_batch.tasks.fitting.landmark_fit import Fitted, fit
 from ddfa_batch.tasks.fitting.prior import Prior
-from ddfa_batch.tasks.geometry import crop
+from ddfa_batch.tasks.geometry.boxes import landmark_boxes
 
 #: Beside the run's tables: one row per labelled face, fitted or not.
 FITS = store.FITS
@@ -156,7 +156,7 @@ def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index
     unknown = np.full(len(rows), np.nan, np.float32)
     faces = Faces(
         image_id=owner, index=index[rows], score=np.full(len(rows), _SCORE, np.float32),
-        box=crop.landmark_boxes(fitted.landmarks[rows]).astype(np.float32),
+        box=landmark_boxes(fitted.landmarks[rows]).astype(np.float32),
         roi=fitted.rois[rows], params=fitted.params[rows], sharpness=unknown, roi_outside=unknown,
     )  # fmt: skip
     return ShardFaces([_record(i, key, int(counts[i]), labelled) for i, key in enumerate(keys)], faces)

@@ -114,11 +114,10 @@ def _table(rows: list[tuple[str, F64, F32]], bundle: Bundle, model: MorphableMod
     landmarks = points(basis, params, rois, size)
     rotation, _ = pose.rotation_and_scale(pose.upright(T))
     angles = pose.angles(rotation).astype(np.float32)
-    mean, std = np.array(manifest.param_mean), np.array(manifest.param_std)
     columns: dict[str, Any] = {
         "key": [row[0] for row in rows], "face_index": np.zeros(n, np.int32), "roi": rois, "params": params,
         "yaw": angles[:, 0], "pitch": angles[:, 1], "roll": angles[:, 2], "landmarks68": landmarks.reshape(n, -1),
-        "face_size": quality.face_size(landmarks), "param_distance": quality.param_distance(params, mean, std),
+        "face_size": quality.face_size(landmarks), "param_distance": quality.param_distance(params, manifest),
     }  # fmt: skip
     metadata = {"ddfa_batch.digest": bundle.digest, "ddfa_batch.name": manifest.name,
                 "ddfa_batch.licence": manifest.licence, "ddfa_batch.topology": manifest.topology}  # fmt: skip

@@ -24,8 +24,8 @@ from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.files.store import FITS
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import motion
-from ddfa_batch.tasks.geometry.crop import similarity
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
+from ddfa_batch.tasks.geometry.similarity import similarity
 from ddfa_batch.tasks.training.clips import Clips, TrainingLabels, clips_of
 
 #: Side of what is kept of a picture, and of the face's roi in its middle, pixels: a crop that is shifted, turned or

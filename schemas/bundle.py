@@ -2,90 +2,77 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from ddfa_batch.schemas.decoding import Document, decode_object, encode_json, take_version, typed
+from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.schemas.parameters import ParameterLayout
 
 FORMAT = "ddfa-batch model bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: File names every bundle has.
 MANIFEST, REGRESSOR, MORPHABLE = "model.json", "regressor.onnx", "morphable.npz"
 #: What a bundle may have for people to read; it has no sha256, so that its words can change and the model does not.
 CARD = "CARD.md"
-#: Detector families the project can run.
-DETECTOR_KINDS = ("faceboxes", "yunet", "fcos")
+#: The model that comes with the package, and is used where none is named.
+BUILTIN = "builtin"
 
-#: Degrees, counter-clockwise, by which a head may lean that a detector looks for where none is upright.
-QUARTER_TURNS = (90, -90, 180)
-#: Smaller looks at an image in which no face is found.
-_MOST_LOOKS = 4
+#: Statistics beyond this are not of any model: float32 would overflow.
+_LARGEST_STATISTIC = 1e30
+#: Coefficients a model may have of each kind, and the side of a regressor's input, pixels.
+_MOST_COEFFICIENTS, _INPUT_SIZES = 10_000, (8, 1024)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class DetectorSpec:
-    """One detector of a bundle, and how its boxes become the regressor's roi.
-
-    `roi_scale` and `roi_shift` are multiples of the box's mean side: upstream's 1.58 and 0.14
-    (3DDFA_V2, `parse_roi_box_from_bbox`). `fit` (height, width): larger images are detected on a copy
-    scaled down to fit; upstream's FaceBoxes uses 720×1080. A face scores more than `min_score`. `trust` above 0:
-    the regressor has a say in that. It sees every box with a score above `candidate_score`, and what it answers as
-    `face` is added to the detector's log odds times `trust`; that is the score then, and a face has more than
-    `face_score`. `again`: where no face is found that scores more than `sure`, the image is looked at so many times as
-    large, in turn, until one is. `turned`: then once more, at the first of these sizes, for heads that lean by so many
-    degrees counter-clockwise: quarter turns. The look with the best face counts.
-    """
-
-    kind: str
-    file: str
-    min_score: float
-    fit: tuple[int, int]
-    roi_scale: float = 1.58
-    roi_shift: float = 0.14
-    candidate_score: float = 0.0
-    trust: float = 0.0
-    face_score: float = 0.0
-    again: tuple[float, ...] = ()
-    turned: tuple[int, ...] = ()
-    sure: float = 0.0
-
-    @property
-    def least(self) -> float:
-        """The score above which it is a face, by whichever tells."""
-        return self.face_score if self.trust else self.min_score
-
-
-@dataclass(frozen=True)
 class BundleManifest:
-    """`model.json`: who made the model, how its numbers are meant, and the sha256 of every file.
-
-    `param_mean` and `param_std` (paper, section 2.1: p = (p − μ)/σ) undo the whitening of the network's
-    output; the network's input is `input_size`² BGR, (x − `input_mean`) / `input_std`.
-    """
+    """`model.json`: who made the model, how its numbers are meant, and the sha256 of every file."""
 
     name: str
     version: str
     licence: str
     provenance: str
+    #: Numbers of shape and of expression coefficients.
     n_shape: int
     n_expression: int
+    #: The network's input is `input_size`² pixels BGR, (x − `input_mean`) / `input_std`.
     input_size: int
     input_mean: float
     input_std: float
+    #: μ and σ, which undo the whitening of the network's output (paper, section 2.1: p = (p − μ)/σ).
     param_mean: tuple[float, ...]
     param_std: tuple[float, ...]
+    #: Name of the mesh's topology.
     topology: str
+    #: The detector that is used where none is named.
     default_detector: str | None
+    #: Detectors by name.
     detectors: dict[str, DetectorSpec] = field(default_factory=dict)
+    #: sha256 of every file, by its path within the bundle.
     files: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not all(0 <= n <= _MOST_COEFFICIENTS for n in (self.n_shape, self.n_expression)):
+            raise ValueError(f"n_shape and n_expression lie in 0..{_MOST_COEFFICIENTS}")
+        low, high = _INPUT_SIZES
+        if not low <= self.input_size <= high:
+            raise ValueError(f"input_size lies in {low}..{high}, and is {self.input_size}")
+        if not (abs(self.input_mean) <= _LARGEST_STATISTIC and 1 / _LARGEST_STATISTIC < self.input_std < math.inf):
+            raise ValueError(f"input_mean {self.input_mean} and input_std {self.input_std} normalise no picture")
+        for key, values in (("param_mean", self.param_mean), ("param_std", self.param_std)):
+            if len(values) != self.layout.size:
+                raise ValueError(f"{key} has {len(values)} numbers, the layout has {self.layout.size}")
+            if not all(abs(value) <= _LARGEST_STATISTIC for value in values):
+                raise ValueError(f"{key} holds a number beyond ±{_LARGEST_STATISTIC:g}")
+        if min(self.param_std) < 0:
+            raise ValueError("param_std holds a number below 0")
 
     @property
     def layout(self) -> ParameterLayout:
@@ -94,7 +81,7 @@ class BundleManifest:
 
     def to_json(self) -> str:
         """Return the text of `model.json`."""
-        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}, indent=2) + "\n"
+        return encode_json({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)})
 
 
 def check_name(name: str) -> str:
@@ -104,81 +91,59 @@ def check_name(name: str) -> str:
     return name
 
 
-def parse_manifest(text: str, source: str) -> BundleManifest:
-    """Read the text of `model.json`; `source` names the file in errors. Unknown keys are errors."""
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as fault:
-        raise BundleError(f"{source} is not valid JSON ({fault}); import the model again.") from None
-    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
-        raise BundleError(f"{source} is not the model.json of a ddfa-batch model bundle.")
-    version = raw.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{source} has format version {version!r}, this ddfa-batch reads version {FORMAT_VERSION}; "
-            "import the model again with this version."
-        )
-    try:
-        manifest = _build(raw)
-    except (TypeError, ValueError, AttributeError, KeyError) as fault:
-        raise BundleError(f"{source} does not describe a model: {fault}.") from None
-    _check(manifest, source)
+def parse_manifest(raw: bytes, source: str) -> BundleManifest:
+    """Read `model.json`; `source` names the file in errors. Unknown keys are errors. Version 1 is migrated."""
+    document = Document(source, BundleError, "import the model again")
+    content = decode_object(raw, document)
+    if take_version(content, FORMAT, range(1, FORMAT_VERSION + 1), document) == 1:
+        content = migrated(content)
+    manifest = typed(content, BundleManifest, document)
+    _check(manifest, document)
     return manifest
 
 
-def _build(raw: dict[str, Any]) -> BundleManifest:
-    detectors = {
-        str(name): DetectorSpec(
-            **{
-                **spec,
-                "fit": tuple(int(side) for side in spec["fit"]),
-                "again": tuple(float(share) for share in spec.get("again", ())),
-                "turned": tuple(int(degrees) for degrees in spec.get("turned", ())),
-            }
-        )
-        for name, spec in raw.pop("detectors").items()
-    }
-    mean = tuple(float(x) for x in raw.pop("param_mean"))
-    std = tuple(float(x) for x in raw.pop("param_std"))
-    return BundleManifest(**raw, detectors=detectors, param_mean=mean, param_std=std)
+#: What version 1 called what version 2 calls otherwise, of a detector.
+_RENAMED = {
+    "min_score": "score_threshold",
+    "candidate_score": "candidate_threshold",
+    "trust": "detector_weight",
+    "sure": "stop_score",
+}
 
 
-def _check(manifest: BundleManifest, source: str) -> None:
+def migrated(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 of `model.json` as version 2: a detector's `again` and `turned` looks are passes.
+
+    What is not as version 1 had it is left as it is, for the check that follows to tell.
+    """
+    detectors = content.get("detectors")
+    if not isinstance(detectors, dict):
+        return content
+    return {**content, "detectors": {name: _migrated_detector(spec) for name, spec in detectors.items()}}
+
+
+def _migrated_detector(spec: Any) -> Any:
+    if not isinstance(spec, dict):
+        return spec
+    out = {_RENAMED.get(key, key): value for key, value in spec.items() if key not in {"again", "turned"}}
+    again, turned = spec.get("again", []), spec.get("turned", [])
+    if not isinstance(again, list) or not isinstance(turned, list):
+        return {**out, "passes": None}  # which is no list either
+    passes = [{}, *({"scale": scale} for scale in again)]
+    if turned:
+        passes.append({"scale": again[0] if again else 1.0, "rotations": turned})
+    return {**out, "passes": passes}
+
+
+def _check(manifest: BundleManifest, document: Document) -> None:
+    """What holds of a bundle that is written whole: its name can be a folder's, and its files are named."""
     check_name(manifest.name)
-    size = manifest.layout.size
-    for key, values in (("param_mean", manifest.param_mean), ("param_std", manifest.param_std)):
-        if len(values) != size:
-            raise BundleError(f"{source}: {key} has {len(values)} numbers, the layout has {size}.")
-    if not 8 <= manifest.input_size <= 1024:
-        raise BundleError(f"{source}: input_size must lie in 8..1024, but is {manifest.input_size}.")
     for file, digest in manifest.files.items():
         path = PurePosixPath(file)
-        if path.is_absolute() or ".." in path.parts or "\\" in file or not _SHA256.fullmatch(str(digest)):
-            raise BundleError(f"{source}: '{file}' is not a file inside the bundle with its sha256.")
-    for name, spec in manifest.detectors.items():
-        _check_detector(name, spec, source)
+        if path.is_absolute() or ".." in path.parts or "\\" in file or not _SHA256.fullmatch(digest):
+            raise document.fault(f"names '{file}', which is no file inside the bundle with its sha256")
     needed = {REGRESSOR, MORPHABLE, *(spec.file for spec in manifest.detectors.values())}
     if missing := sorted(needed - manifest.files.keys()):
-        raise BundleError(f"{source} gives no sha256 for {', '.join(missing)}.")
+        raise document.fault(f"gives no sha256 for {', '.join(missing)}")
     if manifest.default_detector is not None and manifest.default_detector not in manifest.detectors:
-        raise BundleError(f"{source}: default detector '{manifest.default_detector}' is not in the bundle.")
-
-
-def _check_detector(name: str, spec: DetectorSpec, source: str) -> None:
-    if spec.kind not in DETECTOR_KINDS:
-        raise BundleError(f"{source}: detector '{name}' is of unknown kind '{spec.kind}'.")
-    if not (math.isfinite(spec.trust) and spec.trust >= 0 and 0 <= spec.candidate_score < 1):
-        raise BundleError(f"{source}: detector '{name}' needs a trust of 0 or more and a candidate_score in 0..1, "
-                          f"not {spec.trust} and {spec.candidate_score}.")  # fmt: skip
-    if not all(0 < share < 1 for share in spec.again) or len(spec.again) > _MOST_LOOKS:
-        raise BundleError(
-            f"{source}: detector '{name}' may have up to {_MOST_LOOKS} numbers between 0 and 1 in again, "
-            f"not {list(spec.again)}."
-        )
-    if not 0 <= spec.sure < 1:
-        raise BundleError(f"{source}: detector '{name}' needs a sure between 0 and 1, not {spec.sure}.")
-    if not set(spec.turned) <= set(QUARTER_TURNS) or len(set(spec.turned)) < len(spec.turned):
-        allowed = ", ".join(map(str, QUARTER_TURNS))
-        raise BundleError(f"{source}: detector '{name}' may have {allowed} in turned, not {list(spec.turned)}.")
-    if len(spec.fit) != 2 or min(spec.fit) < 32:
-        raise BundleError(f"{source}: detector '{name}' needs fit = [height, width], each at least 32.")
+        raise document.fault(f"has '{manifest.default_detector}' as default detector, which is not in the bundle")

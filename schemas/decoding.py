@@ -93,6 +93,8 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
     if typing.get_origin(kind) is dict and isinstance(value, dict):
         _, of = typing.get_args(kind)
         return {name: _convert(item, of, _below(key, name)) for name, item in value.items()}
+    if typing.get_origin(kind) is tuple and isinstance(value, list) and dataclasses.is_dataclass(_first(kind)):
+        return tuple(_convert(item, _first(kind), _below(key, str(i))) for i, item in enumerate(value))
     try:
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
             raise OverflowError("Expected a number of 64 bits")
@@ -113,7 +115,8 @@ def _dataclass(value: Any, kind: Any, key: str) -> Any:
     try:
         return kind(**made)
     except (TypeError, ValueError) as fault:
-        raise msgspec.ValidationError(f"does not hold together ({str(fault).rstrip('.')})") from None
+        what = f"has a wrong '{key}'" if key else "does not hold together"
+        raise msgspec.ValidationError(f"{what} ({str(fault).rstrip('.')})") from None
 
 
 @lru_cache(maxsize=64)
@@ -132,6 +135,11 @@ def _not_none(value: Any, kind: Any) -> Any:
         return kind
     others = [part for part in typing.get_args(kind) if part is not types.NoneType]
     return others[0] if len(others) == 1 else kind
+
+
+def _first(kind: Any) -> Any:
+    """The first type a generic one is of."""
+    return typing.get_args(kind)[0]
 
 
 def _below(key: str, name: str) -> str:

@@ -11,9 +11,11 @@ from ddfa_batch.schemas.arrays import F32, F64, I32, I64, Bools, check_shape
 
 @dataclass(frozen=True)
 class Detections:
-    """Face boxes of one image, best first: boxes (N, 4) x0, y0, x1, y1 in pixels; scores (N,) in [0, 1]."""
+    """Face boxes of one image, best first."""
 
+    #: x0, y0, x1, y1 (N, 4) in pixels.
     boxes: F32
+    #: (N,), in 0..1.
     scores: F32
 
     def __post_init__(self) -> None:
@@ -31,19 +33,23 @@ class Detections:
 
 @dataclass(frozen=True)
 class Faces:
-    """Regressed faces, one row each.
+    """Regressed faces, one row each."""
 
-    image_id (N,); index (N,) within the image; box and roi (N, 4) in pixels; score (N,); params (N, P) in
-    the crop's frame; sharpness (N,) of the crop; roi_outside (N,) share of the roi beyond the image.
-    """
-
+    #: Which image of the plan (N,).
     image_id: I64
+    #: Which face of the image (N,).
     index: I32
+    #: The detector's box (N, 4) x0, y0, x1, y1, pixels.
     box: F32
+    #: Confidence that it is a face (N,), in 0..1.
     score: F32
+    #: The square (N, 4) whose crop was regressed, pixels.
     roi: F64
+    #: Parameters (N, P), in the frame of the crop not turned.
     params: F32
+    #: Variance of the crop's Laplacian (N,).
     sharpness: F32
+    #: Share (N,) of the roi beyond the image.
     roi_outside: F32
 
     def __post_init__(self) -> None:
@@ -61,29 +67,37 @@ class Faces:
     def concatenate(parts: list[Faces], n_params: int) -> Faces:
         """All parts as one; `n_params` shapes the result when there are none."""
         if not parts:
-
-            def zeros(*shape: int) -> F32:
-                return np.zeros(shape, np.float32)
-
-            return Faces(np.zeros(0, np.int64), np.zeros(0, np.int32), zeros(0, 4), zeros(0),
-                         np.zeros((0, 4)), zeros(0, n_params), zeros(0), zeros(0))  # fmt: skip
+            none, no_box = np.zeros(0, np.float32), np.zeros((0, 4), np.float32)
+            return Faces(
+                image_id=np.zeros(0, np.int64),
+                index=np.zeros(0, np.int32),
+                box=no_box,
+                score=none,
+                roi=no_box.astype(np.float64),
+                params=np.zeros((0, n_params), np.float32),
+                sharpness=none,
+                roi_outside=none,
+            )
         return Faces(*(np.concatenate([getattr(p, name) for p in parts]) for name in Faces.__annotations__))
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the parameters mean in the image, one row a face; see docs/conventions.md.
+    """What the parameters mean in the image, one row a face; see docs/conventions.md."""
 
-    rotation (N, 3, 3); angles (N, 3) yaw, pitch, roll in degrees; scale (N,) pixels per model unit;
-    translation (N, 3) pixels; landmarks (N, 68, 3) pixels; visible (N, 68); param_distance (N,).
-    """
-
+    #: R (N, 3, 3), proper.
     rotation: F32
+    #: Yaw, pitch and roll (N, 3), degrees.
     angles: F32
+    #: Pixels per unit of the model (N,).
     scale: F32
+    #: Where the model's origin lands (N, 3), pixels.
     translation: F32
+    #: (N, 68, 3), pixels.
     landmarks: F32
+    #: Which landmarks the head does not hide (N, 68).
     visible: Bools
+    #: RMS of the whitened parameters (N,), `quality.param_distance`.
     param_distance: F32
 
 
@@ -91,15 +105,23 @@ class Geometry:
 class ImageRecord:
     """One row of the images table: what became of one input."""
 
+    #: Its place in the plan.
     image_id: int
+    #: Its name in the list of inputs.
     key: str
+    #: ok, no_face or error.
     status: str
+    #: One of `errors.ERROR_KINDS`, where it is an error.
     error_kind: str | None = None
+    #: One sentence, likewise.
     error_message: str | None = None
+    #: Pixels, orientation applied.
     width: int | None = None
     height: int | None = None
+    #: The file's size.
     n_bytes: int | None = None
     n_faces: int = 0
+    #: Milliseconds of decoding, of detection, and of regression with all its repetitions.
     decode_ms: float | None = None
     detect_ms: float | None = None
     regress_ms: float | None = None

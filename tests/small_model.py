@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest
+from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
 from ddfa_batch.tasks.bundles.onnx_graphs import Graph

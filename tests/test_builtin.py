@@ -23,7 +23,7 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.inference.detectors import make_detector
-from ddfa_batch.tasks.inference.regressor import Regressor, confirmed
+from ddfa_batch.tasks.inference.regressor import Regressor, combined_scores
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_portrait_that_leans_or_lies_comes_out_as_upright(degrees: float, tmp_
 def test_detector_and_regressor_together_tell_what_is_a_face(out: Path, builtin: Bundle, tmp_path: Path) -> None:
     name, spec = builtin.detector(None)
     model = loaded_model(str(builtin.folder), builtin.digest)
-    detect = make_detector(spec, model.detector_session(spec), spec.candidate_score, None)
+    detect = make_detector(spec, model.detector_session(spec), spec.candidate_threshold, None)
     regress = Regressor(model.regressor, builtin.manifest)
     asked = 0
     for path in (out.parent / "in").iterdir():
@@ -92,15 +92,15 @@ def test_detector_and_regressor_together_tell_what_is_a_face(out: Path, builtin:
             continue
         rois = crop.roi_from_boxes(found.boxes, spec.roi_scale, spec.roi_shift)
         _, face = regress.with_faces(np.stack([crop.crop(image, roi, regress.size) for roi in rois]))
-        scores = np.sort(confirmed(found.scores, face, spec.trust))[::-1]
+        scores = np.sort(combined_scores(found.scores, face, spec.detector_weight))[::-1]
         rows = [row for row in ddfa_batch.open(out).faces().to_pylist() if row["key"] == path.name]
-        np.testing.assert_allclose([row["score"] for row in rows], scores[scores > spec.least], rtol=1e-5)
+        np.testing.assert_allclose([row["score"] for row in rows], scores[scores > spec.face_threshold], rtol=1e-5)
     assert asked > 2  # what looks like a face to the detector, such as a badge, and is none to both
 
     alone = tmp_path / "alone"
     shutil.copytree(builtin.folder, alone)
     content = json.loads((alone / "model.json").read_text())
-    content["detectors"][name] |= {"trust": 0.0, "min_score": spec.candidate_score, "again": [], "turned": []}
+    content["detectors"][name] |= {"detector_weight": 0.0, "score_threshold": spec.candidate_threshold, "passes": [{}]}
     (alone / "model.json").write_text(json.dumps(content))
     lax = ddfa_batch.open(_processed(out.parent / "in", tmp_path / "lax", alone))
     assert len(lax.faces()) == asked

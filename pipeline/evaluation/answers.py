@@ -7,7 +7,7 @@ import numpy as np
 from ddfa_batch.pipeline.evaluation.protocol import Answers, EvaluatedModel, GroundTruth, PictureOf
 from ddfa_batch.pipeline.results import Results
 from ddfa_batch.schemas.arrays import F32, F64, I64
-from ddfa_batch.schemas.errors import InputError
+from ddfa_batch.schemas.errors import ImageError, InputError
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.tables import matrix
@@ -15,7 +15,7 @@ from ddfa_batch.tasks.bundles.model_bundle import loaded_model
 from ddfa_batch.tasks.evaluation.landmark_errors import match_box
 from ddfa_batch.tasks.files.inputs import without_suffix
 from ddfa_batch.tasks.geometry.reconstruct import points
-from ddfa_batch.tasks.inference.face_finder import look, look_again
+from ddfa_batch.tasks.inference import refinement
 from ddfa_batch.tasks.inference.regressor import Regressor
 
 
@@ -65,10 +65,17 @@ def answers_of_model(model: EvaluatedModel, truth: GroundTruth, picture_of: Pict
         if picture is None:
             continue
         roi = truth.rois[i : i + 1]
-        face = look(picture, Detections(roi.astype(np.float32), np.ones(1, np.float32)), roi, regress)
-        for _ in range(refine):
-            if np.isfinite(face.params).all():
-                face = look_again(picture, face, regress, model.landmarks)
+        given = Detections(roi.astype(np.float32), np.ones(1, np.float32))
+        try:
+            face = refinement.refine(
+                picture,
+                refinement.regress_faces(picture, given, roi, regress),
+                regress,
+                model.landmarks,
+                refine,
+            )
+        except ImageError:  # numbers that are not finite are no answer
+            continue
         params[i], rois[i] = face.params[0], face.rois[0]
     return _answers(params, rois, model)
 

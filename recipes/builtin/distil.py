@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
 from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
-from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
+from ddfa_batch.tasks.inference.refinement import refine, regress_faces
 from ddfa_batch.tasks.inference.regressor import Regressor
 from recipes.builtin.detector.pictures import read_picture
 
@@ -40,13 +41,10 @@ def answers(model: str, folder: Path, keys: list[str], rois: np.ndarray) -> tupl
     found, poses = [], []
     for key, first in zip(keys, rois, strict=True):
         image, roi = read_picture(folder / key), np.array(first)[None]
-        for step in range(2):
-            params = regress(crop.crop(image, roi[0], size)[None])
-            answer = points(basis, params, roi, size)
-            if step == 0:
-                roi = crop.roi_from_landmarks(answer)
-        found.append(answer[0])
-        poses.append(image_pose(params[:, :12].reshape(-1, 3, 4), roi, size)[0])
+        given = Detections(roi.astype(np.float32), np.ones(1, np.float32))
+        face = refine(image, regress_faces(image, given, roi, regress), regress, basis)
+        found.append(points(basis, face.params, face.rois, size)[0])
+        poses.append(image_pose(regress.layout.pose(face.params), face.rois, size)[0])
     return np.array(found), np.array(poses)
 
 

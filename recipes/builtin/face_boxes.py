@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ddfa_batch.schemas.arrays import F32, F64, Bools, Floats
-from ddfa_batch.schemas.bundle import DetectorSpec
+from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.inference.detectors import make_detector
 from ddfa_batch.tasks.inference.regressor import log_odds

@@ -21,15 +21,14 @@ from ddfa_batch.schemas.bundle import (
     MORPHABLE,
     REGRESSOR,
     BundleManifest,
-    DetectorSpec,
     check_name,
     parse_manifest,
 )
 from ddfa_batch.schemas.config import BUILTIN
+from ddfa_batch.schemas.detectors import DETECTOR_OUTPUTS, DetectorSpec
 from ddfa_batch.schemas.errors import BundleError, ShapeError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.schemas.parameters import ParameterLayout
-from ddfa_batch.tasks.inference.detectors import FCOS_STRIDES
 
 #: A morphable.npz may unpack to at most this much; the official model has 25 MB.
 _MAX_NPZ_BYTES = 4 << 30
@@ -50,13 +49,13 @@ class Family:
 FAMILIES = {
     "yunet": Family(
         "YuNet",
-        tuple(f"{part}_{stride}" for part in ("cls", "obj", "bbox") for stride in (8, 16, 32)),
-        DetectorSpec("yunet", "", min_score=0.6, fit=(640, 640)),
+        DETECTOR_OUTPUTS["yunet"],
+        DetectorSpec("yunet", "", score_threshold=0.6, fit=(640, 640)),
     ),
     "fcos": Family(
         "detector of this project",
-        tuple(f"level_{stride}" for stride in FCOS_STRIDES),
-        DetectorSpec("fcos", "", min_score=0.61, fit=(720, 1080), roi_scale=1.432, roi_shift=-0.01),
+        DETECTOR_OUTPUTS["fcos"],
+        DetectorSpec("fcos", "", score_threshold=0.61, fit=(720, 1080), roi_scale=1.432, roi_shift=-0.01),
     ),
 }
 
@@ -112,12 +111,11 @@ def load_bundle(folder: Path) -> Bundle:
         if manifest_path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise BundleError(f"{manifest_path} is far too large for a model.json.")
         raw = manifest_path.read_bytes()
-        text = raw.decode("utf-8")
     except FileNotFoundError:
         raise BundleError(f"{folder} holds no {MANIFEST}: it is not a model bundle.") from None
-    except (OSError, UnicodeDecodeError) as fault:
+    except OSError as fault:
         raise BundleError(f"{manifest_path} cannot be read ({fault}).") from None
-    manifest = parse_manifest(text, str(manifest_path))
+    manifest = parse_manifest(raw, str(manifest_path))
     for name, digest in manifest.files.items():
         path = folder / name
         if not path.is_file():

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import scipy.io
 
 from ddfa_batch.schemas.arrays import F32
-from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest
+from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles import onnx_graphs

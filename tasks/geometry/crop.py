@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, F64, U8, Floats, check_shape
+from ddfa_batch.tasks.geometry.boxes import landmark_boxes
+from ddfa_batch.tasks.geometry.similarity import rotation, similarity, warp
 
 
 def roi_from_boxes(boxes: Floats, scale: float, shift: float) -> F64:
@@ -29,40 +31,23 @@ def roi_from_landmarks(landmarks: Floats) -> F64:
     Centred on the landmarks' box; the side is the diagonal of the box's bounding square: upstream's
     `parse_roi_box_from_landmark`. This is what a refinement pass crops.
     """
-    boxes = landmark_boxes(landmarks)
-    low, high = boxes[:, :2], boxes[:, 2:]
+    around = landmark_boxes(landmarks)
+    low, high = around[:, :2], around[:, 2:]
     centre = (low + high) / 2
     half = np.maximum((high - low).max(axis=1) * np.sqrt(2), 1.0)[:, None] / 2
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def upright_rois(landmarks: Floats, leans: Floats) -> F64:
-    """Square rois (N, 4) for `turned`: `roi_from_landmarks` of landmarks (N, L, ≥2) of heads that stand upright there.
+def upright_rois(landmarks: Floats, angles: Floats) -> F64:
+    """Square rois (N, 4) for `rotated_crop`, in which heads stand upright, as `roi_from_landmarks` finds them there.
 
-    leans (N,): radians by which they lean counter-clockwise as seen.
+    landmarks (N, L, ≥2) as they lie in the image; angles (N,): radians by which they lean counter-clockwise as seen.
     """
-    turns = np.stack([rotation(lean) for lean in leans]) if len(leans) else np.zeros((0, 2, 2))
+    turns = np.stack([rotation(angle) for angle in angles]) if len(angles) else np.zeros((0, 2, 2))
     upright = roi_from_landmarks(np.asarray(landmarks[..., :2], np.float64) @ turns.transpose(0, 2, 1))
     middle = np.einsum("nji,nj->ni", turns, (upright[:, :2] + upright[:, 2:]) / 2)
     half = (upright[:, 2:] - upright[:, :2]) / 2
     return np.concatenate([middle - half, middle + half], axis=1)
-
-
-def landmark_boxes(landmarks: Floats) -> F64:
-    """Boxes (N, 4) around landmarks (N, L, ≥2), in pixels: what a detector trained on landmarks answers."""
-    points = np.asarray(landmarks[..., :2], np.float64)
-    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
-
-
-def overlap(a: Floats, b: Floats) -> F64:
-    """Intersection over union (…,) of boxes a (…, 4) with boxes b (…, 4); 0 where both are empty.
-
-    Leading axes broadcast: `overlap(a, b)` goes row by row, `overlap(a[:, None], b)` is every one of a with all of b.
-    """
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
-    shared = sides[..., 0] * sides[..., 1]
-    areas = [(box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (a, b)]
-    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-12), np.float64)
 
 
 def crop(image: U8, roi: F64, size: int) -> U8:
@@ -105,45 +90,18 @@ def outside_share(rois: F64, width: int, height: int) -> F32:
     return np.clip(1 - inside_x * inside_y / area, 0, 1).astype(np.float32)
 
 
-def crops(image: U8, rois: F64, size: int, leans: Floats | None = None) -> U8:
-    """The crops (N, size, size, 3) of rois (N, 4), each turned by `turned` where leans (N,) are not 0."""
+def crops(image: U8, rois: F64, size: int, angles: Floats | None = None) -> U8:
+    """The crops (N, size, size, 3) of rois (N, 4), each by `rotated_crop` where angles (N,) are not 0."""
     if not len(rois):
         return np.zeros((0, size, size, 3), np.uint8)
-    angles = np.zeros(len(rois)) if leans is None else leans
-    pairs = zip(rois, angles, strict=True)
-    return np.stack([turned(image, roi, lean, size) if lean else crop(image, roi, size) for roi, lean in pairs])
+    pairs = zip(rois, np.zeros(len(rois)) if angles is None else angles, strict=True)
+    return np.stack([rotated_crop(image, roi, a, size) if a else crop(image, roi, size) for roi, a in pairs])
 
 
-def turned(image: U8, roi: Floats, lean: float, size: int) -> U8:
+def rotated_crop(image: U8, roi: Floats, angle: float, size: int) -> U8:
     """The crop (size, size, 3) of a square roi (4,) that is turned about its middle, bilinear, black outside the image.
 
-    lean: radians by which a head leans counter-clockwise as seen; in the crop it stands upright. What a network says
+    angle: radians by which a head leans counter-clockwise as seen; in the crop it stands upright. What a network says
     of the crop is turned back by `reconstruct.turned_pose`.
     """
-    return warp(image, similarity(roi, -np.degrees(lean), 0, 0, 0, size), size)
-
-
-def similarity(roi: Floats, degrees: float, log_scale: float, right: float, down: float, size: int) -> F64:
-    """Map (2, 3) from image pixels to those of a crop of `size`, of roi (4,) turned, scaled and shifted.
-
-    degrees, counter-clockwise as seen; log_scale > 0 enlarges the face; right and down move it, in
-    shares of the crop's side. Without changes it is what `reconstruct.image_pose` undoes.
-    """
-    s = size / float(roi[2] - roi[0]) * np.exp(log_scale)
-    turn = s * rotation(-np.radians(degrees))
-    centre = np.array([roi[0] + roi[2], roi[1] + roi[3]]) / 2
-    target = size * (0.5 + np.array([right, down]))
-    return np.concatenate([turn, (target - turn @ centre)[:, None]], axis=1)
-
-
-def warp(image: U8, map_: F64, size: int) -> U8:
-    """The crop (size, size, 3) that a map (2, 3) makes; black outside, bilinear, pixel centres as in `crop`."""
-    centred = map_.copy()
-    centred[:, 2] += (np.sqrt(np.abs(np.linalg.det(map_[:, :2]))) - 1) / 2
-    return np.asarray(cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR))
-
-
-def rotation(angle: float) -> F64:
-    """The matrix (2, 2) that turns (x, y) of an image, y down, clockwise as seen by so many radians."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s], [s, c]])
+    return warp(image, similarity(roi, -np.degrees(angle), 0, 0, 0, size), size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F64, Floats, check_shape
+from ddfa_batch.schemas.arrays import F64, Bools, Floats, check_shape
 
 
 def rotation_and_scale(pose: Floats) -> tuple[F64, F64]:
@@ -33,23 +33,44 @@ def angles(rotation: Floats) -> F64:
     Yaw is positive when the nose points to the image's left, as in 300W-LP and AFLW2000-3D and in
     upstream's `matrix2angle`; pitch when the nose points down; roll when the head is tilted
     counter-clockwise as seen in the image. At ±90° yaw, where only pitch ∓ roll is defined, roll is 0.
+
+    Two triples give the same R: (yaw, pitch, roll) and (180° − yaw, pitch ± 180°, roll ± 180°). It is the one with
+    yaw and pitch within ±90° as long as the face looks towards the viewer. Where it looks away, one of the two has to
+    pass 90°: pitch if the viewer mostly sees crown or chin, yaw otherwise, so that a head that turns or nods beyond
+    90° has angles that go on, and those of profiles keep their pitch within ±90°. How the picture is turned in its
+    plane has no say in it.
     """
     check_shape("rotation", rotation, None, 3, 3)
     R = np.asarray(rotation, np.float64)
     yaw = np.arcsin(np.clip(R[:, 2, 0], -1, 1))
     pitch = np.arctan2(R[:, 2, 1], R[:, 2, 2])
     roll = np.arctan2(R[:, 1, 0], R[:, 0, 0])
+    beyond = _yaw_beyond_90(R)
+    yaw = np.where(beyond, np.copysign(np.pi, yaw) - yaw, yaw)
+    pitch = np.where(beyond, _opposite(pitch), pitch)
+    roll = np.where(beyond, _opposite(roll), roll)
     locked = np.hypot(R[:, 0, 0], R[:, 1, 0]) < 1e-6
     pitch = np.where(locked, np.arctan2(-R[:, 1, 2], R[:, 1, 1]), pitch)
     roll = np.where(locked, 0.0, roll)
     return np.degrees(np.stack([yaw, pitch, roll], axis=1))
 
 
+def _yaw_beyond_90(R: F64) -> Bools:
+    """Whether the face looks away from the viewer, who does not mostly see crown or chin."""
+    right, up, forward = R[:, 2].T  # where the viewer is, in the head's frame
+    return np.asarray((forward < 0) & (np.abs(up) <= np.maximum(np.abs(right), np.abs(forward))))
+
+
+def _opposite(angle: F64) -> F64:
+    """Angles 180° away, in radians, within ±180°."""
+    return angle - np.copysign(np.pi, angle)
+
+
 #: A head's axis shorter than this in the picture, as a share of its length, does not tell where the head leans.
 _FORESHORTENED = 0.3
 
 
-def lean(pose: Floats) -> F64:
+def in_plane_angle(pose: Floats) -> F64:
     """Radians (N,) by which the head's upward axis leans counter-clockwise as seen, of T (N, 3, 4), y up.
 
     Unlike roll, it is known in profile too. 0 where that axis points so much towards the camera or away from it that it

@@ -6,6 +6,9 @@ import cv2
 import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, U8, Floats
+from ddfa_batch.schemas.bundle import BundleManifest
+from ddfa_batch.tasks.geometry.boxes import box_sizes, landmark_boxes
+from ddfa_batch.tasks.geometry.reconstruct import upright_params
 
 
 def sharpness(crop: U8) -> float:
@@ -17,11 +20,15 @@ def sharpness(crop: U8) -> float:
 
 def face_size(landmarks: Floats) -> F32:
     """√(width · height) in pixels, (N,), of the box around landmarks (N, 68, ≥2)."""
-    extent = np.ptp(landmarks[..., :2], axis=1)
-    return np.sqrt(extent[:, 0] * extent[:, 1]).astype(np.float32)
+    return box_sizes(landmark_boxes(landmarks)).astype(np.float32)
 
 
-def param_distance(params: Floats, mean: Floats, std: Floats) -> F32:
-    """RMS (N,) of the whitened parameters (p − μ)/σ (paper, section 2.1): about 1 within the training set."""
-    z = (np.asarray(params, np.float64) - mean) / np.where(std > 0, std, 1)
-    return np.sqrt(np.mean(z * z, axis=1)).astype(np.float32)
+def param_distance(params: Floats, manifest: BundleManifest) -> F32:
+    """RMS (N,) of the whitened parameters (p − μ)/σ (paper, section 2.1): about 1 within the training set.
+
+    It is measured where the network answers and its training set lies, in the crop in which the head stands upright:
+    params (N, P), which are of the crop not turned, are turned first. So it does not tell how a head is rolled.
+    """
+    z = upright_params(params, manifest.layout, manifest.input_size).astype(np.float64) - np.array(manifest.param_mean)
+    std = np.array(manifest.param_std)
+    return np.asarray(np.sqrt(np.mean((z / np.where(std > 0, std, 1)) ** 2, axis=1)), np.float32)

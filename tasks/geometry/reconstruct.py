@@ -9,7 +9,8 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, F64, I32, Floats, check_shape
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.schemas.parameters import ParameterLayout
+from ddfa_batch.schemas.parameters import N_POSE, ParameterLayout
+from ddfa_batch.tasks.geometry.pose import in_plane_angle
 
 #: Faces of one matrix product. Always the same, padded with zeros, so that a face's vertices have the same
 #: bits whatever stands beside it; 16 to 64 are equally fast here (benchmarks/kernels.py).
@@ -90,7 +91,7 @@ def crop_pose(pose: Floats, rois: Floats, size: int) -> F64:
 def turned_pose(pose: Floats, angles: Floats, size: int) -> F64:
     """T (N, 3, 4) turned counter-clockwise as seen by angles (N,), radians, about the middle of the crop (size × size).
 
-    It says of an upright crop what a network said of `crop.turned`: the exact inverse, in depth too.
+    It says of an upright crop what a network said of `crop.rotated_crop`: the exact inverse, in depth too.
     """
     check_shape("pose", pose, None, 3, 4)
     check_shape("angles", angles, pose.shape[0])
@@ -103,6 +104,21 @@ def turned_pose(pose: Floats, angles: Floats, size: int) -> F64:
     T[:, :2] = turns @ T[:, :2]
     T[:, :2, 3] += middle
     return T
+
+
+def turned_params(params: Floats, angles: Floats, layout: ParameterLayout, size: int) -> Floats:
+    """Parameters (N, P) with T turned by angles (N,), as `turned_pose`; rows whose angle is 0 stay bit for bit."""
+    rows = np.flatnonzero(angles)
+    if not len(rows):
+        return params
+    out = params.copy()
+    out[rows, :N_POSE] = turned_pose(layout.pose(params[rows]), angles[rows], size).reshape(-1, N_POSE)
+    return out
+
+
+def upright_params(params: Floats, layout: ParameterLayout, size: int) -> Floats:
+    """Parameters (N, P) as of the same crop turned so that each head stands upright."""
+    return turned_params(params, -in_plane_angle(layout.pose(params)), layout, size)
 
 
 def points(basis: PointBasis, params: Floats, rois: Floats, size: int) -> F32:

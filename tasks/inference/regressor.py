@@ -7,6 +7,7 @@ import onnxruntime as ort
 
 from ddfa_batch.schemas.arrays import F32, F64, U8, check_shape
 from ddfa_batch.schemas.bundle import BundleManifest
+from ddfa_batch.schemas.errors import ImageError
 
 #: Crops of one forward pass. More gains nothing on one CPU thread (measured flat to 16, slower at 64).
 _BATCH = 8
@@ -17,7 +18,10 @@ _CERTAIN, _MAX_ODDS = 1e-6, 60.0
 
 
 class Regressor:
-    """A bundle's network with its input normalisation and the undoing of its output's whitening."""
+    """A bundle's network with its input normalisation and the undoing of its output's whitening.
+
+    Raises `ImageError` where the network answers with numbers that are not finite.
+    """
 
     def __init__(self, session: ort.InferenceSession, manifest: BundleManifest) -> None:
         self._session = session
@@ -50,12 +54,15 @@ class Regressor:
             parts.append(self._session.run(names, {self._input: planes}))
         if not parts:
             return [np.zeros((0, 1 if name == FACE else self._mean.size), np.float32) for name in names]
-        return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        answers = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        if not all(np.isfinite(answer).all() for answer in answers):
+            raise ImageError("failed", "The regressor gave numbers that are not finite.")
+        return answers
 
 
-def confirmed(scores: F32, face: F32, trust: float) -> F32:
-    """Scores (N,) of a detector together with the regressor's log odds (N,): σ(trust · logit(score) + face)."""
-    odds = trust * log_odds(scores) + face
+def combined_scores(scores: F32, face: F32, detector_weight: float) -> F32:
+    """Scores (N,) of a detector together with the regressor's log odds (N,): σ(weight · logit(score) + face)."""
+    odds = detector_weight * log_odds(scores) + face
     return np.asarray(1 / (1 + np.exp(-np.clip(odds, -_MAX_ODDS, _MAX_ODDS))), np.float32)
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ddfa_batch.schemas.arrays import F64, I64, U8
-from ddfa_batch.tasks.geometry.crop import similarity
+from ddfa_batch.tasks.geometry.similarity import similarity
 from ddfa_batch.tasks.rendering.degradation import motion_blur
 from ddfa_batch.tasks.training.options import Augmentation, Sampling
 

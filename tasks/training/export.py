@@ -13,7 +13,8 @@ import onnxruntime as ort
 import torch
 
 from ddfa_batch.schemas.arrays import F32, Floats
-from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest, DetectorSpec
+from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest
+from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import ShapeError, TrainingError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles import onnx_graphs
@@ -61,7 +62,7 @@ class Detectors:
         """Those of another bundle, for a network that does not tell faces: each decides alone what is one."""
         manifest = bundle.manifest
         files = {spec.file: (bundle.folder / spec.file).read_bytes() for spec in manifest.detectors.values()}
-        alone = {name: replace(spec, trust=0.0) for name, spec in manifest.detectors.items()}
+        alone = {name: replace(spec, detector_weight=0.0) for name, spec in manifest.detectors.items()}
         return Detectors(alone, files, manifest.default_detector)
 
 

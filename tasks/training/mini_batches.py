@@ -15,8 +15,8 @@ import numpy as np
 from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Floats
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.schemas.parameters import N_POSE
-from ddfa_batch.tasks.geometry.crop import warp
 from ddfa_batch.tasks.geometry.reconstruct import crop_pose
+from ddfa_batch.tasks.geometry.similarity import warp
 from ddfa_batch.tasks.training.augmentation import Appearance, frames_of_clip, maps_to_crops
 from ddfa_batch.tasks.training.clips import Clips
 from ddfa_batch.tasks.training.options import Augmentation, Sampling

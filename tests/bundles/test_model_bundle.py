@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import small_model
 
 from ddfa_batch.schemas.bundle import parse_manifest
+from ddfa_batch.schemas.detectors import DetectionPass, DetectorSpec
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.tasks.bundles import model_bundle
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
@@ -33,7 +35,7 @@ def test_a_bundle_survives_being_written_and_read(bundle: Bundle) -> None:
     again = model_bundle.load_morphable(bundle)
     for name in ("mean", "basis", "triangles", "landmarks"):
         np.testing.assert_array_equal(getattr(again, name), getattr(small_model.head(), name))
-    assert parse_manifest(bundle.manifest.to_json(), "x") == bundle.manifest
+    assert parse_manifest(bundle.manifest.to_json().encode(), "x") == bundle.manifest
 
 
 def test_a_card_is_for_people_and_no_part_of_the_model(copy: Path, bundle: Bundle) -> None:
@@ -58,42 +60,144 @@ def test_a_damaged_file_is_named(copy: Path, file: str, damage: str) -> None:
         model_bundle.load_bundle(copy)
 
 
-FCOS = {"kind": "fcos", "file": "a", "min_score": 0, "fit": [64, 64]}
+FCOS = {"kind": "fcos", "file": "a", "score_threshold": 0, "fit": [64, 64]}
+
+
+def fcos(**changes: Any) -> dict[str, Any]:
+    return {"detectors": {"x": {**FCOS, **changes}}}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "something else"}, "not the model.json"),
-        ({"format_version": 99}, "format version 99"),
-        ({"surprise": 1}, "surprise"),
+        ({"format": "something else"}, "is not of the format 'ddfa-batch model bundle'"),
+        ({"format_version": 99}, "format version 99, and this ddfa-batch reads version 1 to 2"),
+        ({"surprise": 1}, "unknown key 'surprise'"),
         ({"param_mean": [0.0]}, "param_mean has 1 numbers"),
-        ({"param_mean": "abc"}, "does not describe a model"),
+        ({"param_mean": "abc"}, "wrong 'param_mean'"),
+        ({"param_std": [1.0] * 61 + [-1.0]}, "param_std holds a number below 0"),
+        ({"param_std": [1.0] * 61 + [1e300]}, "param_std holds a number beyond"),
+        ({"param_mean": [float("nan")] * 62}, "not valid JSON"),
+        ({"param_mean": [None] * 62}, "wrong 'param_mean'"),
+        ({"n_shape": -1}, "n_shape and n_expression lie in"),
+        ({"n_shape": 10**30}, "wrong 'n_shape'|not valid JSON"),
+        ({"n_shape": 40.5}, "wrong 'n_shape'"),
+        ({"input_std": 0}, "input_std 0.0 normalise no picture"),
+        ({"input_std": -1}, "normalise no picture"),
+        ({"input_std": "128"}, "wrong 'input_std'"),
+        ({"input_mean": 1e300}, "normalise no picture"),
         ({"input_size": 10**9}, "input_size"),
+        ({"licence": None}, "wrong 'licence'"),
         ({"name": "../evil"}, "cannot be a model's name"),
-        ({"files": {"../../etc/passwd": "0" * 64}}, "is not a file inside the bundle"),
-        ({"files": {"/etc/passwd": "0" * 64}}, "is not a file inside the bundle"),
+        ({"files": {"../../etc/passwd": "0" * 64}}, "no file inside the bundle"),
+        ({"files": {"/etc/passwd": "0" * 64}}, "no file inside the bundle"),
+        ({"files": {"a": 7}}, "wrong 'files.a'"),
+        ({"files": []}, "wrong 'files'"),
         ({"files": {}}, "gives no sha256 for detectors/yunet.onnx, morphable.npz, regressor.onnx"),
-        ({"detectors": {"x": {"kind": "magic", "file": "a", "min_score": 0, "fit": [64, 64]}}}, "unknown kind"),
-        ({"detectors": {"x": {**FCOS, "trust": -1}}}, "detector 'x' needs a trust of 0 or more .* not -1 and"),
-        ({"detectors": {"x": {**FCOS, "trust": float("nan")}}}, "needs a trust of 0 or more"),
-        ({"detectors": {"x": {**FCOS, "candidate_score": 1.5}}}, r"candidate_score in 0\.\.1"),
-        (
-            {"detectors": {"x": {**FCOS, "again": [1]}}},
-            r"detector 'x' may have up to 4 numbers .* in again, not \[1",
-        ),
-        ({"detectors": {"x": {**FCOS, "again": [0.9] * 5}}}, "may have up to 4 numbers between 0 and 1"),
-        ({"detectors": {"x": {**FCOS, "again": 0.5}}}, "does not describe a model"),
-        ({"detectors": {"x": {**FCOS, "turned": [45]}}}, r"detector 'x' may have 90, -90, 180 in turned, not \[45\]"),
-        ({"detectors": {"x": {**FCOS, "turned": [90, 90]}}}, "may have 90, -90, 180 in turned"),
-        ({"detectors": {"x": {**FCOS, "sure": 1.5}}}, "detector 'x' needs a sure between 0 and 1, not 1.5"),
-        ({"detectors": {"x": {**FCOS, "turned": [[90]]}}}, "does not describe a model"),
-        ({"default_detector": "nobody"}, "nobody"),
+        ({"detectors": [1]}, "wrong 'detectors'"),
+        ({"detectors": {"x": 1}}, "wrong 'detectors.x'"),
+        (fcos(kind="magic"), "wrong 'detectors.x' .*of one of the kinds faceboxes, yunet, fcos, not 'magic'"),
+        (fcos(surprise=1), "unknown key 'detectors.x.surprise'"),
+        (fcos(fit=[64]), "wrong 'detectors.x.fit'"),
+        (fcos(fit=[64, 10**6]), "fit is .height, width., each 32 to 16384"),
+        (fcos(roi_scale=0), "roi_scale lies above 0"),
+        (fcos(roi_shift=1e9), "roi_shift"),
+        (fcos(detector_weight=-1), "detector_weight is 0 or more, not -1"),
+        (fcos(candidate_threshold=1.5), r"candidate_threshold lies in 0\.\.1, not 1\.5"),
+        (fcos(score_threshold=-0.1), "score_threshold lies in"),
+        (fcos(stop_score=1.5), "stop_score lies in"),
+        (fcos(passes=[]), "makes 1 to 8 passes, not 0"),
+        (fcos(passes=[{}] * 9), "makes 1 to 8 passes, not 9"),
+        (fcos(passes=0.5), "wrong 'detectors.x.passes'"),
+        (fcos(passes=[{"scale": 0}]), r"wrong 'detectors.x.passes.0' \(a pass has a scale above 0"),
+        (fcos(passes=[{"scale": 1.1}]), "scale above 0 and up to 1, not 1.1"),
+        (fcos(passes=[{}, {"rotations": [45]}]), r"passes.1' .*some of 0, 90, -90, 180 as rotations, not \[45\]"),
+        (fcos(passes=[{"rotations": [90, 90]}]), "as rotations"),
+        (fcos(passes=[{"rotations": []}]), "as rotations"),
+        (fcos(passes=[{"rotations": [[90]]}]), "wrong 'detectors.x.passes.0.rotations'"),
+        (fcos(passes=[{"score_threshold": 2}]), "a pass's score_threshold lies in"),
+        (fcos(passes=[{"surprise": 2}]), "unknown key 'detectors.x.passes.0.surprise'"),
+        ({"default_detector": "nobody"}, "'nobody' as default detector"),
     ],
 )
 def test_a_wrong_manifest_is_refused_with_the_reason(copy: Path, changes: dict[str, Any], message: str) -> None:
     edit(copy, **changes)
     with pytest.raises(BundleError, match=message):
+        model_bundle.load_bundle(copy)
+
+
+#: What version 1 said of the built-in detector, and what it means in version 2.
+VERSION_1 = {
+    "kind": "yunet",
+    "file": "detectors/yunet.onnx",
+    "min_score": 0.6,
+    "fit": [720, 1080],
+    "roi_scale": 1.433,
+    "roi_shift": -0.008,
+    "candidate_score": 0.25,
+    "trust": 1.94,
+    "face_score": 0.76,
+    "again": [0.7, 0.5],
+    "turned": [90, -90, 180],
+    "sure": 0.98,
+}
+VERSION_2 = DetectorSpec(
+    kind="yunet",
+    file="detectors/yunet.onnx",
+    score_threshold=0.6,
+    fit=(720, 1080),
+    roi_scale=1.433,
+    roi_shift=-0.008,
+    candidate_threshold=0.25,
+    detector_weight=1.94,
+    face_score=0.76,
+    passes=(
+        DetectionPass(1.0),
+        DetectionPass(0.7),
+        DetectionPass(0.5),
+        DetectionPass(0.7, rotations=(90, -90, 180)),
+    ),
+    stop_score=0.98,
+)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "passes"),
+    [
+        ((), VERSION_2.passes),
+        (("turned",), VERSION_2.passes[:3]),
+        (("again",), (DetectionPass(), DetectionPass(1.0, rotations=(90, -90, 180)))),
+        (("again", "turned"), (DetectionPass(),)),
+    ],
+)
+def test_version_1_is_read_as_what_it_meant(
+    copy: Path, dropped: tuple[str, ...], passes: tuple[DetectionPass, ...]
+) -> None:
+    old = {key: value for key, value in VERSION_1.items() if key not in dropped}
+    edit(copy, format_version=1, detectors={"yunet": old})
+    assert model_bundle.load_bundle(copy).manifest.detectors == {"yunet": replace(VERSION_2, passes=passes)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trust": "much"}, "wrong 'detectors.yunet.detector_weight'"),
+        ({"again": [2]}, "wrong 'detectors.yunet.passes.1'"),
+        ({"again": 0.5}, "wrong 'detectors.yunet.passes'"),
+        ({"turned": [45]}, "as rotations"),
+        ({"turned": [90, 90]}, "as rotations"),
+    ],
+)
+def test_a_wrong_manifest_of_version_1_is_refused_too(copy: Path, changes: dict[str, Any], message: str) -> None:
+    edit(copy, format_version=1, detectors={"yunet": {**VERSION_1, **changes}})
+    with pytest.raises(BundleError, match=message):
+        model_bundle.load_bundle(copy)
+
+
+@pytest.mark.parametrize("detectors", [None, 3, {"yunet": 3}])
+def test_version_1_without_detectors_is_refused(copy: Path, detectors: object) -> None:
+    edit(copy, format_version=1, detectors=detectors)
+    with pytest.raises(BundleError, match="wrong 'detectors"):
         model_bundle.load_bundle(copy)
 
 
@@ -173,7 +277,7 @@ def test_a_detector_of_the_projects_own_can_be_added(copy: Path, tmp_path: Path)
     assert (spec.kind, spec.file) == ("fcos", "detectors/own.onnx")
     assert spec.roi_scale < 1.58  # its boxes are the landmarks', not a head's
     loaded = model_bundle.loaded_model(str(grown.folder), grown.digest)
-    found = make_detector(spec, loaded.detector_session(spec), spec.min_score, None)(small_model.picture(2))
+    found = make_detector(spec, loaded.detector_session(spec), spec.score_threshold, None)(small_model.picture(2))
     assert len(found.scores) == 2
 
 

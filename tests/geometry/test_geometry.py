@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
+from ddfa_batch.schemas.bundle import BundleManifest
 from ddfa_batch.schemas.errors import ShapeError
-from ddfa_batch.tasks.geometry import crop, pose
-from ddfa_batch.tasks.geometry.reconstruct import BLOCK, PointBasis, image_pose, points, turned_pose
+from ddfa_batch.tasks.geometry import boxes, crop, pose, quality, similarity
+from ddfa_batch.tasks.geometry.reconstruct import (
+    BLOCK,
+    PointBasis,
+    image_pose,
+    points,
+    turned_params,
+    turned_pose,
+    upright_params,
+)
 
 HEAD = small_model.head()
 RNG = np.random.default_rng(5)
@@ -96,6 +108,50 @@ def test_the_rotation_is_proper_whatever_the_network_says(values: list[float]) -
     assert np.isfinite(pose.angles(R)).all()
 
 
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=300, deadline=None)
+def test_angles_give_back_any_rotation_whatever_way_the_head_looks(seed: int) -> None:
+    R = Rotation.random(1, rng=np.random.default_rng(seed)).as_matrix()
+    found = pose.angles(R)
+    np.testing.assert_allclose(pose.rotation_matrix(*found.T), R, atol=1e-6)
+    viewer = np.abs(R[0, 2])
+    if R[0, 2, 2] > 0:
+        assert np.abs(found[0, :2]).max() <= 90
+    elif viewer[1] <= max(viewer[0], viewer[2]):
+        assert abs(found[0, 0]) >= 90 >= abs(found[0, 1])
+    else:
+        assert abs(found[0, 1]) >= 90 >= abs(found[0, 0])
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-180, 180))
+@settings(max_examples=100, deadline=None)
+def test_yaw_and_pitch_do_not_tell_how_the_picture_is_turned(seed: int, turn: float) -> None:
+    R = Rotation.random(1, rng=np.random.default_rng(seed)).as_matrix()
+    turned = pose.rotation_matrix(np.zeros(1), np.zeros(1), np.array([turn])) @ R
+    np.testing.assert_allclose(pose.angles(turned)[0, :2], pose.angles(R)[0, :2], atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(("pitch", "roll"), [(0, 0), (20, -10), (-35, 25), (10, 175), (5, -90)])
+def test_angles_go_on_where_a_head_turns_beyond_profile(side: int, pitch: float, roll: float) -> None:
+    yaw = side * np.array([80, 88, 89.5, 90.5, 93, 100, 120, 150.0])
+    same = np.ones_like(yaw)
+    found = pose.angles(pose.rotation_matrix(yaw, pitch * same, roll * same))
+    np.testing.assert_allclose(found, np.stack([yaw, pitch * same, roll * same], axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("yaw", [0.0, 30.0, -40.0])
+def test_angles_go_on_where_a_head_nods_beyond_the_vertical(yaw: float) -> None:
+    pitch = np.array([-110, -95, -89, 89, 95, 110.0])
+    found = pose.angles(pose.rotation_matrix(np.full(6, yaw), pitch, np.full(6, 12.0)))
+    np.testing.assert_allclose(found, np.stack([np.full(6, yaw), pitch, np.full(6, 12.0)], axis=1), atol=1e-6)
+
+
+def test_a_head_upside_down_is_rolled_and_not_turned_round() -> None:
+    R = pose.rotation_matrix(np.array([10.0]), np.array([15.0]), np.array([178.0]))
+    np.testing.assert_allclose(pose.angles(R), [[10, 15, 178]], atol=1e-6)
+
+
 @pytest.mark.parametrize("yaw", [90.0, -90.0])
 def test_in_profile_the_roll_is_zero_and_the_matrix_is_kept(yaw: float) -> None:
     R = pose.rotation_matrix(np.array([yaw]), np.array([20.0]), np.array([30.0]))
@@ -140,8 +196,8 @@ def slow_roi(box: np.ndarray) -> list[float]:
 
 def test_roi_of_a_box_is_upstreams() -> None:
     corner = RNG.uniform(-20, 500, (50, 2))
-    boxes = np.concatenate([corner, corner + RNG.uniform(5, 400, (50, 2))], axis=1)
-    np.testing.assert_allclose(crop.roi_from_boxes(boxes, 1.58, 0.14), [slow_roi(b) for b in boxes])
+    given = np.concatenate([corner, corner + RNG.uniform(5, 400, (50, 2))], axis=1)
+    np.testing.assert_allclose(crop.roi_from_boxes(given, 1.58, 0.14), [slow_roi(b) for b in given])
 
 
 def test_roi_of_landmarks_has_the_diagonal_of_their_square_as_side() -> None:
@@ -192,11 +248,11 @@ def test_image_pose_leaves_its_argument_alone() -> None:
 def test_overlap_of_boxes_row_by_row() -> None:
     a = np.array([[0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 2, 2], [1, 1, 1, 1]], float)
     b = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6], [1, 1, 1, 1]], float)
-    np.testing.assert_allclose(crop.overlap(a, b), [1, 1 / 3, 0, 0])
+    np.testing.assert_allclose(boxes.overlap(a, b), [1, 1 / 3, 0, 0])
     marks = RNG.normal(size=(3, 68, 3))
-    boxes = crop.landmark_boxes(marks)
-    np.testing.assert_array_equal(boxes[:, :2], marks[..., :2].min(axis=1))
-    np.testing.assert_array_equal(boxes[:, 2:], marks[..., :2].max(axis=1))
+    around = boxes.landmark_boxes(marks)
+    np.testing.assert_array_equal(around[:, :2], marks[..., :2].min(axis=1))
+    np.testing.assert_array_equal(around[:, 2:], marks[..., :2].max(axis=1))
 
 
 # ------------------------------------------------------------------------------------------------ heads that lean
@@ -208,14 +264,15 @@ def test_a_head_leans_as_it_is_turned_in_the_picture_in_profile_too(lean: float,
     upright = pose.rotation_matrix(np.array([yaw]), np.array([0.0]), np.array([0.0]))
     R = pose.rotation_matrix(np.array([0.0]), np.array([0.0]), np.array([lean])) @ upright
     T = np.concatenate([0.4 * R, np.ones((1, 3, 1))], axis=2)
-    assert np.degrees(pose.lean(T)[0]) == pytest.approx(lean, abs=1e-6)
+    assert np.degrees(pose.in_plane_angle(T)[0]) == pytest.approx(lean, abs=1e-6)
     nodding = pose.rotation_matrix(np.array([0.0]), np.array([pitch]), np.array([lean]))
-    assert np.degrees(pose.lean(np.concatenate([nodding, np.ones((1, 3, 1))], axis=2))[0]) == pytest.approx(lean)
+    T = np.concatenate([nodding, np.ones((1, 3, 1))], axis=2)
+    assert np.degrees(pose.in_plane_angle(T)[0]) == pytest.approx(lean)
 
 
 def test_a_head_seen_from_below_leans_nowhere() -> None:
     R = pose.rotation_matrix(np.array([0.0]), np.array([-85.0]), np.array([40.0]))
-    assert pose.lean(np.concatenate([R, np.ones((1, 3, 1))], axis=2)).tolist() == [0.0]
+    assert pose.in_plane_angle(np.concatenate([R, np.ones((1, 3, 1))], axis=2)).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("lean", [0.3, -1.2, 2.5, np.pi / 2])
@@ -227,7 +284,7 @@ def test_what_is_seen_in_a_turned_crop_lies_where_it_is_in_the_image(lean: float
         np.uint8
     )
     roi = np.array([170.0, 60.0, 350.0, 240.0])
-    seen = crop.turned(image, roi, lean, 120)[..., 0].astype(np.float64)
+    seen = crop.rotated_crop(image, roi, lean, 120)[..., 0].astype(np.float64)
     rows, columns = np.mgrid[:120, :120]
     found = np.array([(seen * columns).sum(), (seen * rows).sum()]) / seen.sum()
     # As an upright crop, whose pixel centres upstream takes half a pixel of the crop too far (see `image_pose`).
@@ -247,7 +304,7 @@ def test_points_turn_about_the_rois_middle() -> None:
     before, after = points(basis, p, r, 120), points(basis, turned, r, 120)
     middle = (r[:, None, :2] + r[:, None, 2:]) / 2
     # Clockwise in the image, whose y points down, is what `rotation` does: back is its transpose.
-    back = np.stack([crop.rotation(lean) for lean in leans])
+    back = np.stack([similarity.rotation(lean) for lean in leans])
     np.testing.assert_allclose(after[..., :2], (before[..., :2] - middle) @ back + middle, atol=0.01)
     np.testing.assert_allclose(after[..., 2], before[..., 2], atol=1e-3)
 
@@ -270,7 +327,56 @@ def test_a_quarter_turned_crop_is_the_crop_of_the_turned_image() -> None:
     upright = np.array([200 - roi[3], roi[0], 200 - roi[1], roi[2]])  # clockwise
     expected = crop.crop(np.ascontiguousarray(np.rot90(image, -1)), upright, 120)
     # About pixel 150, 40, as upstream's frame has it, not about the pixels' common corner: one column on.
-    np.testing.assert_allclose(crop.turned(image, roi, np.pi / 2, 120)[:, 1:].astype(int), expected[:, :-1], atol=2)
+    found = crop.rotated_crop(image, roi, np.pi / 2, 120)
+    np.testing.assert_allclose(found[:, 1:].astype(int), expected[:, :-1], atol=2)
     both = crop.crops(image, np.stack([roi, roi]), 120, np.array([0.0, np.pi / 2]))
     np.testing.assert_array_equal(both[0], crop.crop(image, roi, 120))
-    np.testing.assert_array_equal(both[1], crop.turned(image, roi, np.pi / 2, 120))
+    np.testing.assert_array_equal(both[1], crop.rotated_crop(image, roi, np.pi / 2, 120))
+
+
+# ------------------------------------------------------------------------------------------------ quality
+
+
+def manifest() -> BundleManifest:
+    mean, std = small_model.mean_params(), small_model.std_params()
+    return BundleManifest(
+        name="small",
+        version="1",
+        licence="MIT",
+        provenance="",
+        n_shape=40,
+        n_expression=10,
+        input_size=120,
+        input_mean=127.5,
+        input_std=128.0,
+        param_mean=tuple(mean.tolist()),
+        param_std=tuple(std.tolist()),
+        topology="small_head",
+        default_detector=None,
+    )
+
+
+def test_param_distance_is_that_of_the_upright_crop_however_the_head_is_rolled() -> None:
+    p = params(6)
+    upright = upright_params(p, HEAD.layout, 120)
+    z = (upright - small_model.mean_params()) / small_model.std_params()
+    expected = quality.param_distance(p, manifest())
+    np.testing.assert_allclose(expected, np.sqrt((z**2).mean(axis=1)), rtol=1e-5)
+    for angle in (0.1, 1.0, -2.5):
+        rolled = turned_params(p, np.full(6, angle), HEAD.layout, 120)
+        np.testing.assert_allclose(quality.param_distance(rolled, manifest()), expected, rtol=1e-3)
+    assert quality.param_distance(p[:0], manifest()).shape == (0,)
+
+
+def test_a_statistic_that_does_not_vary_counts_as_it_is() -> None:
+    constant = replace(manifest(), param_std=(0.0,) * 62)
+    upright = upright_params(params(2), HEAD.layout, 120)
+    expected = np.sqrt(np.square(upright - small_model.mean_params()).mean(axis=1))
+    np.testing.assert_allclose(quality.param_distance(upright, constant), expected, rtol=1e-4)
+
+
+def test_the_size_of_a_face_is_that_of_its_box() -> None:
+    marks = RNG.uniform(0, 100, (4, 68, 3)).astype(np.float32)
+    sides = np.ptp(marks[..., :2], axis=1)
+    np.testing.assert_allclose(quality.face_size(marks), np.sqrt(sides.prod(axis=1)), rtol=1e-6)
+    np.testing.assert_array_equal(boxes.box_sizes(np.array([[0, 0, 4, 9], [5, 5, 3, 9]])), [6, 0])

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import small_model
 
+from ddfa_batch.schemas.morphable import MorphableModel
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, load_morphable
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 from ddfa_batch.tasks.geometry.visibility import Occlusion, visible
@@ -57,3 +59,31 @@ def test_a_frontal_face_shows_everything_and_a_profile_one_side() -> None:
     x = HEAD.mean[HEAD.landmarks, 0]
     assert seen[x > 30].mean() > 0.9
     assert seen[x < -30].mean() < 0.2
+
+
+#: Landmarks of the head's left half as the picture of a frontal face shows it, and of its middle from brow to chin.
+LEFT = [*range(8), *range(17, 22), *range(36, 42), 31, 32, 48, 49, 50, 58, 59, 60, 61, 67]
+MIDDLE = [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
+
+
+@pytest.fixture(scope="module")
+def builtin() -> MorphableModel:
+    return load_morphable(load_bundle(builtin_folder()))
+
+
+@pytest.mark.parametrize("yaw", [-86.0, -90.0, -93.0])
+@pytest.mark.parametrize("roll", [0.0, 100.0])
+def test_a_profile_shows_the_near_side_and_its_outline(builtin: MorphableModel, yaw: float, roll: float) -> None:
+    """Landmarks on the outline are seen, whether the head is turned a little less or a little more than a profile."""
+    occlusion = Occlusion.of(builtin)
+    R = pose.rotation_matrix(np.array([yaw]), np.array([5.0]), np.array([roll]))[0]
+    p = np.zeros((1, builtin.layout.size), np.float32)
+    p[0, :12] = np.concatenate([0.4 * R, [[60], [60], [0]]], axis=1).ravel()
+    whole = np.array([[0.0, 0, SIZE, SIZE]])
+    around = points(PointBasis.of(builtin, occlusion.vertices), p, whole, SIZE)
+    landmarks = points(PointBasis.of(builtin, builtin.landmarks), p, whole, SIZE)
+    seen = visible(occlusion, around, landmarks, np.array([0.4], np.float32))[0]
+    right = np.setdiff1d(np.arange(68), [*LEFT, *MIDDLE])
+    assert seen[LEFT].mean() > 0.8
+    assert seen[MIDDLE].mean() >= 0.7
+    assert not seen[right].any()

@@ -12,18 +12,13 @@ import pytest
 import small_model
 import upstream_files
 
-from ddfa_batch.schemas.bundle import DetectorSpec
+from ddfa_batch.schemas.detectors import FCOS_STRIDES, DetectorSpec
 from ddfa_batch.tasks.bundles import onnx_graphs
-from ddfa_batch.tasks.inference.detectors import (
-    FCOS_STRIDES,
-    Detector,
-    cell_centres,
-    decode_fcos,
-    faceboxes_priors,
-    make_detector,
-    non_maximum_suppression,
-    scaled_to_fit,
-)
+from ddfa_batch.tasks.geometry.boxes import non_maximum_suppression
+from ddfa_batch.tasks.inference.detector_io import scaled_to_fit
+from ddfa_batch.tasks.inference.detectors import Detector, make_detector
+from ddfa_batch.tasks.inference.faceboxes import faceboxes_priors
+from ddfa_batch.tasks.inference.fcos import cell_centres, decode_fcos
 
 RNG = np.random.default_rng(3)
 
@@ -87,7 +82,7 @@ def test_pictures_are_scaled_down_to_fit_and_never_up(shape: tuple[int, int], fi
     assert scale == pytest.approx(fitted[0] / shape[0])
 
 
-def slow_faceboxes(net: ort.InferenceSession, image: np.ndarray, min_score: float) -> np.ndarray:
+def slow_faceboxes(net: ort.InferenceSession, image: np.ndarray, score_threshold: float) -> np.ndarray:
     """Upstream's FaceBoxes.__call__ for a picture that needs no scaling, step by step."""
     h, w = image.shape[:2]
     x = (np.float32(image) - (104, 117, 123)).transpose(2, 0, 1)[None].astype(np.float32)
@@ -98,7 +93,7 @@ def slow_faceboxes(net: ort.InferenceSession, image: np.ndarray, min_score: floa
     boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1) * (w, h, w, h)
     keep = np.flatnonzero(conf[0] > 0.05)
     boxes, scores = boxes[keep], conf[0][keep]
-    kept = [i for i in slow_nms(boxes, scores, 0.3, 1.0) if scores[i] > min_score]
+    kept = [i for i in slow_nms(boxes, scores, 0.3, 1.0) if scores[i] > score_threshold]
     return np.concatenate([boxes[kept], scores[kept, None]], axis=1)
 
 
@@ -203,18 +198,18 @@ class Answers:
         return self._levels
 
 
-@pytest.mark.parametrize("min_score", [0.0, 0.5, 1.0])
-def test_fcos_bears_whatever_a_broken_network_answers(min_score: float) -> None:
+@pytest.mark.parametrize("score_threshold", [0.0, 0.5, 1.0])
+def test_fcos_bears_whatever_a_broken_network_answers(score_threshold: float) -> None:
     levels = random_levels(128, 128)
     for level in levels:
         rows = level.reshape(5, -1)
         for i, bad in enumerate((np.nan, np.inf, -np.inf, 1e30, -1e30)):
             rows[i, RNG.random(rows.shape[1]) < 0.5] = bad
             rows[0, RNG.random(rows.shape[1]) < 0.2] = bad
-    found = make_detector(FCOS, Answers(levels), min_score, None)(np.zeros((128, 128, 3), np.uint8))  # type: ignore[arg-type]
+    found = make_detector(FCOS, Answers(levels), score_threshold, None)(np.zeros((128, 128, 3), np.uint8))  # type: ignore[arg-type]
     assert np.isfinite(found.boxes).all()
     assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
-    assert ((found.scores > min_score) & (found.scores <= 1)).all()
+    assert ((found.scores > score_threshold) & (found.scores <= 1)).all()
 
 
 def detector(kind: str) -> Detector:

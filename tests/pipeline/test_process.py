@@ -302,9 +302,9 @@ def test_a_regressor_that_cannot_tell_faces_is_not_asked(photos: Path, bundle: B
     copy = tmp_path / "model"
     shutil.copytree(bundle.folder, copy)
     content = json.loads((copy / "model.json").read_text())
-    content["detectors"]["yunet"]["trust"] = 1.0
+    content["detectors"]["yunet"]["detector_weight"] = 1.0
     (copy / "model.json").write_text(json.dumps(content))
-    with pytest.raises(BundleError, match=r"detectors/yunet.onnx has the regressor tell what is a face \(trust\)"):
+    with pytest.raises(BundleError, match=r"detectors/yunet.onnx has the regressor tell what is a face"):
         process(wanted(photos, tmp_path / "out", load_bundle(copy)), HERE)
 
 

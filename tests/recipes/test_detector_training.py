@@ -12,8 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from ddfa_batch.schemas.detectors import FCOS_STRIDES  # noqa: E402
 from ddfa_batch.tasks.bundles import onnx_graphs  # noqa: E402
-from ddfa_batch.tasks.inference.detectors import FCOS_STRIDES, decode_fcos  # noqa: E402
+from ddfa_batch.tasks.inference.fcos import decode_fcos  # noqa: E402
 from recipes.builtin.detector import batches, collage, network, warping  # noqa: E402
 from recipes.builtin.detector.pictures import (  # noqa: E402
     Layer,

@@ -14,7 +14,7 @@ from training_faces import MODEL, STILLS  # noqa: E402
 
 from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
 from ddfa_batch.tasks.bundles.model_bundle import loaded_model  # noqa: E402
-from ddfa_batch.tasks.inference.regressor import Regressor, confirmed, log_odds  # noqa: E402
+from ddfa_batch.tasks.inference.regressor import Regressor, combined_scores, log_odds  # noqa: E402
 from ddfa_batch.tasks.training import branches, export, mini_batches, options, state  # noqa: E402
 from ddfa_batch.tasks.training.export import FaceHead  # noqa: E402
 from recipes.builtin.face_head import fit_face_head  # noqa: E402
@@ -76,15 +76,15 @@ def test_the_bundle_tells_what_the_head_tells(tmp_path: Path) -> None:
     np.testing.assert_allclose(face, head(features, np.zeros(len(features))), rtol=1e-4, atol=1e-4)
     scores = np.linspace(0, 1, len(face)).astype(np.float32)
     expected = 1 / (1 + np.exp(-head(features, log_odds(scores))))
-    np.testing.assert_allclose(confirmed(scores, face, head.trust), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(combined_scores(scores, face, head.trust), expected, rtol=1e-3, atol=1e-6)
     assert len(tells.with_faces(crops.images[:0])[1]) == 0
 
 
 def test_scores_stay_scores() -> None:
     face = np.array([-1e9, -3, 0, 3, 1e9, np.nan], np.float32)
     for score in (0.0, 0.5, 1.0):
-        found = confirmed(np.full(6, score, np.float32), face, 1.0)
+        found = combined_scores(np.full(6, score, np.float32), face, 1.0)
         assert ((found[:5] >= 0) & (found[:5] <= 1)).all()
         assert (np.diff(found[:5]) >= 0).all()
         assert not found[5] > 0  # what is no number is no face
-    assert confirmed(np.float32([0.3]), np.float32([0]), 1.0)[0] == pytest.approx(0.3)
+    assert combined_scores(np.float32([0.3]), np.float32([0]), 1.0)[0] == pytest.approx(0.3)

@@ -53,10 +53,11 @@ def test_process_takes_the_bundle(training: state.TrainingState, bundle: Bundle,
 
 
 def test_a_network_that_tells_no_faces_leaves_that_to_the_detectors(bundle: Bundle) -> None:
-    trusting = {name: replace(spec, trust=2.0, face_score=0.8) for name, spec in bundle.manifest.detectors.items()}
+    specs = bundle.manifest.detectors
+    trusting = {name: replace(spec, detector_weight=2.0, face_score=0.8) for name, spec in specs.items()}
     asked = Bundle(bundle.folder, replace(bundle.manifest, detectors=trusting), bundle.digest)
     (before,), (after,) = trusting.values(), export.Detectors.of_bundle(asked).specs.values()
-    assert (before.least, after.least) == (0.8, before.min_score)
+    assert (before.face_threshold, after.face_threshold) == (0.8, before.score_threshold)
 
 
 def test_a_graph_that_differs_is_not_written(training: state.TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from training_faces import MARK, MODEL, PRIOR, STILLS, faces
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.tasks.geometry import crop, pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
+from ddfa_batch.tasks.geometry.similarity import similarity
 from ddfa_batch.tasks.training import clips, mini_batches
 from ddfa_batch.tasks.training.augmentation import frames_of_clip
 from ddfa_batch.tasks.training.clips import FLIP68, Clips
@@ -85,9 +86,9 @@ def test_the_flip_is_an_involution_that_keeps_the_middle() -> None:
 
 def test_rotation_turns_counter_clockwise_and_shift_goes_right_and_down() -> None:
     roi = np.array([0.0, 0, 120, 120])
-    turned = crop.similarity(roi, 90, 0, 0, 0, 120) @ [120, 60, 1]  # the right edge's middle goes to the top
+    turned = similarity(roi, 90, 0, 0, 0, 120) @ [120, 60, 1]  # the right edge's middle goes to the top
     np.testing.assert_allclose(turned, [60, 0], atol=1e-9)
-    np.testing.assert_allclose(crop.similarity(roi, 0, np.log(2), 0.1, 0.2, 120) @ [60, 60, 1], [72, 84])
+    np.testing.assert_allclose(similarity(roi, 0, np.log(2), 0.1, 0.2, 120) @ [60, 60, 1], [72, 84])
 
 
 def test_labels_without_a_position_weigh_nothing() -> None:

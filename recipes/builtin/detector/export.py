@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from ddfa_batch.schemas.bundle import DetectorSpec
+from ddfa_batch.schemas.decoding import Document, decode_object, typed
+from ddfa_batch.schemas.detectors import DetectorSpec
+from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.tasks.files.atomic import write_json
-from ddfa_batch.tasks.geometry.crop import overlap, roi_from_boxes, roi_from_landmarks
+from ddfa_batch.tasks.geometry.boxes import overlap
+from ddfa_batch.tasks.geometry.crop import roi_from_boxes, roi_from_landmarks
 from ddfa_batch.tasks.inference.detectors import Detector, make_detector
 from recipes.builtin.detector import collage
 from recipes.builtin.detector.pictures import (
@@ -62,9 +64,10 @@ def export(work: Path) -> None:
 
 def exported_spec(folder: Path) -> DetectorSpec:
     """What `export` wrote of fcos.onnx."""
-    said = json.loads((folder / "fcos.json").read_text())
-    del said["sha256"]
-    return DetectorSpec(**{**said, "fit": tuple(said["fit"])})
+    document = Document(str(folder / "fcos.json"), BundleError, "export the detector again")
+    content = decode_object((folder / "fcos.json").read_bytes(), document)
+    del content["sha256"]
+    return typed(content, DetectorSpec, document)
 
 
 def fitted_roi(detect: Detector, train: Sources) -> tuple[float, float, float]:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddfa_batch.schemas.arrays import F32, I64, Bools
+from ddfa_batch.schemas.detectors import FCOS_STRIDES
 from ddfa_batch.tasks.bundles.onnx_graphs import FCOS_BLOCKS, FCOS_LATERALS
-from ddfa_batch.tasks.inference.detectors import FCOS_STRIDES, MAX_EXPONENT, cell_centres
+from ddfa_batch.tasks.inference.fcos import MAX_EXPONENT, cell_centres
 from recipes.builtin.detector.pictures import sizes_of
 
 #: Channels after the stem, of the blocks at strides 8, 16, 32 and 64, and of the heads.

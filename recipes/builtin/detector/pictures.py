@@ -15,7 +15,7 @@ import numpy as np
 from ddfa_batch.schemas.arrays import F32, I64, U8, Bools, Floats, check_shape
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks.geometry.crop import landmark_boxes
+from ddfa_batch.tasks.geometry.boxes import landmark_boxes
 
 #: How far along the line from ear to ear, from its middle, the nose tip of a profile lies.
 _PROFILE_NOSE = 0.35

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.arrays import U8
-from ddfa_batch.tasks.geometry.crop import overlap
+from ddfa_batch.tasks.geometry.boxes import overlap
 from recipes.builtin.detector.backgrounds import backgrounds
 from recipes.builtin.detector.pictures import (
     Layer,

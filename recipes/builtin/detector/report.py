@@ -13,14 +13,14 @@ import numpy as np
 import onnxruntime as ort
 import pyarrow.parquet as pq
 
-from ddfa_batch.schemas.bundle import DetectorSpec
+from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, loaded_model
 from ddfa_batch.tasks.evaluation.landmark_errors import match_box
-from ddfa_batch.tasks.geometry.crop import overlap
+from ddfa_batch.tasks.geometry.boxes import overlap
 from ddfa_batch.tasks.inference.detectors import Detector, make_detector
-from ddfa_batch.tasks.inference.face_finder import Finder
+from ddfa_batch.tasks.inference.face_finder import FaceFinder
 from ddfa_batch.tasks.inference.regressor import Regressor
 from recipes.builtin.detector.export import exported_spec
 from recipes.builtin.detector.pictures import (
@@ -49,7 +49,7 @@ def report(shared: Path, work: Path) -> None:
     """What the detector does on photographs that neither trained it nor chose anything, beside FaceBoxes."""
     folder = work / "detector"
     spec = exported_spec(folder)
-    ours = make_detector(spec, session((folder / "fcos.onnx").read_bytes()), spec.min_score, None)
+    ours = make_detector(spec, session((folder / "fcos.onnx").read_bytes()), spec.score_threshold, None)
     weights = read_arrays(shared / "upstream/3DDFA_V2/FaceBoxes/weights/FaceBoxesProd.pth")
     theirs = make_detector(DetectorSpec("faceboxes", "", 0.5, FIT), session(onnx_graphs.faceboxes(weights)), 0.5, None)
     both = {"fcos": ours, "faceboxes": theirs}
@@ -68,8 +68,9 @@ def builtin_model_finder() -> Detector:
     """The faces of the built-in model: its detector's boxes that its regressor takes for faces too."""
     bundle = load_bundle(builtin_folder())
     model, (_, spec) = loaded_model(str(bundle.folder), bundle.digest), bundle.detector(None)
-    find = Finder(spec, model.detector_session(spec), Regressor(model.regressor, bundle.manifest), spec.least)
-    return lambda image, shrink=1.0: find(image).found
+    regressor = Regressor(model.regressor, bundle.manifest)
+    find = FaceFinder(spec, model.detector_session(spec), regressor, spec.face_threshold)
+    return lambda image, pass_scale=1.0: find(image).detections
 
 
 def recall_table(detect: Detector, folder: Path, find: dict[str, Teacher]) -> str:

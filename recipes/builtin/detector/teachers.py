@@ -13,11 +13,11 @@ import numpy as np
 import onnxruntime as ort
 
 from ddfa_batch.schemas.arrays import U8
-from ddfa_batch.schemas.bundle import DetectorSpec
+from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
-from ddfa_batch.tasks.geometry.crop import overlap
-from ddfa_batch.tasks.inference.detectors import Detector, make_detector, non_maximum_suppression
+from ddfa_batch.tasks.geometry.boxes import non_maximum_suppression, overlap
+from ddfa_batch.tasks.inference.detectors import Detector, make_detector
 from recipes.builtin.detector.pictures import (
     Layer,
     boxes_of,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ddfa_batch.schemas.arrays import F64, Bools
-from ddfa_batch.schemas.bundle import DetectorSpec
-from ddfa_batch.tasks.geometry.crop import overlap
+from ddfa_batch.schemas.detectors import DetectorSpec
+from ddfa_batch.tasks.geometry.boxes import overlap
 from ddfa_batch.tasks.inference.detectors import Detector, make_detector
 from recipes.builtin.detector import collage
 from recipes.builtin.detector.light import photometric_jitter

@@ -1,0 +1,34 @@
+"""Maps of the picture's plane: turned, scaled and shifted; and the crops they make."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ddfa_batch.schemas.arrays import F64, U8, Floats
+
+
+def rotation(angle: float) -> F64:
+    """The matrix (2, 2) that turns (x, y) of an image, y down, clockwise as seen by so many radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
+def similarity(roi: Floats, degrees: float, log_scale: float, right: float, down: float, size: int) -> F64:
+    """Map (2, 3) from image pixels to those of a crop of `size`, of roi (4,) turned, scaled and shifted.
+
+    degrees, counter-clockwise as seen; log_scale > 0 enlarges the face; right and down move it, in
+    shares of the crop's side. Without changes it is what `reconstruct.image_pose` undoes.
+    """
+    s = size / float(roi[2] - roi[0]) * np.exp(log_scale)
+    turn = s * rotation(-np.radians(degrees))
+    centre = np.array([roi[0] + roi[2], roi[1] + roi[3]]) / 2
+    target = size * (0.5 + np.array([right, down]))
+    return np.concatenate([turn, (target - turn @ centre)[:, None]], axis=1)
+
+
+def warp(image: U8, map_: F64, size: int) -> U8:
+    """The crop (size, size, 3) that a map (2, 3) makes; black outside, bilinear, pixel centres as in `crop`."""
+    centred = map_.copy()
+    centred[:, 2] += (np.sqrt(np.abs(np.linalg.det(map_[:, :2]))) - 1) / 2
+    return np.asarray(cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR))

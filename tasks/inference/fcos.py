@@ -1,0 +1,68 @@
+"""The project's own detector (`onnx_graphs.fcos`), after FCOS (Tian et al., ICCV 2019): no anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+
+from ddfa_batch.schemas.arrays import F32, U8
+from ddfa_batch.schemas.detectors import FCOS_STRIDES
+from ddfa_batch.schemas.faces import Detections
+from ddfa_batch.tasks.inference.detector_io import InputPlanes, best_boxes, scaled_to_fit
+
+#: Sides of the network's pictures are multiples of this.
+_MULTIPLE = 32
+#: Largest log distance that is believed, in strides: e⁵ strides are 1,187 pixels at the finest.
+MAX_EXPONENT = 5.0
+#: Logits beyond are scores of 0 or 1 as far as float32 can tell.
+_MAX_LOGIT = 60.0
+
+
+@lru_cache(maxsize=256)
+def cell_centres(height: int, width: int, stride: int) -> F32:
+    """Centres (height·width, 2) in pixels, x and y, of a grid of cells of `stride` pixels, row by row."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return ((np.stack([x.ravel(), y.ravel()], axis=1) + 0.5) * stride).astype(np.float32)
+
+
+class Fcos:
+    """The project's own detector (`onnx_graphs.fcos`): heads at four strides, each cell a score and four distances."""
+
+    def __init__(self, session: ort.InferenceSession, score_threshold: float, fit: tuple[int, int]) -> None:
+        self._session, self._score_threshold, self._fit = session, score_threshold, fit
+        self._outputs = [f"level_{stride}" for stride in FCOS_STRIDES]
+        self._planes = InputPlanes()
+
+    def __call__(self, image: U8, pass_scale: float = 1.0) -> Detections:
+        """Return the faces of `image`."""
+        small, scale = scaled_to_fit(image, self._fit, pass_scale)
+        height, width = small.shape[:2]
+        padded = [-(-side // _MULTIPLE) * _MULTIPLE for side in (height, width)]
+        planes = self._planes.of(*padded)
+        planes[:, :, height:], planes[:, :, :, width:] = 0, 0
+        for plane, channel in zip(planes[0], cv2.split(small), strict=True):
+            plane[:height, :width] = channel
+        boxes, scores = decode_fcos(self._session.run(self._outputs, {"input": planes}), self._score_threshold)
+        return best_boxes(boxes / np.float32(scale), scores, self._score_threshold)
+
+
+def decode_fcos(levels: Sequence[F32], score_threshold: float) -> tuple[F32, F32]:
+    """Boxes (N, 4) in pixels and scores (N,) of all cells that score at least `score_threshold`, unsuppressed.
+
+    `levels` are the outputs (1, 5, h, w) at `FCOS_STRIDES`: score logit, then log distances to left, top, right and
+    bottom in strides.
+    """
+    boxes, scores = [], []
+    for stride, level in zip(FCOS_STRIDES, levels, strict=True):
+        rows = level.reshape(5, -1)
+        score = 1 / (1 + np.exp(-np.clip(rows[0], -_MAX_LOGIT, _MAX_LOGIT)))
+        chosen = np.flatnonzero(score >= score_threshold)
+        centre = cell_centres(*level.shape[2:], stride)[chosen]
+        distance = np.exp(np.minimum(rows[1:, chosen].T, MAX_EXPONENT)) * np.float32(stride)
+        boxes.append(np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], axis=1))
+        scores.append(score[chosen])
+    return np.concatenate(boxes).astype(np.float32), np.concatenate(scores).astype(np.float32)
