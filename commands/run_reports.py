@@ -56,7 +56,8 @@ def _existing(path: Path) -> Path:
 
 def summary(run: Run, totals: Totals, seconds: float, done_now: int) -> str:
     """What came of a run, how fast, what went wrong, and where everything lies."""
-    return "\n".join([_outcome(totals, run, seconds, done_now), *_error_lines(run, totals), *_whereabouts(run)])
+    told = [*_error_lines(run, totals), *limited(totals), *_whereabouts(run)]
+    return "\n".join([_outcome(totals, run, seconds, done_now), *told])
 
 
 def _outcome(totals: Totals, run: Run, seconds: float, done_now: int) -> str:
@@ -71,6 +72,13 @@ def _outcome(totals: Totals, run: Run, seconds: float, done_now: int) -> str:
     before = totals.images - done_now
     rest = f" ({before:,} were done before)" if before else ""
     return f"{line}. {done_now / max(seconds, 1e-3):,.1f} images/s in {duration(seconds)}{rest}."
+
+
+def limited(totals: Totals) -> list[str]:
+    """Say of how many clips the motion was held back; nothing where it was of none."""
+    if not (n := totals.count("limited")):
+        return []
+    return [f"{count(n, 'clip')} turn back less than asked, for their stills look away: see 'note' in frames."]
 
 
 def _error_lines(run: Run, totals: Totals) -> list[str]:

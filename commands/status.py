@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddfa_batch.commands.options import PATH
-from ddfa_batch.commands.run_reports import products
+from ddfa_batch.commands.run_reports import limited, products
 from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 
@@ -52,6 +52,6 @@ def _lines(run: Run, totals: Totals, left: int) -> list[str]:
         f"         {with_faces:,} with faces, {totals.no_face:,} without, {totals.n_errors:,} errors",
         *[f"           {n:,} {kind}: {ERROR_KINDS.get(kind, '')}" for kind, n in totals.errors],
         f"made:    {products(run, totals)}",
-        *[f"note:    {note}" for note in run.notes],
+        *[f"note:    {note}" for note in [*limited(totals), *run.notes]],
         *(["The run is not complete: the same command resumes it."] if left else []),
     ]

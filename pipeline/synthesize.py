@@ -235,7 +235,7 @@ def clip_of(
         clip=0, face_index=0, frame_keys=[], shapes=[(p.shape[1], p.shape[0]) for p in pictures],
         source_rois=np.tile([0.0, 0.0, width, height] if whole else np.round(roi), (n, 1)), rois=rois, params=labelled,
         geometry=faces.geometry(s.base, labelled, rois), motion=path, noise=noise, blur=blur,
-        note=motion.note(angles),
+        note=motion.note(s.limits, angles),
     )  # fmt: skip
     return labels, pictures
 
@@ -269,11 +269,17 @@ def write(out: str, shard: int, rendered: RenderedClips) -> StagedShard:
         frames = frames_table(s, rendered)
         store.put_table(staged.path(f"{FRAMES}/{stem}.parquet"), frames)
         store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images_table(rendered.records))
-        rows = {FRAMES: len(frames), clip_files.CLIPS: len(frames) // s.options.frames}
+        rows = {
+            FRAMES: len(frames),
+            clip_files.CLIPS: len(frames) // s.options.frames,
+            LIMITED: sum(labels.note is not None for clip in rendered.labels.values() for labels in clip),
+        }
         return staged.shard(rendered.records, rows)
 
 
 FRAMES = store.FRAMES
+#: Among a shard's counts: clips that turn back less than was asked, as their `note` says.
+LIMITED = "limited"
 #: The stages of a shard, by the names Dask's dashboard shows.
 STAGES: graph.Stages = {"find-faces": find_faces, "render-clips": render_clips, "write": write, "commit": commit}
 #: Fewer stills than this are done in this process.

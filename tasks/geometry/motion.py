@@ -19,16 +19,23 @@ from ddfa_batch.tasks.geometry.pose import angles, rotation_and_scale, rotation_
 
 #: Degrees of yaw, either way, at which a head shows its profile; no frame turns further, nor pitches further.
 LIMIT = 90.0
-#: Degrees of yaw beyond which half of the face was never photographed: such a still is turned no nearer to
-#: frontal, for there is no picture of what would come into view.
-TURNED_AWAY = 60.0
-#: Note on a clip whose still lies beyond `TURNED_AWAY`.
-NOT_TURNED_BACK = "still beyond 60° yaw: not turned back towards frontal"
+#: How many degrees a head may be turned back towards the front, over the still's own |yaw|: as many as leave 10 % of
+#: what lies between brows and mouth without a photograph, the median of real ones (benchmarks/turning_back.py).
+#: Beyond, noses and eyes are made up of their mirrored selves and of what lies beside them, and look it.
+TURNING_BACK = ((15.0, 20.0, 30.0, 45.0, 90.0), (90.0, 60.0, 30.0, 14.0, 10.0))
 #: Height of each of the slow waves added to the path, as a share of the range, at most.
 _SWAY = (0.06, 0.03)
 #: Random numbers a clip draws: one target and `len(_SWAY)` waves for each of six curves. Always as many,
 #: so that changing one range leaves the other curves as they were.
 _DRAWS = (6, 1 + len(_SWAY))
+#: Ranges beyond which nothing can be drawn.
+_DRAWABLE = {
+    "yaw": (-LIMIT, LIMIT),
+    "pitch": (-LIMIT, LIMIT),
+    "roll": (-LIMIT, LIMIT),
+    "scale": (0.25, 4.0),
+    "shift": (-1.0, 1.0),
+}
 #: Conjugation by this takes y up to y down and back.
 _FLIP = np.array([1.0, -1.0, 1.0])
 
@@ -37,30 +44,38 @@ _FLIP = np.array([1.0, -1.0, 1.0])
 class MotionLimits:
     """How far and how fast a head may move in a clip.
 
-    Ranges (low, high) of the total since the still: yaw, pitch, roll in degrees; scale as a factor; shift in
-    shares of the roi's side, both axes. Speeds are the most per frame: degrees, share of scale, share of side.
-    Raises `DdfaError` for a range that is reversed, not finite or beyond what can be drawn.
+    Ranges (low, high) are of the total since the still, speeds the most a frame may add. Raises `DdfaError` for a range
+    that is reversed, not finite or beyond what can be drawn.
     """
 
+    #: Degrees.
     yaw: tuple[float, float] = (-30.0, 30.0)
+    #: Degrees.
     pitch: tuple[float, float] = (-15.0, 15.0)
+    #: Degrees.
     roll: tuple[float, float] = (-10.0, 10.0)
+    #: A factor.
     scale: tuple[float, float] = (0.92, 1.08)
+    #: Shares of the roi's side, both axes.
     shift: tuple[float, float] = (-0.05, 0.05)
+    #: Degrees a frame.
     yaw_speed: float = 6.0
+    #: Degrees a frame.
     pitch_speed: float = 4.0
+    #: Degrees a frame.
     roll_speed: float = 3.0
+    #: Share of scale a frame.
     scale_speed: float = 0.03
+    #: Share of the roi's side a frame.
     shift_speed: float = 0.02
 
     def __post_init__(self) -> None:
-        outer = {"yaw": (-LIMIT, LIMIT), "pitch": (-LIMIT, LIMIT), "roll": (-LIMIT, LIMIT),
-                 "scale": (0.25, 4.0), "shift": (-1.0, 1.0)}  # fmt: skip
-        for name, (least, most) in outer.items():
+        for name, (least, most) in _DRAWABLE.items():
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
-                raise DdfaError(f"The range of {name} must rise and lie within {least:g}..{most:g}, "
-                                f"but is {low:g}..{high:g}.")  # fmt: skip
+                raise DdfaError(
+                    f"The range of {name} must rise and lie within {least:g}..{most:g}, but is {low:g}..{high:g}."
+                )
         for field in fields(self):
             if field.name.endswith("_speed") and not 0 < getattr(self, field.name) < np.inf:
                 raise DdfaError(f"{field.name} must be more than 0, but is {getattr(self, field.name):g}.")
@@ -68,14 +83,17 @@ class MotionLimits:
 
 @dataclass(frozen=True)
 class Motion:
-    """Totals since the still, one row a frame: yaw, pitch, roll (n,) in degrees; scale (n,) as a factor;
-    shift (n, 2) in pixels of the still, x to the right and y down.
-    """
+    """Totals since the still, one row a frame."""
 
+    #: (n,) degrees.
     yaw: F64
+    #: (n,) degrees.
     pitch: F64
+    #: (n,) degrees.
     roll: F64
+    #: (n,) a factor.
     scale: F64
+    #: (n, 2) pixels of the still, x to the right and y down.
     shift: F64
 
     def __post_init__(self) -> None:
@@ -134,41 +152,53 @@ def smooth_curve(n: int, target: float, sway: Floats, low: float, high: float, s
 
 def reachable(low: float, high: float, now: float) -> tuple[float, float]:
     """The part of the range low..high of added degrees that an angle of `now` degrees may take within ±90°."""
-    return (float(np.clip(low, -LIMIT - now, max(LIMIT - now, 0.0))),
-            float(np.clip(high, min(-LIMIT - now, 0.0), LIMIT - now)))  # fmt: skip
+    least, most = -LIMIT - now, LIMIT - now
+    return float(np.clip(low, least, max(most, 0.0))), float(np.clip(high, min(least, 0.0), most))
+
+
+def most_turned_back(yaw: float) -> float:
+    """Degrees by which a head of so much yaw may be turned back towards the front (`TURNING_BACK`)."""
+    return float(np.interp(abs(yaw), *TURNING_BACK))
 
 
 def reachable_yaw(low: float, high: float, now: float) -> tuple[float, float]:
-    """As `reachable`; and a head beyond 60° of yaw only turns further away."""
+    """As `reachable`; and not further back towards the front than `most_turned_back`."""
     low, high = reachable(low, high, now)
-    if now > TURNED_AWAY:
-        return max(low, 0.0), max(high, 0.0)
-    if now < -TURNED_AWAY:
-        return min(low, 0.0), min(high, 0.0)
-    return low, high
+    most = most_turned_back(now)
+    if now > 0:
+        return max(low, -most), max(high, -most)
+    return min(low, most), min(high, most)
 
 
-def note(still_angles: Floats) -> str | None:
+def note(limits: MotionLimits, still_angles: Floats) -> str | None:
     """What a clip of a still with yaw, pitch, roll (3,) in degrees should say of its motion, if anything."""
-    return NOT_TURNED_BACK if abs(float(still_angles[0])) > TURNED_AWAY else None
+    yaw = float(still_angles[0])
+    if reachable_yaw(*limits.yaw, yaw) == reachable(*limits.yaw, yaw):
+        return None
+    return f"still at {yaw:+.0f}° of yaw: turned back towards the front by at most {most_turned_back(yaw):.0f}°"
 
 
 def random_motion(rng: np.random.Generator, limits: MotionLimits, n: int, still_angles: Floats, side: float) -> Motion:
     """A smooth random motion of n frames, the first of them at rest on the still.
 
-    still_angles (3,): yaw, pitch, roll of the still in degrees; side: of its roi, in pixels. The angles never
-    leave ±90° and a head beyond 60° of yaw is not turned back. Raises `DdfaError` for fewer than one frame.
+    still_angles (3,): yaw, pitch, roll of the still in degrees; side: of its roi, in pixels. The angles never leave
+    ±90° and a head that looks away is not turned back further than `most_turned_back`. Raises `DdfaError` for fewer
+    than one frame.
     """
     if n < 1:
         raise DdfaError(f"A clip needs at least one frame, but {n} were asked for.")
     yaw, pitch = float(still_angles[0]), float(still_angles[1])
-    ranges = [reachable_yaw(*limits.yaw, yaw), reachable(*limits.pitch, pitch), limits.roll,
-              (float(np.log(limits.scale[0])), float(np.log(limits.scale[1]))),
-              limits.shift, limits.shift]  # fmt: skip
-    speeds = [limits.yaw_speed, limits.pitch_speed, limits.roll_speed, limits.scale_speed, limits.shift_speed,
-              limits.shift_speed]  # fmt: skip
+    log_scale = (float(np.log(limits.scale[0])), float(np.log(limits.scale[1])))
+    ranges_and_speeds = [
+        (reachable_yaw(*limits.yaw, yaw), limits.yaw_speed),
+        (reachable(*limits.pitch, pitch), limits.pitch_speed),
+        (limits.roll, limits.roll_speed),
+        (log_scale, limits.scale_speed),
+        (limits.shift, limits.shift_speed),
+        (limits.shift, limits.shift_speed),
+    ]
     curves = []
-    for draw, (low, high), speed in zip(rng.random(_DRAWS), ranges, speeds, strict=True):
+    for draw, ((low, high), speed) in zip(rng.random(_DRAWS), ranges_and_speeds, strict=True):
         sway = (2 * draw[1:] - 1) * np.array(_SWAY) * (high - low)
         curves.append(smooth_curve(n, low + draw[0] * (high - low), sway, low, high, speed))
     yaws, pitches, rolls, scales, *shifts = curves

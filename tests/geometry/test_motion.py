@@ -129,8 +129,7 @@ def test_paths_respect_limits(seed: int, n: int, yaw: float, pitch: float) -> No
     assert (m.scale >= limits.scale[0] - slack).all() and (m.scale <= limits.scale[1] + slack).all()
     assert (m.shift >= -slack).all() and (m.shift <= 10 + slack).all()
     assert (np.abs(yaw + m.yaw) <= 90 + slack).all() and (np.abs(pitch + m.pitch) <= 90 + slack).all()
-    if abs(yaw) > motion.TURNED_AWAY:
-        assert (np.sign(yaw) * m.yaw >= -slack).all()
+    assert (np.sign(yaw) * m.yaw >= -motion.most_turned_back(yaw) - slack).all()
 
 
 def test_a_path_rises_to_its_target_and_rests_there() -> None:
@@ -159,9 +158,35 @@ def test_one_range_leaves_the_other_curves_alone() -> None:
     np.testing.assert_array_equal(a.shift, b.shift)
 
 
-@pytest.mark.parametrize(("yaw", "said"), [(0.0, False), (60.0, False), (61.0, True), (-75.0, True)])
-def test_a_profile_is_noted(yaw: float, said: bool) -> None:
-    assert (motion.note(np.array([yaw, 0, 0])) is not None) == said
+def test_the_further_a_head_looks_away_the_less_it_turns_back() -> None:
+    degrees = [motion.most_turned_back(yaw) for yaw in range(91)]
+    assert degrees == sorted(degrees, reverse=True)
+    assert degrees[0] == 90 and degrees[30] == 30 and degrees[45] == 14 and degrees[90] == 10
+    assert motion.most_turned_back(-45) == motion.most_turned_back(45)
+
+
+@pytest.mark.parametrize(
+    ("yaw", "allowed", "range_"),
+    [
+        (0.0, (-30, 30), (-30, 30)),
+        (30.0, (-30, 30), (-30, 30)),
+        (-45.0, (-30, 30), (-30, 14)),
+        (45.0, (-30, 30), (-14, 30)),
+        (45.0, (-30, -20), (-14, -14)),
+        (80.0, (-30, 30), (-98 / 9, 10)),
+        (-60.0, (0, 20), (0, 38 / 3)),
+        (60.0, (0, 20), (0, 20)),
+    ],
+)
+def test_a_still_that_looks_away_turns_back_only_so_far_and_its_clip_says_so(
+    yaw: float, allowed: tuple[float, float], range_: tuple[float, float]
+) -> None:
+    assert motion.reachable_yaw(*allowed, yaw) == pytest.approx(range_)
+    said = motion.note(MotionLimits(yaw=allowed), np.array([yaw, 0, 0]))
+    if motion.reachable(*allowed, yaw) == pytest.approx(range_):
+        assert said is None
+    else:
+        assert said is not None and f"{yaw:+.0f}°" in said and "at most" in said
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from ddfa_batch.schemas.errors import DdfaError, InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
 from ddfa_batch.tasks.files import clip_files
 from ddfa_batch.tasks.files.given_faces import read_faces
-from ddfa_batch.tasks.geometry import crop
+from ddfa_batch.tasks.geometry import crop, pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 
 HERE = Execution("in-process")
@@ -332,6 +332,29 @@ def test_an_mp4_that_cannot_be_written_is_an_error_row(
     assert dict(totals.errors) == {"failed": 4}
     message = open_run(tmp_path / "a").images()["error_message"][0].as_py()
     assert "cannot be written" in message
+
+
+def looking_away(folder: Path, yaw: float) -> Path:
+    """A table with the parameters of one face that looks away by so many degrees."""
+    params = small_model.mean_params()
+    turned = 0.45 * pose.rotation_matrix(np.array([yaw]), np.zeros(1), np.zeros(1))[0]
+    params[:12] = np.column_stack([turned, [60, 62, 0]]).ravel()
+    table = {"key": ["000.png"], "params": [params], "roi": [[20.0, 20.0, 120.0, 120.0]]}
+    pd.DataFrame(table).to_parquet(folder / "away.parquet")
+    return folder / "away.parquet"
+
+
+@pytest.mark.parametrize(("yaw", "limited"), [(10.0, False), (50.0, True)])
+def test_clips_that_turn_back_less_than_asked_say_so_and_are_counted(
+    stills: Path, bundle: Bundle, tmp_path: Path, yaw: float, limited: bool
+) -> None:
+    table = looking_away(tmp_path, yaw)
+    request = given(stills, tmp_path / "a", bundle, table, yaw=(-60.0, -60.0), speed=20.0, clips_per_image=2)
+    _, totals = synthesize(request, HERE)
+    frames = open_run(tmp_path / "a").frames().to_pandas()
+    assert totals.count("limited") == (2 if limited else 0)
+    assert frames.note.notna().all() == limited
+    assert frames.motion_yaw.min() == pytest.approx(-13.55 if limited else -60, abs=0.1)
 
 
 @pytest.mark.parametrize("form", CLIP_FORMATS)
