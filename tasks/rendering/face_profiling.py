@@ -92,10 +92,10 @@ def _blend_skirt(picture: U8, surface: Surface, still: Still, mesh: Scene, paint
     """Paint the skirt into a picture where it lies before what is painted already, fading to it."""
     height, width = painted.triangle.shape
     triangles = surface.skirt.triangles
-    before = rasterise(mesh.vertices, triangles, width, height).in_front_of(painted)
+    shown = rasterise(mesh.vertices, triangles, width, height, before=painted)
     opacity = np.zeros(len(mesh.vertices), np.float32)
     opacity[len(surface.rim) : len(still.mesh)] = surface.skirt.opacity
-    paint(before, mesh.vertices, triangles, still.image, mesh.uv, still.colours, mesh.weight, opacity, picture)
+    paint(shown, mesh.vertices, triangles, still.image, mesh.uv, still.colours, mesh.weight, opacity, picture)
 
 
 def frames(surface: Surface, still: Still, motion: moving.Motion, viewports: list[Viewport]) -> list[U8]:

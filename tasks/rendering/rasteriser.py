@@ -30,12 +30,6 @@ class Fragments:
     #: (H, W) its depth, −inf for none.
     depth: F32
 
-    def in_front_of(self, others: Fragments) -> Fragments:
-        """Those of the fragments that are nearer than others, pixel by pixel."""
-        nearer = self.depth > others.depth
-        triangle = np.where(nearer, self.triangle, np.int32(-1))
-        return Fragments(triangle, np.where(nearer, self.depth, np.float32(-np.inf)))
-
 
 @dataclass(frozen=True)
 class Viewport:
@@ -86,12 +80,15 @@ class Viewport:
         return (points @ self.affine[:, :3].T + self.affine[:, 3]).astype(np.float32)
 
 
-def rasterise(vertices: F32, triangles: I32, width: int, height: int) -> Fragments:
-    """The nearest triangle of the mesh at the centre of each pixel, of vertices (V, 3) and triangles (T, 3)."""
+def rasterise(vertices: F32, triangles: I32, width: int, height: int, before: Fragments | None = None) -> Fragments:
+    """The nearest triangle of the mesh at the centre of each pixel, of vertices (V, 3) and triangles (T, 3).
+
+    With `before`, fragments of the same picture, only what lies before them.
+    """
     check_shape("vertices", vertices, None, 3)
     check_shape("triangles", triangles, None, 3)
     index = np.full((height, width), -1, np.int32)
-    depth = np.full((height, width), -np.inf, np.float32)
+    depth = np.full((height, width), -np.inf, np.float32) if before is None else before.depth.copy()
     _rasterise(vertices, triangles, index, depth)
     return Fragments(index, depth)
 

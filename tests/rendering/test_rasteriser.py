@@ -108,6 +108,35 @@ def test_weight_mixes_in_the_colours() -> None:
     np.testing.assert_array_equal(got[2, :, 0], [0, 50, 100, 150, 200])
 
 
+def test_only_what_lies_before_others_is_drawn() -> None:
+    square = np.array([[0, 0, 0], [4, 0, 0], [4, 4, 0], [0, 4, 0]], np.float32)
+    triangles = np.array([[0, 2, 1], [0, 3, 2]], np.int32)
+    behind = rasteriser.rasterise(square, triangles, 9, 5)
+    for depth, shown in ((1, 25 + 20), (-1, 20)):
+        wide = square * [2, 1, 1] + [0, 0, depth]
+        over = rasteriser.rasterise(wide.astype(np.float32), triangles, 9, 5, before=behind)
+        assert (over.triangle >= 0).sum() == shown
+
+
+def test_paint_mixes_with_what_is_there() -> None:
+    square = np.array([[0, 0, 0], [4, 0, 0], [4, 4, 0], [0, 4, 0]], np.float32)
+    triangles = np.array([[0, 2, 1], [0, 3, 2]], np.int32)
+    picture = np.full((5, 5, 3), 100, np.uint8)
+    opacity, all_colours = np.array([0, 1, 1, 0], np.float32), np.ones(4, np.float32)
+    rasteriser.paint(
+        rasteriser.rasterise(square, triangles, 5, 5),
+        square,
+        triangles,
+        image=np.zeros((5, 5, 3), np.uint8),
+        uv=square[:, :2],
+        colours=np.full((4, 3), 200, np.float32),
+        weight=all_colours,
+        opacity=opacity,
+        picture=picture,
+    )
+    np.testing.assert_array_equal(picture[2, :, 0], [100, 125, 150, 175, 200])
+
+
 def test_a_viewport_of_a_roi_is_the_crop() -> None:
     image = sh.photograph(2, 150)
     roi = np.array([20.4, 31.0, 100.2, 110.7])
