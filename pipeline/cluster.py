@@ -30,17 +30,31 @@ _MALLOC_BYTES = str(256 << 20)
 _MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 #: Threads of Arrow in a worker: to compute, and to read.
 _ARROW_THREADS, _ARROW_IO_THREADS = 1, 2
+_LOST = (
+    "The connection to Dask's scheduler was lost in mid-run. What is finished is kept: when it is there again, run the "
+    "same command again to resume."
+)
+#: A level that no message reaches.
+_SILENT = logging.CRITICAL + 1
 #: How the address of a scheduler begins.
 _PROTOCOLS = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
 
 @contextlib.contextmanager
 def connected(execution: Execution) -> Iterator[Any]:
-    """A client of the cluster asked for; a local one is started here and ends with the run."""
+    """A client of the cluster asked for; a local one is started here and ends with the run.
+
+    Raises `ClusterError` where the scheduler cannot be reached, or is lost meanwhile.
+    """
+    from distributed.comm.core import CommClosedError
+
     local = execution.scheduler in ("auto", "local")
-    with _quiet_dask(), _local(execution) if local else _remote(execution) as client:
-        _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
-        yield client
+    try:
+        with _quiet_dask(), _local(execution) if local else _remote(execution) as client:
+            _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
+            yield client
+    except CommClosedError:
+        raise ClusterError(_LOST) from None
 
 
 @contextlib.contextmanager
@@ -59,7 +73,7 @@ def _local(execution: Execution) -> Iterator[Any]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            silence_logs=logging.CRITICAL,
+            silence_logs=_SILENT,
             dashboard_address=":0",
         ) as local,
         Client(local) as client,
@@ -112,13 +126,17 @@ def usable_cores() -> int:
 @contextlib.contextmanager
 def _quiet_dask() -> Iterator[None]:
     """Keep Dask's tracebacks off the screen: what matters of them is said in a sentence. Undone on leaving."""
-    log = logging.getLogger("distributed")
-    before = log.level
-    log.setLevel(logging.CRITICAL + 1)
+    import distributed  # noqa: F401 - it gives its loggers their levels
+
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(_SILENT)
     try:
         yield
     finally:
-        log.setLevel(before)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 # -------------------------------------------------------------------------------------------- the workers
@@ -150,13 +168,11 @@ def prepared(client: Any, fault: Callable[[], str | None]) -> Iterator[None]:
 
 
 def _verify(client: Any, fault: Callable[[], str | None]) -> None:
-    try:
-        faults = client.run(fault)
-    except (ImportError, AttributeError) as missing:
-        raise ClusterError(
-            f"A worker lacks something ({missing}): install the same ddfa-batch on all workers."
-        ) from None
-    for address, reason in faults.items():
+    for address, reason in client.run(fault, on_error="return").items():
+        if isinstance(reason, BaseException):
+            raise ClusterError(
+                f"The worker at {address} cannot run ddfa-batch ({reason}): install the same on all workers."
+            )
         if reason is not None:
             raise ClusterError(f"The worker at {address} {reason}.")
 
@@ -169,10 +185,7 @@ def lost(client: Any) -> bool:
 def refuse_lost(client: Any) -> None:
     """Raise `ClusterError` where the connection to the scheduler is lost: what it was handed is lost with it."""
     if lost(client):
-        raise ClusterError(
-            "The connection to Dask's scheduler was lost in mid-run. What is finished is kept: run the same command "
-            "again, when the scheduler is there again, to resume."
-        )
+        raise ClusterError(_LOST)
 
 
 # -------------------------------------------------------------------------------------------- their threads

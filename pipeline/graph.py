@@ -90,7 +90,7 @@ def run_shards(
         yield from _windowed(client, job, shards, announce)
 
 
-def shard_graph(job: Job, shard: int, every: float = _REPORT_SECONDS) -> Any:
+def shard_graph(job: Job, shard: int, every: float) -> Any:
     """The chain of named tasks of a shard. Dask's dashboard shows the words before the digits."""
     token = f"{shard:06d}-{uuid.uuid4().hex}"
     fault = None if job.in_process else job.fault
@@ -158,7 +158,7 @@ class Ticker:
         if self._listener is not None:
             self._listener(progress)
         elif self._worker is not None:
-            self._worker.log_event(_TOPIC, {"out": self._out, **asdict(progress)})
+            self._worker.log_event(_TOPIC, {"out": self._out, "progress": asdict(progress)})
 
 
 # -------------------------------------------------------------------------------------------- who runs them
@@ -169,7 +169,7 @@ def _here(job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
         for shard in shards:
             token = _listener.set(announce)
             try:
-                (receipt,) = dask.base.compute(shard_graph(job, shard), scheduler=get_sync)
+                (receipt,) = dask.base.compute(shard_graph(job, shard, _REPORT_SECONDS), scheduler=get_sync)
             finally:
                 _listener.reset(token)
             yield receipt
@@ -225,7 +225,7 @@ def _reports(client: Any, out: str, tell: Announce) -> Iterator[None]:
     def handle(event: tuple[float, dict[str, Any]]) -> None:
         _, report = event
         if report["out"] == out:
-            tell(ShardProgress(**{name: value for name, value in report.items() if name != "out"}))
+            tell(ShardProgress(**report["progress"]))
 
     client.subscribe_topic(_TOPIC, handle)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import small_model
+from dask_clusters import Cluster, cluster
 
 from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.schemas.config import ProcessOptions
@@ -49,6 +50,13 @@ def bundle(models: Path) -> Bundle:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve pictures: faces 1, 2, 0, 1, 3, 1, 0, 2, 6, 1, 1, 1."""
     return small_model.pictures(tmp_path_factory.mktemp("photos"), [1, 2, 0, 1, 3, 1, 0, 2, 6, 1, 1, 1])
+
+
+@pytest.fixture(scope="session")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Dask cluster with two workers of one thread, in processes of their own."""
+    with cluster(tmp_path_factory.mktemp("dask"), n_workers=2) as running:
+        yield running
 
 
 def options(**changes: object) -> ProcessOptions:

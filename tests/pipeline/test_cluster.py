@@ -1,24 +1,31 @@
-"""Real clusters: the same tables on any of them, and nothing lost to a kill."""
+"""Dask clusters: workers are verified and left as they were, deaths cost nothing but time, faults are a sentence."""
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import small_model
 from compared_runs import same_tables
 from conftest import wanted
+from dask_clusters import Cluster, cluster
 
-from ddfa_batch.pipeline import cluster, engine, graph
+from ddfa_batch.pipeline import cluster as clusters
+from ddfa_batch.pipeline import engine, graph, plan
+from ddfa_batch.pipeline import process as steps
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.progress import Progress
+from ddfa_batch.pipeline.requirements import Requirements, requirements, worker_fault
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
@@ -40,58 +47,6 @@ def expected(many: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
-def dask(*words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dask", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-
-
-def stop(*running: subprocess.Popen[bytes]) -> None:
-    for each in running:
-        if each.poll() is None:
-            os.killpg(each.pid, signal.SIGKILL)
-        each.wait()
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A scheduler and two workers on loopback, started as a site would start them; gives the scheduler file."""
-    file = tmp_path_factory.mktemp("dask") / "scheduler.json"
-    common = ("--scheduler-file", str(file))
-    scheduler = dask("scheduler", *common, "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0")
-    workers = [
-        dask("worker", *common, "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard", "--local-directory",
-             str(file.parent))
-        for _ in range(2)
-    ]  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    yield file
-    stop(*workers, scheduler)
-
-
-def test_a_running_cluster_by_its_address_gives_the_same_tables(
-    running: Path, many: Path, bundle: Bundle, expected: Path, tmp_path: Path
-) -> None:
-    import json
-
-    address = json.loads(running.read_text())["address"]
-    process(wanted(many, tmp_path / "out", bundle, shard_size=3), Execution(address))
-    same_tables(tmp_path / "out", expected)
-
-
-def test_a_running_cluster_by_its_scheduler_file_gives_the_same_tables(
-    running: Path, many: Path, bundle: Bundle, expected: Path, tmp_path: Path
-) -> None:
-    process(wanted(many, tmp_path / "out", bundle, shard_size=3), Execution(str(running)))
-    same_tables(tmp_path / "out", expected)
-
-
-def test_a_local_cluster_gives_the_same_tables(many: Path, bundle: Bundle, expected: Path, tmp_path: Path) -> None:
-    process(wanted(many, tmp_path / "out", bundle, shard_size=3), Execution("local", 2))
-    same_tables(tmp_path / "out", expected)
-
-
 def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     many: Path, bundle: Bundle, expected: Path, tmp_path: Path
 ) -> None:
@@ -111,40 +66,15 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     same_tables(tmp_path / "out", expected)
 
 
-@pytest.mark.parametrize("scheduler", ["local", "in-process"])
-def test_a_run_killed_half_way_and_started_again_ends_the_same(
-    many: Path, bundle: Bundle, expected: Path, tmp_path: Path, scheduler: str
-) -> None:
-    """SIGKILL to the command and all its workers, then the same command."""
-    command = [
-        str(Path(sys.executable).with_name("ddfa-batch")), "process", str(many), str(tmp_path / "out"),
-        "--model", str(bundle.folder), "--shard-size", "3", "--scheduler", scheduler, "--quiet",
-    ]  # fmt: skip
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    receipts = tmp_path / "out/shards"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(receipts.glob("[0-9]*.json"))) < 4:
-        time.sleep(0.002)
-    family = [p.pid for p in psutil.Process(first.pid).children(recursive=True)]
-    stop(first)
-    for pid in family:
-        if psutil.pid_exists(pid):
-            os.kill(pid, signal.SIGKILL)
-    done = len(list(receipts.glob("[0-9]*.json")))
-    assert 4 <= done < N_IMAGES // 3
-    subprocess.run(command, check=True)
-    same_tables(tmp_path / "out", expected)
-    assert not list((tmp_path / "out").rglob(".*"))  # nothing half-written is left behind
-
-
 def test_the_stages_have_names_a_dashboard_shows() -> None:
     from dask.utils import key_split
 
-    from ddfa_batch.pipeline import process as steps
-
-    job = graph.Job("/nowhere", steps.STAGES, lambda: None, Execution("local"), few=False)
-    keys = graph.shard_graph(job, 7).dask.keys()
+    keys = graph.shard_graph(job("/nowhere", steps.STAGES), 7, 1.0).dask.keys()
     assert {key_split(key) for key in keys} == {"find-faces", "reconstruct", "write", "commit"}
+
+
+def job(out: str, stages: graph.Stages, fault: Any = lambda: None) -> graph.Job:
+    return graph.Job(out, stages, fault, Execution("local"), few=False)
 
 
 def test_only_a_window_of_shards_is_in_flight() -> None:
@@ -153,13 +83,12 @@ def test_only_a_window_of_shards_is_in_flight() -> None:
 
     most = 0
     stages = {"a": lambda out, shard: shard, "b": lambda out, shard, found: found}
-    seen = []
+    seen: list[Any] = []
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as local,
         Client(local) as client,
     ):
-        job = graph.Job("out", stages, lambda: None, Execution("local"), few=False)
-        for receipt in graph._windowed(client, job, list(range(100)), lambda progress: None):
+        for receipt in graph._windowed(client, job("out", stages), list(range(100)), lambda progress: None):
             most = max(most, len(client.futures))
             seen.append(receipt)
     assert sorted(seen) == list(range(100))
@@ -170,14 +99,156 @@ def test_only_a_window_of_shards_is_in_flight() -> None:
 def test_a_scheduler_that_is_none_is_named(
     many: Path, bundle: Bundle, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(clusters, "_CONNECT_SECONDS", 1)
     with pytest.raises(ClusterError, match=scheduler):
         process(wanted(many, tmp_path / "out", bundle), Execution(scheduler))
 
 
-def test_a_worker_that_cannot_see_the_run_is_named(
-    running: Path, many: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_scheduler_without_workers_is_said(
+    many: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "requirements", lambda run: lambda: "cannot see the run")
-    with pytest.raises(ClusterError, match="cannot see"):
-        process(wanted(many, tmp_path / "out", bundle), Execution(str(running)))
+    monkeypatch.setattr(clusters, "_WORKER_SECONDS", 1)
+    with cluster(tmp_path, n_workers=0) as idle, pytest.raises(ClusterError, match="has had no worker for 1 s"):
+        process(wanted(many, tmp_path / "out", bundle), Execution(str(idle.file)))
+
+
+def test_a_scheduler_lost_in_mid_run_is_a_sentence_and_the_same_command_resumes(
+    many: Path, bundle: Bundle, expected: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        str(Path(sys.executable).with_name("ddfa-batch")), "process", str(many), str(out), "--quiet",
+        "--model", str(bundle.folder), "--shard-size", "3", "--scheduler",
+    ]  # fmt: skip
+    with cluster(tmp_path, n_workers=1) as doomed:
+        running = subprocess.Popen([*command, str(doomed.file)], stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and len(list(out.glob("shards/[0-9]*.json"))) < 2:
+            time.sleep(0.002)
+        os.killpg(doomed.scheduler.pid, signal.SIGKILL)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert told.startswith("Error: The connection to Dask's scheduler was lost in mid-run.")
+    assert len(told.splitlines()) == 1
+    process(wanted(many, out, bundle, shard_size=3), Execution("in-process"))
+    same_tables(out, expected)
+
+
+# ------------------------------------------------------------------------------------------- the workers
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": "0.0.1"}, "has ddfa-batch .*, and the command 0.0.1: install the same"),
+        ({"out": "/nowhere"}, "cannot see /nowhere: the run folder"),
+        ({"model": "/nowhere"}, r"cannot read the model in /nowhere \(No such file or directory\)"),
+        ({"digest": "0" * 64}, "has another model in .*small than the run was planned with"),
+        ({"probe": "/nowhere/1.png"}, r"cannot read the first input, /nowhere/1.png \(No such file or directory\)"),
+    ],
+)
+def test_a_worker_that_cannot_do_the_work_is_refused_in_a_sentence(
+    two_workers: Cluster,
+    many: Path,
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, str],
+    reason: str,
+) -> None:
+    """Before any work is done; an input that no worker reads is no longer a run of `missing` rows."""
+
+    def changed(run: plan.Run) -> Any:
+        return functools.partial(worker_fault, replace(requirements(run).args[0], **change))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(engine, "requirements", changed)
+    with pytest.raises(ClusterError, match=f"The worker at tcp://.* {reason}"):
+        process(wanted(many, tmp_path / "out", bundle), Execution(str(two_workers.file)))
+    assert not list(tmp_path.glob("out/shards/[0-9]*"))
+
+
+def found_nowhere_else() -> None:
+    """A function that workers cannot import, for they do not have this module."""
+
+
+def test_a_worker_without_ddfa_batch_is_named(
+    two_workers: Cluster, many: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "requirements", lambda run: found_nowhere_else)
+    with pytest.raises(ClusterError, match=r"The worker at tcp://.* cannot run ddfa-batch \(.*ModuleNotFoundError"):
+        process(wanted(many, tmp_path / "out", bundle), Execution(str(two_workers.file)))
+
+
+def test_a_worker_that_joins_later_is_asked_before_its_first_stage(two_workers: Cluster) -> None:
+    from distributed import Client
+
+    needed = Requirements("/nowhere", "0", "/nowhere", "0", None)
+    asked = job("/nowhere", {"a": lambda out, shard: shard}, functools.partial(worker_fault, needed))
+    with Client(scheduler_file=str(two_workers.file)) as client, pytest.raises(ClusterError, match="The worker at tcp"):
+        list(graph._windowed(client, asked, [1], lambda progress: None))
+
+
+def test_the_first_input_that_can_be_read_here_is_asked_for(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/gone.png\n{tmp_path}/in/000.png\n")
+    small_model.pictures(tmp_path / "in", [1])
+    run = plan.prepare(wanted(tmp_path / "list.txt", tmp_path / "out", bundle))
+    assert requirements(run).args[0].probe == str(tmp_path / "in/000.png")  # type: ignore[attr-defined]
+
+
+def settings(dask_worker: Any) -> dict[str, Any]:
+    """What of a worker the project changes while it works there."""
+    import cv2
+    import pyarrow as pa
+    from threadpoolctl import threadpool_info
+
+    return {
+        "opencv": cv2.getNumThreads(),
+        "arrow": (pa.cpu_count(), pa.io_thread_count()),
+        "blas": sorted(pool["num_threads"] for pool in threadpool_info()),
+        "plugins": sorted(dask_worker.plugins),
+    }
+
+
+def several_threads() -> None:
+    import cv2
+
+    cv2.setNumThreads(3)
+
+
+def test_workers_and_client_are_left_as_they_were(
+    two_workers: Cluster, many: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    import cloudpickle
+    from distributed import Client
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    with Client(scheduler_file=str(two_workers.file)) as client:
+        client.run(several_threads)
+        before = client.run(settings)
+        during: list[dict[str, Any]] = []
+
+        def look(progress: Progress) -> None:
+            if progress.totals.shards_done == 1 and not during:
+                during.extend(client.run(settings).values())
+
+        process(wanted(many, tmp_path / "out", bundle, shard_size=3), Execution(str(two_workers.file)), report=look)
+        assert all(each["opencv"] == 1 and set(each["blas"]) == {1} and each["arrow"] == (1, 2) for each in during)
+        assert client.run(settings) == before
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert log.level == level
+    assert [each["opencv"] for each in before.values()] == [3, 3]
+
+
+def test_one_thread_is_kept_until_the_last_has_left() -> None:
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    with clusters.one_thread_each():
+        with clusters.one_thread_each():
+            assert cv2.getNumThreads() == 1
+        assert cv2.getNumThreads() == 1
+    assert cv2.getNumThreads() == 2
+    cv2.setNumThreads(before)
