@@ -1,0 +1,33 @@
+"""Runs that several tests of the pipeline measure or draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from clip_requests import clip_request
+from conftest import wanted
+
+from ddfa_batch.pipeline.process import process
+from ddfa_batch.pipeline.results import Results, open_run
+from ddfa_batch.pipeline.synthesize import synthesize
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
+
+HERE = Execution("in-process")
+
+
+@pytest.fixture(scope="session")
+def photo_run(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """A run of the twelve pictures."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    process(wanted(photos, out, bundle, vertices="none"), HERE)
+    return open_run(out)
+
+
+@pytest.fixture(scope="session")
+def clip_run(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Clips of the twelve pictures."""
+    out = tmp_path_factory.mktemp("clips") / "out"
+    synthesize(clip_request(photos, out, bundle, size=120), HERE)
+    return open_run(out)
