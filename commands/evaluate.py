@@ -9,6 +9,7 @@ import click
 
 from ddfa_batch.commands.model_choice import ModelChoice, choose_model
 from ddfa_batch.commands.options import EXISTING, EXISTING_FOLDER, PATH, model_option, quiet_option
+from ddfa_batch.commands.progress import Step, shown
 from ddfa_batch.schemas.config import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -87,18 +88,19 @@ def evaluate(
     if run is not None and refine:
         raise click.UsageError("--refine is for --model; a run's answers are what they are.")
     bundle = _model(models_folder, protocol, labels, run, model).announce(quiet)
-    outcome = evaluation.evaluate(
-        evaluation.EvaluationRequest(
-            protocol=protocol,
-            labels=labels,
-            out=out,
-            run=run,
-            bundle=None if run else bundle,
-            images=images,
-            refine=refine,
-            overwrite=overwrite,
-        )
+    request = evaluation.EvaluationRequest(
+        protocol=protocol,
+        labels=labels,
+        out=out,
+        run=run,
+        bundle=None if run else bundle,
+        images=images,
+        refine=refine,
+        overwrite=overwrite,
     )
+    with shown(quiet) as display:
+        display.show(Step("measuring"))
+        outcome = evaluation.evaluate(request)
     if not quiet:
         click.echo("\n".join(_score_lines(outcome)))
         click.echo(f"{', '.join(outcome.files)} in {out}")

@@ -7,6 +7,7 @@ what else is said above it. It is imported where it draws, so that nobody else p
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from ddfa_batch.commands.wording import duration
 
 #: Seconds over which speed is measured.
 _WINDOW = 30.0
+#: Things a second below which that number tells nothing.
+_SLOWEST_TOLD = 0.1
 #: Seconds between two plain lines.
 PLAIN_EVERY = 15.0
 #: Drawings a second on a terminal: more would cost a run in this process more than a hundredth of its time.
@@ -79,13 +82,14 @@ class Pace:
 
 
 def sentence(step: Step, rate: float) -> str:
-    """A step in words: "45%  450/1,000 images, 512 faces, 38/s, 14 s left"."""
-    parts = [_amount(step), *step.details]
-    if rate:
-        parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+    """A step in words: "45%  450/1,000 images, 14 s left, 512 faces, 38/s". A narrow terminal cuts the end off."""
+    parts = [_amount(step)]
     if rate and step.total is not None and not step.is_complete:
         parts.append(f"{duration((step.total - (step.done or 0)) / rate)} left")
-    return ", ".join(part for part in parts if part)
+    parts += step.details
+    if rate >= _SLOWEST_TOLD:
+        parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+    return ", ".join(parts)
 
 
 def _amount(step: Step) -> str:
@@ -179,10 +183,11 @@ class TerminalLine:
 
 
 def open_display(quiet: bool, plain_every: float = PLAIN_EVERY) -> Display:
-    """Where progress is shown: a line on a terminal, plain lines elsewhere, nowhere if `quiet`."""
+    """Where progress is shown: a line on a terminal that can move it, plain lines elsewhere, nowhere if `quiet`."""
     if quiet:
         return Silence()
-    return TerminalLine() if sys.stderr.isatty() else PlainLines(plain_every)
+    draws = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return TerminalLine() if draws else PlainLines(plain_every)
 
 
 @contextlib.contextmanager

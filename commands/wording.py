@@ -14,7 +14,7 @@ def byte_size(n: float) -> str:
         if n < 1000:
             return f"{n:.3g} {unit}"
         n /= 1000
-    return f"{n:,.3g} TB"
+    return f"{n:,.3g} TB" if n < 1000 else f"{n:,.0f} TB"
 
 
 def duration(seconds: float) -> str:

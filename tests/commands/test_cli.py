@@ -46,6 +46,21 @@ def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     assert answer.stderr.strip() == ""
 
 
+def test_a_first_picture_imports_no_more_than_it_needs(models: Path, tmp_path: Path) -> None:
+    """Compilers, plots, clusters and progress lines have their seconds where they are wanted."""
+    unneeded = ("numba", "matplotlib", "distributed", "scipy", "onnx", "torch", "rich")
+    photos = small_model.pictures(tmp_path / "in", [1])
+    code = (
+        "import sys; from ddfa_batch import cli\n"
+        f"sys.argv = ['ddfa-batch', 'process', {str(photos)!r}, {str(tmp_path / 'out')!r}, '--quiet']\n"
+        "try: cli.main()\n"
+        f"finally: print(*sorted(set({unneeded!r}) & set(sys.modules)))"
+    )
+    environment = command_line.environment(models, "small")
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert answer.stdout.strip() == ""
+
+
 def test_the_package_runs_as_a_module() -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "ddfa_batch", "--version"], capture_output=True, text=True, check=True

@@ -18,6 +18,7 @@ import small_model
 from ddfa_batch.commands import progress
 from ddfa_batch.commands.progress import Pace, PlainLines, Silence, Step, open_display, sentence
 from ddfa_batch.commands.run_progress import RunProgress, run_step
+from ddfa_batch.commands.training_progress import TrainingProgress
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.progress import Phase, Progress, ShardProgress, Totals
 from ddfa_batch.schemas.run import RunModel
@@ -39,7 +40,8 @@ def a_run(kind: str = "process") -> Run:
         (Step("listing inputs", 12_345), 5000.0, "listing inputs: 12,345, 5,000/s"),
         (Step("working", 0, 1000, "images", ("0 faces",)), 0.0, "  0%  0/1,000 images, 0 faces"),
         (Step("working", 450, 1000, "images", ("512 faces", "1 error")), 38.0,
-         " 45%  450/1,000 images, 512 faces, 1 error, 38/s, 14 s left"),
+         " 45%  450/1,000 images, 14 s left, 512 faces, 1 error, 38/s"),
+        (Step("training", 3, 200, "iterations", ("fwpdc",)), 0.01, "  2%  3/200 iterations, 5.5 h left, fwpdc"),
         (Step("working", 1000, 1000, "images"), 3.21, "100%  1,000/1,000 images, 3.2/s"),
     ],
 )  # fmt: skip
@@ -112,8 +114,8 @@ def test_plain_lines_come_now_and_then_and_at_the_end(
         lines.show(Step("working", done, 40, "images"))
     lines.show(Step("working", 40, 40, "images"))
     assert capsys.readouterr().err.splitlines() == [
-        " 38%  15/40 images, 1.0/s, 25 s left",
-        " 75%  30/40 images, 1.0/s, 10 s left",
+        " 38%  15/40 images, 25 s left, 1.0/s",
+        " 75%  30/40 images, 10 s left, 1.0/s",
         "100%  40/40 images, 1.0/s",
     ]
 
@@ -162,3 +164,28 @@ def test_a_terminal_gets_a_line_that_counts_images_within_a_shard(models: Path, 
     said = (tmp_path / "said.txt").read_text()
     assert said.startswith("250 images in ")
     assert "\x1b" not in said
+
+
+def test_a_training_says_a_line_for_every_iteration(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    from ddfa_batch.pipeline.train import Progress as Beginning
+    from ddfa_batch.tasks.training.state import Record
+
+    shown = TrainingProgress(iterations=3, samples=640, quiet=False)
+    shown.begun(Beginning(90, 10, ("2 pictures are missing.",), "cpu", 1, 910_000, 46_500_000))
+    errors = {"fwpdc": 2.312, "vdc": 2.4}
+    shown(Record(1, "fwpdc", errors, errors, 1e-3, pixels=60, seconds=2.0, validation=5.125))
+    shown(Record(2, "vdc", errors, errors, 1e-3, pixels=120, seconds=4.0))
+    shown.close()
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "2 pictures are missing.",
+        "The net has 0.91 M parameters and 46.5 M MACs.",
+        "90 clips to train on, 10 held out; 1,920 samples on cpu.",
+        "Resuming after iteration 1 of 3.",
+    ]
+    first, last = said.err.splitlines()[-2:]
+    assert " 67%  2/3 iterations" in first
+    assert "fwpdc, vertex error fwpdc 2.31, vdc 2.40 px, validation 5.12 %, 60 px, 320 samples/s" in first
+    assert "100%  3/3 iterations, vdc, " in last
+    assert "validation 5.12 %, 120 px, 160 samples/s" in last
