@@ -10,33 +10,38 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ddfa_batch.schemas.errors import BundleError, UnsafeFileError
+from ddfa_batch.tasks.bundles.pickle_bounds import refuse_excess
 
 Array = npt.NDArray[Any]
 
 #: Larger pickles are refused before they are read; the largest file of a release has 25 MB.
 MAX_BYTES = 1 << 30
-
-#: Objects a pickle may number; a checkpoint has some thousands.
-_MAX_OBJECTS = 1_000_000
+#: Entries of all nested dicts of a checkpoint, and how deep they may lie in one another.
+_MAX_ENTRIES, _MAX_DEPTH = 100_000, 32
 
 _DTYPE = re.compile(r"[<>|=]?[fiub][1248]|\?")
 _TORCH_STORAGES = {
-    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
-    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "|i1", "ByteStorage": "|u1",
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "|i1",
+    "ByteStorage": "|u1",
     "BoolStorage": "|b1",
-}  # fmt: skip
+}
 #: First pickle of torch's format before 1.6.
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -46,7 +51,8 @@ class _Dtype:
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise UnsafeFileError(f"it holds an array of type {code!r}, not plain numbers")
+            told = repr(code[:20]) if isinstance(code, str) else type(code).__name__
+            raise UnsafeFileError(f"it holds an array of type {told}, not plain numbers")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -165,9 +171,12 @@ class _ArraysOnly(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         """Note a torch storage; `pid` is ("storage", type, key, location, numel, …)."""
-        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], str):
+        if not isinstance(pid, tuple) or len(pid) < 5 or not isinstance(pid[0], str) or pid[0] != "storage":
             raise UnsafeFileError("it refers to something that is not a storage")
-        return self.storages.setdefault(str(pid[2]), _Storage(pid[1], int(pid[4])))
+        _, kind, key, _, numel, *_ = pid
+        if not (isinstance(kind, str) and isinstance(key, str | int) and isinstance(numel, int)):
+            raise UnsafeFileError("it refers to a storage that is not plain numbers")
+        return self.storages.setdefault(str(key), _Storage(kind, numel))
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -186,7 +195,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     except BundleError as fault:
         raise type(fault)(f"{path} was refused: {fault}.") from None
     except Exception as fault:  # whatever an unpickler meets in arbitrary bytes
-        reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+        reason = str(fault).splitlines()[0][:200] if str(fault) else type(fault).__name__
         raise BundleError(f"{path} is truncated or damaged ({reason}); fetch it again.") from None
 
 
@@ -195,7 +204,7 @@ def _read_stream(path: Path) -> Any:
         storages: dict[str, _Storage] = {}
 
         def load() -> Any:
-            _refuse_excess(file)
+            refuse_excess(file)
             unpickler = _ArraysOnly(file)
             unpickler.storages = storages
             return unpickler.load()
@@ -223,7 +232,7 @@ def _read_zip(path: Path) -> Any:
         if name is None:
             raise BundleError("it is a zip file without data.pkl, not a torch checkpoint")
         content = io.BytesIO(archive.read(name))
-        _refuse_excess(content)
+        refuse_excess(content)
         unpickler = _ArraysOnly(content)
         unpickler.storages = {}
         found = unpickler.load()
@@ -232,35 +241,32 @@ def _read_zip(path: Path) -> Any:
         return found
 
 
-def _refuse_excess(file: BinaryIO) -> None:
-    """Walk through the pickle that begins here without executing it, and come back to its beginning.
-
-    A pickle may number its objects as it likes, and Python makes room for the largest number: five bytes could ask
-    for 64 GB. Lengths beyond the end of the file are found here too, before anything is allocated for them.
-    """
-    start = file.tell()
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > _MAX_OBJECTS:
-            raise UnsafeFileError(f"it numbers an object {argument}, which would take memory without end")
-    file.seek(start)
-
-
 def _numbers(raw: bytes, storage: _Storage) -> Array:
     if len(raw) != storage.numel * storage.dtype.itemsize:
         raise BundleError(f"it ends {storage.numel * storage.dtype.itemsize - len(raw)} bytes early")
     return np.frombuffer(raw, storage.dtype)
 
 
-def _flatten(found: Any, prefix: str = "") -> dict[str, Array]:
-    if isinstance(found, _Array):
-        return {prefix: found.array}
-    if isinstance(found, _Tensor):
-        return {prefix: found.array()}
-    if not isinstance(found, dict):
-        return {}
-    if isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
+def _flatten(found: Any) -> dict[str, Array]:
+    """The arrays and tensors of nested dicts by their joined keys."""
     flat: dict[str, Array] = {}
-    for key, value in found.items():
-        flat.update(_flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    entries = 0
+
+    def visit(value: Any, name: str, depth: int) -> None:
+        nonlocal entries
+        entries += 1
+        if depth > _MAX_DEPTH or entries > _MAX_ENTRIES:
+            raise UnsafeFileError("its dicts hold one another deeper or more often than any checkpoint's")
+        if isinstance(value, _Array):
+            flat[name] = value.array
+        elif isinstance(value, _Tensor):
+            flat[name] = value.array()
+        elif isinstance(value, dict):
+            inner = value.get("state_dict")
+            for key, item in (inner if isinstance(inner, dict) else value).items():
+                if not isinstance(key, str | int):
+                    raise UnsafeFileError("it holds a dict whose keys are no names")
+                visit(item, f"{name}.{key}" if name else str(key), depth + 1)
+
+    visit(found, "", 0)
     return flat

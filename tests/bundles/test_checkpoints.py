@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import time
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from ddfa_batch.schemas.errors import BundleError, UnsafeFileError
 from ddfa_batch.tasks.bundles import official_release
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
 from ddfa_batch.tasks.bundles.model_bundle import loaded_model, sha256
+from ddfa_batch.tasks.bundles.pickle_bounds import refuse_excess
 
 RNG = np.random.default_rng(9)
 WEIGHTS = {"a.weight": RNG.normal(size=(3, 4)).astype(np.float32), "b": np.arange(5, dtype=np.float32)}
@@ -193,3 +196,50 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
         official_release.available_weights(tmp_path)
     with pytest.raises(BundleError, match="is not a folder"):
         official_release.available_weights(tmp_path / "nothing")
+
+
+def doubled(levels: int, begin: bytes, twice: bytes) -> bytes:
+    """A pickle of `levels` objects, each of which holds the one before twice; 2^levels members for whoever counts."""
+    return b"\x80\x02" + begin + twice * levels
+
+
+COSTLY = {
+    # t = (t, t), thirty-three times: its hash, as a key, and its text take hours
+    "a key": doubled(33, b")", b"2\x86").replace(b"\x80\x02", b"\x80\x02}", 1) + b"K\x01s.",
+    "a storage's key": b"\x80\x02(X\x07\x00\x00\x00storageK\x01" + doubled(33, b")", b"2\x86")[2:] + b"K\x01K\x01tQ.",
+    "a dtype": b"\x80\x02cnumpy\ndtype\n" + doubled(33, b")", b"2\x86")[2:] + b"\x85R.",
+    # d = {"a": d, "b": d}, thirty-three times
+    "dicts": b"\x80\x02}q\x00"
+    + b"".join(b"}q%c(U\x01ah%cU\x01bh%cu" % (i + 1, i, i) for i in range(33))
+    + b".",
+    # a tuple within a tuple a hundred thousand times
+    "depth": b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"K\x01s.",
+    "instructions": b"\x80\x02" + b"N0" * 150_000 + b"N.",
+    "an empty stack": b"\x80\x02\x86.",
+    "no mark": b"\x80\x02K\x01t.",
+    "keys that are tuples": pickle.dumps({(1, 2): 3}, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", COSTLY)
+@pytest.mark.parametrize("wrapped", ["stream", "zip"])
+def test_a_small_file_cannot_ask_for_hours(tmp_path: Path, what: str, wrapped: str) -> None:
+    path = tmp_path / "costly.pth"
+    if wrapped == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("w/data.pkl", COSTLY[what])
+    else:
+        path.write_bytes(COSTLY[what])
+    started = time.perf_counter()
+    with pytest.raises(BundleError, match=r"costly\.pth (was refused|is truncated or damaged)"):
+        read_arrays(path)
+    assert time.perf_counter() - started < 30
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_the_walk_understands_what_pickle_writes(protocol: int) -> None:
+    shared = (1, "a", b"b", 2.5, None, True, 10**30)
+    content = [{"x": shared, "y": [shared, {shared: {1, 2}}]}, frozenset({3}), bytearray(b"z"), OrderedDict(a=shared)]
+    file = io.BytesIO(pickle.dumps(content, protocol) + b"rest")
+    refuse_excess(file)
+    assert file.tell() == 0
