@@ -31,7 +31,8 @@ from ddfa_batch.pipeline.import_labels import import_300w_lp
 from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.synthesize import synthesize
 from ddfa_batch.schemas.config import Execution, SynthOptions
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
 from ddfa_batch.tasks.files import atomic
 from ddfa_batch.tasks.files.given_faces import read_faces
 from ddfa_batch.tasks.files.inputs import resolve_source

@@ -19,7 +19,8 @@ import numpy as np
 
 from ddfa_batch.pipeline import training_set
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle
 from ddfa_batch.tasks.training import host, meta_joint, state, validation
 from ddfa_batch.tasks.training.branches import Branch
 from ddfa_batch.tasks.training.clips import is_validation

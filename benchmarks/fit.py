@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle
 from ddfa_batch.tasks.fitting.landmark_fit import fit
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import pose

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle
 from ddfa_batch.tasks.training import losses
 
 BATCH, REPEATS = 128, 2

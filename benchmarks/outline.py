@@ -16,7 +16,8 @@ import numpy as np
 
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.schemas.parameters import N_POSE
-from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.fitting.fit_config import FitConfig

@@ -23,7 +23,8 @@ import pandas as pd
 
 from ddfa_batch.schemas.arrays import F32, F64, U8
 from ddfa_batch.schemas.faces import Detections
-from ddfa_batch.tasks.bundles.model_bundle import LoadedModel, load_bundle, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import LoadedModel, loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points

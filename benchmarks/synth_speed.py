@@ -19,7 +19,8 @@ import pandas as pd
 
 from ddfa_batch.schemas.arrays import F32, F64, U8
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.bundles.model_bundle import load_bundle, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.geometry import motion
 from ddfa_batch.tasks.geometry.reconstruct import image_pose

@@ -26,7 +26,8 @@ import numpy as np
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.config import BUILTIN
-from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.files.images import SUFFIXES
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, PointBasis
 from ddfa_batch.tasks.inference.detector_io import scaled_to_fit

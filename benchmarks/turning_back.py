@@ -27,7 +27,8 @@ from synth_judge import Judge, nme
 import ddfa_batch
 from ddfa_batch.schemas.arrays import F32, F64, I32
 from ddfa_batch.schemas.config import BUILTIN
-from ddfa_batch.tasks.bundles.model_bundle import LoadedModel, find_bundle, load_bundle, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import LoadedModel, loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_bundle
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.geometry import motion
 from ddfa_batch.tasks.geometry.reconstruct import image_pose

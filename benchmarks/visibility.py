@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.tasks.bundles.model_bundle import load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle
 from ddfa_batch.tasks.geometry.visibility import Occlusion
 
 

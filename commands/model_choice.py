@@ -37,7 +37,7 @@ class ModelChoice:
         return self.bundle
 
     def _sentence(self, more: tuple[str, ...]) -> str:
-        from ddfa_batch.tasks.bundles.model_bundle import load_morphable
+        from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 
         manifest, built_in = self.bundle.manifest, self.bundle.built_in
         where = f"ddfa_batch/models/{BUILTIN}" if built_in else str(self.bundle.folder)

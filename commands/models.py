@@ -108,7 +108,7 @@ def show(models_folder: Path, /, name: str) -> None:
 
 def _description(bundle: Bundle) -> dict[str, str]:
     """What there is to know of a model, by name."""
-    from ddfa_batch.tasks.bundles.model_bundle import load_morphable
+    from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 
     manifest, face = bundle.manifest, load_morphable(bundle)
     side = manifest.input_size
@@ -151,7 +151,8 @@ def verify(models_folder: Path, /, name: str) -> None:
     \b
     Example:  ddfa-batch models verify 3ddfa-v2-mb05
     """
-    from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
+    from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+    from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 
     bundle = find_bundle(name, models_folder)
     loaded = loaded_model(str(bundle.folder), bundle.digest)
@@ -175,13 +176,14 @@ def add_detector(models_folder: Path, /, name: str, family: str, onnx_file: Path
     Example:  ddfa-batch models add-detector 3ddfa-v2-mb05 yunet yunet.onnx
               ddfa-batch process ./images out/ --detector yunet
     """
-    from ddfa_batch.tasks.bundles import model_bundle as bundles
+    from ddfa_batch.tasks.bundles import detector_families
+    from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 
-    bundle = bundles.find_bundle(name, models_folder)
+    bundle = find_bundle(name, models_folder)
     if bundle.built_in:
         raise BundleError(
             f"The built-in model is part of the installation and stays as it is; copy {bundle.folder} to a folder of "
             "your own, and add the detector there."
         )
-    bundle = bundles.add_detector(bundle, detector or family, family, onnx_file)
+    bundle = detector_families.add_detector(bundle, detector or family, family, onnx_file)
     click.echo(f"{bundle.manifest.name} now has the detectors: {', '.join(bundle.manifest.detectors)}")

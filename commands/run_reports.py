@@ -36,7 +36,7 @@ def _how(request: RunRequest) -> list[str]:
 
 
 def _size_of_meshes(request: RunRequest, n_inputs: int) -> list[str]:
-    from ddfa_batch.tasks.bundles.model_bundle import load_morphable
+    from ddfa_batch.tasks.bundles.loaded_model import load_morphable
     from ddfa_batch.tasks.files.mesh_files import BYTES_PER_VERTEX
 
     size = load_morphable(request.bundle).n_vertices * BYTES_PER_VERTEX

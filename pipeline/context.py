@@ -10,7 +10,7 @@ from pathlib import Path
 from ddfa_batch.pipeline import plan
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions, SynthOptions
-from ddfa_batch.tasks.bundles.model_bundle import LoadedModel, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import LoadedModel, loaded_model
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis
 from ddfa_batch.tasks.geometry.visibility import Occlusion

@@ -22,7 +22,8 @@ from ddfa_batch.schemas.arrays import I32, I64, Floats
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, GIVEN_BOXES, ProcessOptions
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.schemas.faces import Faces, ImageRecord
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.inputs import Ignored, list_inputs, resolve_source, without_suffix
 from ddfa_batch.tasks.files.landmark_files import LabelledFaces, read_landmarks

@@ -15,7 +15,8 @@ from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64
 from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import images, store
 from ddfa_batch.tasks.geometry import crop, pose, quality
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, crop_pose, points

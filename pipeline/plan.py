@@ -21,7 +21,8 @@ from ddfa_batch.schemas.decoding import Document
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.schemas.run import RunModel, RunRecord, decode_run
 from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs, unmatched
 from ddfa_batch.tasks.files.mesh_files import write_topology

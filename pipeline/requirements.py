@@ -11,8 +11,9 @@ from pathlib import Path
 from ddfa_batch.pipeline import plan
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.schemas.bundle import MANIFEST
-from ddfa_batch.tasks.bundles.model_bundle import recorded_folder, sha256
+from ddfa_batch.tasks.bundles.model_bundle import recorded_folder
 from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.checksums import sha256
 from ddfa_batch.tasks.files.inputs import resolve_path
 
 #: Inputs of the plan among which one is sought that can be read here, for workers to prove that they can.

@@ -18,7 +18,8 @@ from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, I32, I64, U8
 from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import RunFolderError
-from ddfa_batch.tasks.bundles.model_bundle import load_bundle, loaded_model, recorded_folder
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import load_bundle, recorded_folder
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.clip_files import read_clip
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points

@@ -22,7 +22,8 @@ from ddfa_batch.pipeline.differences import differing
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.decoding import Document, decode_object
 from ddfa_batch.schemas.errors import RunFolderError, TrainingError
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.training import export, host, meta_joint, state, validation
 from ddfa_batch.tasks.training.architectures import Architecture, mac_count, parameter_count

@@ -19,7 +19,8 @@ from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.schemas.tables import matrix
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.files.store import FITS
 from ddfa_batch.tasks.fitting.prior import Prior

@@ -19,7 +19,8 @@ from ddfa_batch.schemas.bundle import REGRESSOR
 from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.tasks.bundles import model_bundle as bundles
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable, loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.inference.detectors import make_detector

@@ -11,7 +11,7 @@ from ddfa_batch.schemas.errors import ImageError, InputError
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.tables import matrix
-from ddfa_batch.tasks.bundles.model_bundle import loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.evaluation.landmark_errors import match_box
 from ddfa_batch.tasks.files.inputs import without_suffix
 from ddfa_batch.tasks.geometry.reconstruct import points

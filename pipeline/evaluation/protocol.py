@@ -11,7 +11,8 @@ import numpy as np
 from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Bools
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis
 

@@ -18,7 +18,8 @@ import numpy as np
 from ddfa_batch.schemas.bundle import CARD
 from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.schemas.detectors import DetectionPass, DetectorSpec
-from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
 from ddfa_batch.tasks.inference.face_finder import FaceFinder, best_pass
 from ddfa_batch.tasks.inference.regressor import Regressor
 from ddfa_batch.tasks.training import export, state

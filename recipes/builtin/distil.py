@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.faces import Detections
-from ddfa_batch.tasks.bundles.model_bundle import find_bundle, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from ddfa_batch.schemas.config import BUILTIN
-from ddfa_batch.tasks.bundles.model_bundle import find_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.rendering.rasteriser import lambert
 from recipes.builtin.face_model.design import EXPRESSIONS

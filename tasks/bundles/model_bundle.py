@@ -1,75 +1,34 @@
-"""Model bundles on disk: find, verify, load, write; and the sessions that run them, once per process."""
+"""Model bundles on disk: find, verify, write."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnxruntime as ort
-
-from ddfa_batch.schemas.bundle import (
-    CARD,
-    MANIFEST,
-    MORPHABLE,
-    REGRESSOR,
-    BundleManifest,
-    check_name,
-    parse_manifest,
-)
+from ddfa_batch.schemas.bundle import CARD, MANIFEST, MORPHABLE, BundleManifest, check_name, parse_manifest
 from ddfa_batch.schemas.config import BUILTIN
-from ddfa_batch.schemas.detectors import DETECTOR_OUTPUTS, DetectorSpec
-from ddfa_batch.schemas.errors import BundleError, ShapeError
+from ddfa_batch.schemas.detectors import DetectorSpec
+from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.schemas.parameters import ParameterLayout
+from ddfa_batch.tasks.bundles.morphable_npz import write_morphable
+from ddfa_batch.tasks.files import atomic
+from ddfa_batch.tasks.files.checksums import sha256
 
-#: A morphable.npz may unpack to at most this much; the official model has 25 MB.
-_MAX_NPZ_BYTES = 4 << 30
 #: A model.json longer than this is not one.
 _MAX_MANIFEST_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Family:
-    """A family of detectors that can be added: the outputs of its networks, and how one is described in a bundle."""
-
-    title: str
-    outputs: tuple[str, ...]
-    spec: DetectorSpec
-
-
-#: Families by the name `add-detector` takes. The numbers of fcos are measured: `recipes.builtin.detector.make`.
-FAMILIES = {
-    "yunet": Family(
-        "YuNet",
-        DETECTOR_OUTPUTS["yunet"],
-        DetectorSpec("yunet", "", score_threshold=0.6, fit=(640, 640)),
-    ),
-    "fcos": Family(
-        "detector of this project",
-        DETECTOR_OUTPUTS["fcos"],
-        DetectorSpec("fcos", "", score_threshold=0.61, fit=(720, 1080), roi_scale=1.432, roi_shift=-0.01),
-    ),
-}
-
-
-@dataclass(frozen=True)
 class Bundle:
-    """A model bundle whose files were found to be those its `model.json` names.
+    """A model bundle whose files were found to be those its `model.json` names."""
 
-    `digest` is the sha256 of `model.json`, which holds the sha256 of every other file: it identifies the
-    model, whatever its name and wherever it lies.
-    """
-
+    #: Where it lies.
     folder: Path
+    #: What its `model.json` says.
     manifest: BundleManifest
+    #: sha256 of `model.json`, which holds that of every other file: it identifies the model, wherever it lies.
     digest: str
 
     @property
@@ -93,12 +52,6 @@ class Bundle:
                 f"'ddfa-batch models add-detector', or give boxes with --boxes."
             )
         return chosen, self.manifest.detectors[chosen]
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -179,158 +132,36 @@ def installed(models: Path) -> list[str]:
     return sorted(entry.name for entry in models.iterdir() if (entry / MANIFEST).is_file())
 
 
-def write_bundle(target: Path, manifest: BundleManifest, files: Mapping[str, bytes], model: MorphableModel) -> Bundle:
+def write_bundle(
+    target: Path,
+    manifest: BundleManifest,
+    files: Mapping[str, bytes],
+    model: MorphableModel,
+    for_people: Mapping[str, bytes] | None = None,
+) -> Bundle:
     """Write a bundle to the folder `target`, all of it or nothing, and open it.
 
-    `manifest.files` is filled in here. An existing bundle of that name is replaced.
+    `manifest.files` is filled in here with the sha256 of `files` and of the morphable model; `for_people` (a card) goes
+    beside them without one. An existing bundle of that name is replaced.
     """
     check_name(target.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        for name, content in files.items():
-            (work / name).parent.mkdir(parents=True, exist_ok=True)
-            (work / name).write_bytes(content)
-        save_morphable(work / MORPHABLE, model)
-        digests = {
-            path.relative_to(work).as_posix(): sha256(path) for path in sorted(work.rglob("*")) if path.is_file()
-        }
-        (work / MANIFEST).write_text(replace(manifest, files=digests).to_json(), encoding="utf-8")
+    with atomic.whole_folder(target) as work:
+        _put(work, files)
+        write_morphable(work / MORPHABLE, model)
+        digests = {name: sha256(work / name) for name in sorted([*files, MORPHABLE])}
+        _put(work, {MANIFEST: replace(manifest, files=digests).to_json().encode(), **(for_people or {})})
         load_bundle(work)
-        _swap(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return load_bundle(target)
 
 
-def _swap(work: Path, target: Path) -> None:
-    """Rename `work` to `target`; an old bundle there is moved aside first and removed last."""
-    work.chmod(0o755)
-    if not target.exists():
-        work.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.rename(old / "bundle")
-    work.rename(target)
-    shutil.rmtree(old)
+def _put(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
-def add_detector(bundle: Bundle, name: str, kind: str, onnx_file: Path) -> Bundle:
-    """Add an ONNX detector of one of the `FAMILIES` to a bundle."""
-    family = FAMILIES.get(kind)
-    if family is None:
-        raise BundleError(f"'{kind}' is not a family of detectors that can be added; there are: {', '.join(FAMILIES)}.")
-    check_name(name)
-    try:
-        content = onnx_file.read_bytes()
-    except OSError as fault:
-        raise BundleError(f"{onnx_file} cannot be read ({fault.strerror}).") from None
-    outputs = {o.name for o in _session(content, str(onnx_file)).get_outputs()}
-    if missing := sorted(set(family.outputs) - outputs):
-        raise BundleError(f"{onnx_file} is no {family.title}: it has no output {', '.join(missing)}.")
-    file = f"detectors/{name}.onnx"
-    spec = replace(family.spec, file=file)
-    manifest = bundle.manifest
-    manifest = replace(
-        manifest,
-        detectors={**manifest.detectors, name: spec},
-        default_detector=manifest.default_detector or name,
-    )
-    files = {f: (bundle.folder / f).read_bytes() for f in manifest.files if f != MORPHABLE}
-    return write_bundle(bundle.folder, manifest, {**files, file: content}, load_morphable(bundle))
-
-
-def save_morphable(path: Path, model: MorphableModel) -> None:
-    """Write a morphable model as an npz of plain arrays."""
-    arrays: dict[str, Any] = {
-        "mean": model.mean, "shape_basis": model.basis[: model.n_shape],
-        "expression_basis": model.basis[model.n_shape :], "triangles": model.triangles,
-        "landmarks": model.landmarks, "topology": np.array(model.topology), "unit": np.array(model.unit),
-    }  # fmt: skip
-    if model.uv is not None:
-        arrays["uv"] = model.uv
-    if model.ncc is not None:
-        arrays["ncc"] = model.ncc
-    np.savez(path, **arrays)
-
-
-def load_morphable(bundle: Bundle) -> MorphableModel:
-    """Read the morphable model of a bundle, once per process; pickled arrays and zip bombs are refused."""
-    return _morphable(bundle.folder / MORPHABLE, bundle.digest, bundle.manifest.layout)
-
-
-@lru_cache(maxsize=2)
-def _morphable(path: Path, _: str, layout: ParameterLayout) -> MorphableModel:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > _MAX_NPZ_BYTES:
-                raise BundleError(f"{path} unpacks to more than {_MAX_NPZ_BYTES >> 30} GiB.")
-        with np.load(path, allow_pickle=False) as npz:
-            arrays = {name: npz[name] for name in npz.files}
-        model = MorphableModel(
-            mean=arrays["mean"].astype(np.float32),
-            basis=np.concatenate([arrays["shape_basis"], arrays["expression_basis"]]).astype(np.float32),
-            n_shape=int(arrays["shape_basis"].shape[0]),
-            triangles=arrays["triangles"].astype(np.int32),
-            landmarks=arrays["landmarks"].astype(np.int32),
-            topology=str(arrays["topology"]),
-            unit=str(arrays["unit"]),
-            uv=arrays["uv"].astype(np.float32) if "uv" in arrays else None,
-            ncc=arrays["ncc"].astype(np.float32) if "ncc" in arrays else None,
-        )
-    except BundleError:
-        raise
-    except KeyError as fault:
-        raise BundleError(f"{path} has no array {fault}; import the model again.") from None
-    except (OSError, ValueError, zipfile.BadZipFile, ShapeError) as fault:
-        raise BundleError(f"{path} holds no morphable model ({fault}).") from None
-    if model.layout != layout:
-        raise BundleError(
-            f"{path} has {model.layout.n_shape} + {model.layout.n_expression} coefficients, {MANIFEST} says "
-            f"{layout.n_shape} + {layout.n_expression}."
-        )
-    return model
-
-
-def _session(content: bytes, source: str) -> ort.InferenceSession:
-    """A single-threaded CPU session. The model comes as bytes, so it cannot pull in files beside it."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    try:
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as fault:  # onnxruntime's own exceptions share no base class
-        raise BundleError(f"{source} is not a network onnxruntime can run ({_first_line(fault)}).") from None
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A bundle with its morphable model in memory and its sessions open. Lives in one process."""
-
-    bundle: Bundle
-    morphable: MorphableModel
-    regressor: ort.InferenceSession
-
-    def detector_session(self, spec: DetectorSpec) -> ort.InferenceSession:
-        """Open the network of a detector."""
-        path = self.bundle.folder / spec.file
-        return _session(path.read_bytes(), str(path))
-
-
-@lru_cache(maxsize=2)
-def loaded_model(folder: str, digest: str) -> LoadedModel:
-    """The model in `folder`, loaded once per process; `digest` is what the run was planned with."""
-    bundle = load_bundle(recorded_folder(folder, digest))
-    if bundle.digest != digest:
-        raise BundleError(
-            f"The model in {folder} is not the one this run was planned with (its model.json changed); "
-            "put the old one back, or start again with --overwrite."
-        )
-    path = bundle.folder / REGRESSOR
-    return LoadedModel(bundle, load_morphable(bundle), _session(path.read_bytes(), str(path)))
+def unhashed_files(bundle: Bundle) -> dict[str, bytes]:
+    """What lies in a bundle's folder besides the files its `model.json` names: its card, and whatever was put there."""
+    inside = (path for path in bundle.folder.rglob("*") if path.is_file())
+    names = {path.relative_to(bundle.folder).as_posix(): path for path in inside}
+    return {name: path.read_bytes() for name, path in names.items() if name not in {MANIFEST, *bundle.manifest.files}}

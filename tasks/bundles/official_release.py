@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.io
 
 from ddfa_batch.schemas.arrays import F32
 from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest
 from ddfa_batch.schemas.detectors import DetectorSpec
-from ddfa_batch.schemas.errors import BundleError
+from ddfa_batch.schemas.errors import BundleError, InputError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, sha256, write_bundle
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
+from ddfa_batch.tasks.files.checksums import sha256
+from ddfa_batch.tasks.files.mat_files import read_variables
 
 Array = npt.NDArray[Any]
 
@@ -139,10 +140,10 @@ def _uv(checkout: Path, n_vertices: int) -> F32 | None:
     if not (checkout / _UV).is_file() or not (checkout / _INDICES).is_file():
         return None
     try:
-        uv = scipy.io.loadmat(checkout / _UV, variable_names=["UV"])["UV"]
+        uv = read_variables(checkout / _UV, ["UV"])["UV"]
         indices = np.load(checkout / _INDICES, allow_pickle=False)
         chosen = np.asarray(uv, np.float32)[indices]
-    except Exception as fault:  # scipy raises whatever it meets
+    except (InputError, KeyError, IndexError, ValueError, OSError, EOFError) as fault:
         raise BundleError(f"{checkout / _UV} cannot be read ({fault}); remove it or fetch it again.") from None
     if chosen.shape != (n_vertices, 2):
         raise BundleError(f"{checkout / _UV} has UV of shape {chosen.shape}, not ({n_vertices}, 2).")

@@ -45,8 +45,9 @@ class Graph:
     def conv(self, x: str, weight: F32, bias: F32, stride: int = 1, groups: int = 1) -> str:
         """Add a convolution padded by half its kernel."""
         k = int(weight.shape[-1])
-        return self.add("Conv", x, self.constant(weight), self.constant(bias), group=groups,
-                        kernel_shape=[k, k], strides=[stride, stride], pads=[k // 2] * 4)  # fmt: skip
+        inputs = x, self.constant(weight), self.constant(bias)
+        sides: dict[str, Any] = {"kernel_shape": [k, k], "strides": [stride, stride], "pads": [k // 2] * 4}
+        return self.add("Conv", *inputs, group=groups, **sides)
 
     def model(self, x: str, shape: Sequence[int | str], outputs: Mapping[str, Sequence[int | str]]) -> bytes:
         """Check the graph and return it as the bytes of an ONNX file."""
@@ -57,10 +58,8 @@ class Graph:
             [helper.make_tensor_value_info(o, TensorProto.FLOAT, list(s)) for o, s in outputs.items()],
             self._constants,
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION,
-            producer_name="ddfa-batch",
-        )  # fmt: skip
+        opset = [helper.make_opsetid("", _OPSET)]
+        model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION, producer_name="ddfa-batch")
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
 
@@ -76,9 +75,12 @@ def fold(weights: Weights, conv: str, norm: str) -> tuple[F32, F32]:
 
 #: Strides of MobileNetV1's 13 depthwise-separable blocks, with upstream's names.
 MOBILENET_BLOCKS = (
-    ("dw2_1", 1), ("dw2_2", 2), ("dw3_1", 1), ("dw3_2", 2), ("dw4_1", 1), ("dw4_2", 2),
-    ("dw5_1", 1), ("dw5_2", 1), ("dw5_3", 1), ("dw5_4", 1), ("dw5_5", 1), ("dw5_6", 2), ("dw6", 1),
-)  # fmt: skip
+    *(("dw2_1", 1), ("dw2_2", 2)),
+    *(("dw3_1", 1), ("dw3_2", 2)),
+    *(("dw4_1", 1), ("dw4_2", 2)),
+    *(("dw5_1", 1), ("dw5_2", 1), ("dw5_3", 1), ("dw5_4", 1), ("dw5_5", 1), ("dw5_6", 2)),
+    ("dw6", 1),
+)
 
 
 def mobilenet(weights: Weights, size: int) -> bytes:
@@ -129,9 +131,8 @@ def faceboxes(weights: Weights) -> bytes:
         mean = g.add("AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)
         third = basic(basic(x, f"{name}.branch3x3_reduce"), f"{name}.branch3x3")
         fourth = basic(basic(x, f"{name}.branch3x3_reduce_2"), f"{name}.branch3x3_2")
-        branches = [basic(x, f"{name}.branch1x1"), basic(mean, f"{name}.branch1x1_2"), third,
-                    basic(fourth, f"{name}.branch3x3_3")]  # fmt: skip
-        return g.add("Concat", *branches, axis=1)
+        first, second = basic(x, f"{name}.branch1x1"), basic(mean, f"{name}.branch1x1_2")
+        return g.add("Concat", first, second, third, basic(fourth, f"{name}.branch3x3_3"), axis=1)
 
     x = pool(crelu("input", "conv1", stride=4))
     x = pool(crelu(x, "conv2", stride=2))
@@ -187,13 +188,13 @@ def fcos(weights: Weights) -> bytes:
             x = separable(x, name, stride=1 if i else 2)
         sides[stride] = g.add("Relu", g.conv(x, *fold(weights, f"lateral{stride}", f"bn_lateral{stride}")))
     twice = g.constant(np.array([1, 1, 2, 2], np.float32))
+    rounding = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
     for coarse, fine in FCOS_LATERALS:
-        larger = g.add("Resize", sides[coarse], "", twice, mode="nearest", nearest_mode="floor",
-                       coordinate_transformation_mode="asymmetric")  # fmt: skip
+        larger = g.add("Resize", sides[coarse], "", twice, output=None, mode="nearest", **rounding)
         sides[fine] = g.add("Add", sides[fine], larger)
     for stride, side in sides.items():
         out = separable(side, f"head{stride}")
         out = g.conv(out, weights[f"out{stride}.weight"], weights[f"out{stride}.bias"])
         g.add("Identity", out, output=f"level_{stride}")
-    return g.model("input", [1, 3, "height", "width"],
-                   {f"level_{s}": [1, 5, f"height_{s}", f"width_{s}"] for s in sides})  # fmt: skip
+    outputs: dict[str, Sequence[int | str]] = {f"level_{s}": [1, 5, f"height_{s}", f"width_{s}"] for s in sides}
+    return g.model("input", [1, 3, "height", "width"], outputs)

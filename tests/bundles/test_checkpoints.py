@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from ddfa_batch.schemas.errors import BundleError, UnsafeFileError
 from ddfa_batch.tasks.bundles import official_release
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
-from ddfa_batch.tasks.bundles.model_bundle import loaded_model, sha256
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.pickle_bounds import refuse_excess
+from ddfa_batch.tasks.files.checksums import sha256
 
 RNG = np.random.default_rng(9)
 WEIGHTS = {"a.weight": RNG.normal(size=(3, 4)).astype(np.float32), "b": np.arange(5, dtype=np.float32)}

@@ -16,8 +16,10 @@ import small_model
 from ddfa_batch.schemas.bundle import parse_manifest
 from ddfa_batch.schemas.detectors import DetectionPass, DetectorSpec
 from ddfa_batch.schemas.errors import BundleError
-from ddfa_batch.tasks.bundles import model_bundle
+from ddfa_batch.tasks.bundles import loaded_model, model_bundle, morphable_npz
+from ddfa_batch.tasks.bundles.detector_families import add_detector
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.files.checksums import sha256
 from ddfa_batch.tasks.inference.detectors import make_detector
 
 
@@ -32,7 +34,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def test_a_bundle_survives_being_written_and_read(bundle: Bundle) -> None:
-    again = model_bundle.load_morphable(bundle)
+    again = loaded_model.load_morphable(bundle)
     for name in ("mean", "basis", "triangles", "landmarks"):
         np.testing.assert_array_equal(getattr(again, name), getattr(small_model.head(), name))
     assert parse_manifest(bundle.manifest.to_json().encode(), "x") == bundle.manifest
@@ -211,7 +213,7 @@ def test_arbitrary_text_is_no_manifest(copy: Path, text: str) -> None:
 def reseal(folder: Path) -> Bundle:
     """Give the manifest the hashes of what is there now, as an attacker would."""
     manifest = json.loads((folder / "model.json").read_text())
-    edit(folder, files={name: model_bundle.sha256(folder / name) for name in manifest["files"]})
+    edit(folder, files={name: sha256(folder / name) for name in manifest["files"]})
     return model_bundle.load_bundle(folder)
 
 
@@ -220,16 +222,16 @@ def test_pickled_arrays_in_the_npz_are_not_loaded(copy: Path) -> None:
     arrays["mean"] = np.array([{"not": "plain"}], dtype=object)
     np.savez(copy / "morphable.npz", **arrays)
     with pytest.raises(BundleError, match="morphable"):
-        model_bundle.load_morphable(reseal(copy))
+        loaded_model.load_morphable(reseal(copy))
 
 
 def test_a_zip_bomb_is_not_unpacked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_bundle, "_MAX_NPZ_BYTES", 10**6)
+    monkeypatch.setattr(morphable_npz, "_MAX_BYTES", 10**6)
     with zipfile.ZipFile(copy / "morphable.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("mean.npy", b"\0" * 5_000_000)
     assert (copy / "morphable.npz").stat().st_size < 10_000
     with pytest.raises(BundleError, match="unpacks to more"):
-        model_bundle.load_morphable(reseal(copy))
+        loaded_model.load_morphable(reseal(copy))
 
 
 @pytest.mark.parametrize("change", ["fewer coefficients", "landmark outside", "no triangles", "bad shape"])
@@ -245,45 +247,58 @@ def test_a_face_model_that_does_not_fit_is_refused(copy: Path, change: str) -> N
         arrays["mean"] = arrays["mean"][:, :2]
     np.savez(copy / "morphable.npz", **arrays)
     with pytest.raises(BundleError, match="morphable"):
-        model_bundle.load_morphable(reseal(copy))
+        loaded_model.load_morphable(reseal(copy))
 
 
 def test_a_regressor_that_is_no_network_is_named(copy: Path) -> None:
     (copy / "regressor.onnx").write_bytes(b"not a network")
     broken = reseal(copy)
     with pytest.raises(BundleError, match=r"regressor\.onnx is not a network"):
-        model_bundle.loaded_model(str(broken.folder), broken.digest)
+        loaded_model.loaded_model(str(broken.folder), broken.digest)
 
 
 def test_a_model_that_changed_after_planning_is_noticed(copy: Path) -> None:
     with pytest.raises(BundleError, match="not the one this run was planned with"):
-        model_bundle.loaded_model(str(copy), "0" * 64)
+        loaded_model.loaded_model(str(copy), "0" * 64)
 
 
 def test_any_yunet_can_be_added(copy: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     path.write_bytes(small_model.detector())
-    grown = model_bundle.add_detector(model_bundle.load_bundle(copy), "second", "yunet", path)
+    grown = add_detector(model_bundle.load_bundle(copy), "second", "yunet", path)
     assert set(grown.manifest.detectors) == {"yunet", "second"}
     assert grown.manifest.default_detector == "yunet"
     assert grown.digest != model_bundle.load_bundle(copy.parent / "copy").digest or grown.folder == copy
 
 
+def test_a_detector_more_leaves_the_card_and_whatever_else_lies_there(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").write_bytes(small_model.detector())
+    (copy / "CARD.md").write_text("What it is.")
+    (copy / "notes").mkdir()
+    (copy / "notes/terms.txt").write_text("Research.")
+    grown = add_detector(model_bundle.load_bundle(copy), "second", "yunet", tmp_path / "mine.onnx")
+    assert grown.card is not None
+    assert grown.card.read_text() == "What it is."
+    assert (copy / "notes/terms.txt").read_text() == "Research."
+    assert not {"CARD.md", "notes/terms.txt"} & grown.manifest.files.keys()
+    assert [path.name for path in copy.parent.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_detector_of_the_projects_own_can_be_added(copy: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     path.write_bytes(small_model.fcos_detector())
-    grown = model_bundle.add_detector(model_bundle.load_bundle(copy), "own", "fcos", path)
+    grown = add_detector(model_bundle.load_bundle(copy), "own", "fcos", path)
     spec = grown.manifest.detectors["own"]
     assert (spec.kind, spec.file) == ("fcos", "detectors/own.onnx")
     assert spec.roi_scale < 1.58  # its boxes are the landmarks', not a head's
-    loaded = model_bundle.loaded_model(str(grown.folder), grown.digest)
+    loaded = loaded_model.loaded_model(str(grown.folder), grown.digest)
     found = make_detector(spec, loaded.detector_session(spec), spec.score_threshold, None)(small_model.picture(2))
     assert len(found.scores) == 2
 
 
 def test_a_family_nobody_knows_is_refused_with_those_there_are(copy: Path) -> None:
     with pytest.raises(BundleError, match=r"'magic' is not a family .* there are: yunet, fcos"):
-        model_bundle.add_detector(model_bundle.load_bundle(copy), "second", "magic", copy / "regressor.onnx")
+        add_detector(model_bundle.load_bundle(copy), "second", "magic", copy / "regressor.onnx")
 
 
 @pytest.mark.parametrize("family", ["yunet", "fcos"])
@@ -294,7 +309,7 @@ def test_what_is_of_another_family_is_not_added(copy: Path, tmp_path: Path, what
         path.write_bytes(small_model.regressor() if what == "another network" else b"nonsense")
     before = (copy / "model.json").read_bytes()
     with pytest.raises(BundleError, match=r"mine\.onnx"):
-        model_bundle.add_detector(model_bundle.load_bundle(copy), "second", family, path)
+        add_detector(model_bundle.load_bundle(copy), "second", family, path)
     assert (copy / "model.json").read_bytes() == before
 
 

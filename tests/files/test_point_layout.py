@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ddfa_batch.schemas.errors import InputError
-from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
 from ddfa_batch.tasks.files.point_layout import points_of
 from ddfa_batch.tasks.geometry.pose import rotation_matrix
 

@@ -20,7 +20,8 @@ from scipy.spatial.transform import Rotation
 
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.fitting.fit_basis import AFLW21, FitBasis, aflw21_weights
 from ddfa_batch.tasks.fitting.fit_config import FitConfig
 from ddfa_batch.tasks.fitting.landmark_fit import Fitted, fit

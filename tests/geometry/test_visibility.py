@@ -7,7 +7,8 @@ import pytest
 import small_model
 
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 from ddfa_batch.tasks.geometry.visibility import Occlusion, visible

@@ -14,7 +14,8 @@ import small_model
 from ddfa_batch.schemas.detectors import DetectionPass
 from ddfa_batch.schemas.errors import BundleError, ImageError
 from ddfa_batch.schemas.faces import Detections
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, LoadedModel, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import LoadedModel, loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.boxes import overlap
 from ddfa_batch.tasks.geometry.pose import in_plane_angle

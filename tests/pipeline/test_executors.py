@@ -25,7 +25,8 @@ from ddfa_batch.pipeline.progress import Phase, Progress
 from ddfa_batch.pipeline.receipts import pending_shards, verify_run
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.config import Execution
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, add_detector, load_bundle
+from ddfa_batch.tasks.bundles.detector_families import add_detector
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle
 
 pytestmark = pytest.mark.filterwarnings("default")
 

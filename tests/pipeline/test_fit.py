@@ -18,7 +18,8 @@ from ddfa_batch.pipeline.fit import FITS, fit_landmarks
 from ddfa_batch.pipeline.progress import Phase, Progress
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.errors import InputError, RunFolderError
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, builtin_folder, load_bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, builtin_folder, load_bundle
 from ddfa_batch.tasks.fitting.fit_config import FitConfig
 from ddfa_batch.tasks.fitting.prior import Prior
 

@@ -30,7 +30,8 @@ from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.synthesize import synthesize
 from ddfa_batch.schemas.config import CLIP_FORMATS, Execution
 from ddfa_batch.schemas.errors import DdfaError, InputError, RunFolderError
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import clip_files
 from ddfa_batch.tasks.files.given_faces import read_faces
 from ddfa_batch.tasks.geometry import crop, pose

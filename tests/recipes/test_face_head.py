@@ -13,7 +13,7 @@ from small_training import CONFIG, MEAN, NET, STD  # noqa: E402
 from training_faces import MODEL, STILLS  # noqa: E402
 
 from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
-from ddfa_batch.tasks.bundles.model_bundle import loaded_model  # noqa: E402
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model  # noqa: E402
 from ddfa_batch.tasks.inference.regressor import Regressor, combined_scores, log_odds  # noqa: E402
 from ddfa_batch.tasks.training import branches, export, mini_batches, options, state  # noqa: E402
 from ddfa_batch.tasks.training.export import FaceHead  # noqa: E402

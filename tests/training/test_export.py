@@ -19,7 +19,8 @@ from training_faces import MODEL, STILLS  # noqa: E402
 from ddfa_batch.pipeline.process import process  # noqa: E402
 from ddfa_batch.schemas.config import Execution  # noqa: E402
 from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable, loaded_model  # noqa: E402
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable, loaded_model  # noqa: E402
+from ddfa_batch.tasks.bundles.model_bundle import Bundle  # noqa: E402
 from ddfa_batch.tasks.inference.regressor import Regressor  # noqa: E402
 from ddfa_batch.tasks.training import architectures, branches, export, meta_joint, mini_batches, options, state  # noqa: E402
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
-from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
 from ddfa_batch.tasks.evaluation.landmark_errors import match_box
 from ddfa_batch.tasks.geometry.boxes import overlap
 from ddfa_batch.tasks.inference.detectors import Detector, make_detector

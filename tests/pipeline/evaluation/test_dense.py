@@ -12,7 +12,8 @@ from labelled_run import centred
 
 from ddfa_batch.pipeline.evaluate import EvaluationRequest, evaluate
 from ddfa_batch.pipeline.results import Results
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 

@@ -10,7 +10,8 @@ import pytest
 from ddfa_batch.pipeline.evaluate import EvaluationRequest, evaluate
 from ddfa_batch.pipeline.results import Results
 from ddfa_batch.schemas.errors import InputError
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_morphable
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 
 def test_scans_are_named_as_their_pictures(photo_run: Results, bundle: Bundle, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from ddfa_batch.pipeline.evaluation.protocol import Answers, EvaluatedModel
 from ddfa_batch.pipeline.evaluation.protocols import video
 from ddfa_batch.pipeline.results import Results
 from ddfa_batch.schemas.errors import InputError
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
