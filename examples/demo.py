@@ -15,27 +15,28 @@ import shutil
 import subprocess
 import sys
 import webbrowser
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
+from packaged_portraits import portrait_path
 from PIL import Image
 
 import ddfa_batch
 from ddfa_batch.pipeline.preview import outcome
 
 OUT = Path("demo-out")
-#: Public-domain photographs inside PyPI packages, and the squares (x, y, side) that their heads fill.
-PORTRAITS = {
-    "astronaut": ("skimage", "data/astronaut.png", (70, 0, 300)),
-    "grace_hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (70, 0, 390)),
-}
+#: The squares (x, y, side) that the portraits' heads fill.
+HEADS = {"astronaut": (70, 0, 300), "grace_hopper": (70, 0, 390)}
 #: Where heads hang on the wall: whose, x, y, side in pixels, and whether mirrored.
 HANGING = [
-    ("grace_hopper", 40, 50, 300, False), ("astronaut", 380, 60, 210, True), ("grace_hopper", 630, 40, 130, True),
-    ("astronaut", 650, 220, 180, False), ("grace_hopper", 385, 310, 90, False), ("astronaut", 505, 310, 100, False),
-]  # fmt: skip
+    ("grace_hopper", 40, 50, 300, False),
+    ("astronaut", 380, 60, 210, True),
+    ("grace_hopper", 630, 40, 130, True),
+    ("astronaut", 650, 220, 180, False),
+    ("grace_hopper", 385, 310, 90, False),
+    ("astronaut", 505, 310, 100, False),
+]
 #: EXIF's orientation of a picture that must be turned clockwise to stand upright.
 TURN_CLOCKWISE = 6
 
@@ -51,16 +52,15 @@ def ddfa(*words: object) -> None:
 
 def portrait(name: str) -> np.ndarray:
     """A portrait (H, W, 3), BGR."""
-    package, file, _ = PORTRAITS[name]
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        sys.exit(f"pip install {'scikit-image' if package == 'skimage' else package} first: it holds a portrait.")
-    return cv2.imread(str(Path(spec.origin).parent / file))
+    try:
+        return cv2.imread(str(portrait_path(name)))
+    except FileNotFoundError as fault:
+        sys.exit(str(fault))
 
 
 def head(name: str, side: int, mirrored: bool = False) -> np.ndarray:
     """The head of a portrait (side, side, 3)."""
-    x, y, size = PORTRAITS[name][2]
+    x, y, size = HEADS[name]
     square = portrait(name)[y : y + size, x : x + size]
     square = square[:, ::-1] if mirrored else square
     return cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
@@ -85,9 +85,9 @@ def turned(name: str, yaw: tuple[int, int], model: list[str]) -> np.ndarray:
     still, clips = OUT / "stills" / f"{name}.png", OUT / f"turned-{name}"
     still.parent.mkdir(exist_ok=True)
     cv2.imwrite(str(still), head(name, 360))
-    still_in_plane = ["--roll", 0, 0, "--scale", 1, 1, "--shift", 0, 0, "--noise", 0, 0, "--blur", 0, 0]
-    ddfa("synth-videos", still, clips, "--frames", 40, "--yaw-range", *yaw, "--pitch-range", -4, 4, "--speed", 4,
-         *still_in_plane, *model, "--quiet")  # fmt: skip
+    out_of_plane = ["--yaw-range", *yaw, "--pitch-range", -4, 4, "--speed", 4]
+    in_plane = ["--roll", 0, 0, "--scale", 1, 1, "--shift", 0, 0, "--noise", 0, 0, "--blur", 0, 0]
+    ddfa("synth-videos", still, clips, "--frames", 40, *out_of_plane, *in_plane, *model, "--quiet")
     run = ddfa_batch.open(clips)
     frames = run.frames(["clip_id", "frame", "motion_yaw"]).to_pylist()
     if not frames:
@@ -128,11 +128,16 @@ def pictures(folder: Path, model: list[str]) -> None:
     astronaut, hopper = portrait("astronaut"), portrait("grace_hopper")
     small = cv2.resize(astronaut, (160, 160), interpolation=cv2.INTER_AREA)
     made = {
-        "01_astronaut.png": astronaut, "02_grace_hopper.jpg": hopper, "03_wall.png": wall(),
+        "01_astronaut.png": astronaut,
+        "02_grace_hopper.jpg": hopper,
+        "03_wall.png": wall(),
         "04_turned_left.png": turned("astronaut", (-88, 2), model),
         "05_turned_right.png": turned("grace_hopper", (-2, 88), model),
-        "06_small.png": small, "07_dim.jpg": dim(hopper), "09_hills.png": hills(), "10_leaves.png": leaves(),
-    }  # fmt: skip
+        "06_small.png": small,
+        "07_dim.jpg": dim(hopper),
+        "09_hills.png": hills(),
+        "10_leaves.png": leaves(),
+    }
     for name, picture in made.items():
         cv2.imwrite(str(folder / name), picture)
     exif = Image.Exif()
@@ -147,8 +152,11 @@ def pictures(folder: Path, model: list[str]) -> None:
 def table(run: ddfa_batch.Results) -> list[str]:
     """A line of plain words for every input."""
     faces = run.faces(["image_id", "yaw"]).to_pylist()
-    return [f"{row['key']:24}{outcome(row, [f for f in faces if f['image_id'] == row['image_id']])}"
-            for row in run.images().to_pylist()]  # fmt: skip
+    lines = []
+    for row in run.images().to_pylist():
+        its_own = [face for face in faces if face["image_id"] == row["image_id"]]
+        lines.append(f"{row['key']:24}{outcome(row, its_own)}")
+    return lines
 
 
 def show(path: Path) -> None:

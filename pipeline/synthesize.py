@@ -11,28 +11,27 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ddfa_batch.pipeline import engine, faces, graph, plan
+from ddfa_batch.pipeline.clip_labels import ClipLabels, as_json, clip_id_of, frames_table
 from ddfa_batch.pipeline.context import RunContext, run_context
 from ddfa_batch.pipeline.engine import execute_run
 from ddfa_batch.pipeline.faces import ShardFaces
 from ddfa_batch.pipeline.plan import PlanRow, Run, RunRequest
 from ddfa_batch.pipeline.progress import Report, Totals, unheard
-from ddfa_batch.pipeline.run_tables import geometry_columns, images_table, model_metadata, table_of
+from ddfa_batch.pipeline.run_tables import images_table, model_metadata
 from ddfa_batch.pipeline.staging import StagedShard, commit, staging
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64, I64, U8
-from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE, ORIGINAL, Execution, SynthOptions
+from ddfa_batch.schemas.config import ORIGINAL, Execution, SynthOptions
 from ddfa_batch.schemas.errors import ImageError
-from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
+from ddfa_batch.schemas.faces import Faces, ImageRecord
 from ddfa_batch.tasks.files import atomic, clip_files, images, store
 from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.geometry import crop, motion, pose
-from ddfa_batch.tasks.geometry.motion import Motion, MotionLimits
+from ddfa_batch.tasks.geometry.motion import MotionLimits
 from ddfa_batch.tasks.geometry.reconstruct import crop_pose, image_pose
 from ddfa_batch.tasks.rendering import degradation, face_profiling, stills
 from ddfa_batch.tasks.rendering.rasteriser import Viewport
@@ -45,39 +44,28 @@ _SPEEDS = MotionLimits()
 
 
 @dataclass(frozen=True)
-class ClipLabels:
-    """What is known of a clip's frames, one row each: the columns of the frames table, less the ids."""
-
-    clip: int
-    face_index: int
-    frame_keys: list[str]
-    shapes: list[tuple[int, int]]
-    source_rois: F64
-    rois: F64
-    params: F32
-    geometry: Geometry
-    motion: Motion
-    noise: F32
-    blur: F32
-    note: str | None
-
-
-@dataclass(frozen=True)
 class RenderedClips:
-    """What `render_clips` hands on: a record per image, its clips' labels by image, and where the clips are staged."""
+    """What `render_clips` hands on."""
 
+    #: One per image.
     records: list[ImageRecord]
+    #: Of the clips, by image.
     labels: dict[int, list[ClipLabels]]
+    #: The staged file or folder that holds them.
     clips: str
 
 
 @dataclass(frozen=True)
 class SynthesisContext:
-    """All one process needs to make clips: what `process` needs, the face's surface, and the options."""
+    """All one process needs to make clips."""
 
+    #: What every kind of run needs.
     base: RunContext
+    #: The run's own.
     options: SynthOptions
+    #: How far and fast a head may move by these options.
     limits: MotionLimits
+    #: The face model's, as profiling needs it.
     surface: Surface
 
 
@@ -97,9 +85,17 @@ def limits(options: SynthOptions) -> MotionLimits:
     """The motion the options allow; raises `DdfaError` for a range that is none."""
     fast = options.speed
     return MotionLimits(
-        options.yaw, options.pitch, options.roll, options.scale, options.shift, _SPEEDS.yaw_speed * fast,
-        _SPEEDS.pitch_speed * fast, _SPEEDS.roll_speed * fast, _SPEEDS.scale_speed * fast, _SPEEDS.shift_speed * fast,
-    )  # fmt: skip
+        options.yaw,
+        options.pitch,
+        options.roll,
+        options.scale,
+        options.shift,
+        yaw_speed=_SPEEDS.yaw_speed * fast,
+        pitch_speed=_SPEEDS.pitch_speed * fast,
+        roll_speed=_SPEEDS.roll_speed * fast,
+        scale_speed=_SPEEDS.scale_speed * fast,
+        shift_speed=_SPEEDS.shift_speed * fast,
+    )
 
 
 # ---------------------------------------------------------------------------------------------- the stages
@@ -129,10 +125,15 @@ def _given(row: PlanRow, n_params: int) -> Faces:
     n = len(index)
     nil = np.zeros(n, np.float32)
     return Faces(
-        image_id=np.full(n, row.image_id, np.int64), index=index, box=np.zeros((n, 4), np.float32), score=nil,
+        image_id=np.full(n, row.image_id, np.int64),
+        index=index,
+        box=np.zeros((n, 4), np.float32),
+        score=nil,
         roi=np.array(row.rois or [], np.float64).reshape(n, 4),
-        params=np.array(row.params or [], np.float32).reshape(n, n_params), sharpness=nil, roi_outside=nil,
-    )  # fmt: skip
+        params=np.array(row.params or [], np.float32).reshape(n, n_params),
+        sharpness=nil,
+        roi_outside=nil,
+    )
 
 
 def render_clips(out: str, shard: int, found: ShardFaces) -> RenderedClips:
@@ -191,8 +192,8 @@ def _clips_of_face(
         rng = np.random.default_rng([s.options.seed, *_words(row.item.key), face_index, clip])
         labels, pictures = clip_of(s, still, shape, params, roi, rng)
         labels = replace(labels, clip=clip, face_index=face_index)
-        clip_id = (row.image_id * FACES_PER_IMAGE + face_index) * CLIPS_PER_FACE + clip
-        keys = writer.add(clip_id, pictures, _as_json(labels, row.item.key))
+        clip_id = clip_id_of(row.image_id, face_index, clip)
+        keys = writer.add(clip_id, pictures, as_json(labels, row.item.key))
         made.append(replace(labels, frame_keys=keys))
     return made
 
@@ -217,46 +218,58 @@ def clip_of(
     angles = pose.angles(rotation)[0]
     path = motion.random_motion(rng, s.limits, n, angles, float(roi[2] - roi[0]))
     sigma, exposure = rng.uniform(*options.noise), rng.uniform(*options.blur)
-    whole = options.size == ORIGINAL
-    view = Viewport.of_image(still.image) if whole else Viewport.of_roi(roi, options.size)
-    pictures = face_profiling.frames(s.surface, still, path, [view] * n)
-    first = still.image if whole else crop.crop(still.image, roi, options.size)
-    poses = motion.compose(view.affine, face_profiling.poses(still, path))
+    shown = _shown(still.image, roi, options.size)
+    pictures = face_profiling.frames(s.surface, still, path, [shown.view] * n)
+    poses = motion.compose(shown.view.affine, face_profiling.poses(still, path))
     landmarks = motion.apply(poses, shape[s.base.model.morphable.landmarks])
     square = np.tile([0.0, 0.0, options.size, options.size], (n, 1))
-    rois = crop.roi_from_landmarks(landmarks) if whole else square
+    rois = crop.roi_from_landmarks(landmarks) if options.size == ORIGINAL else square
     labelled = motion.with_pose(layout, params, crop_pose(poses, rois, s.base.size))
     blur = degradation.motion_vectors(landmarks, exposure)
     noise = np.full(n, sigma, np.float32)
     noise[0] = 0
-    pictures = [first, *(degradation.degrade(p, sigma, b, rng) for p, b in zip(pictures[1:], blur[1:], strict=True))]
-    height, width = still.image.shape[:2]
+    degraded = (degradation.degrade(p, sigma, b, rng) for p, b in zip(pictures[1:], blur[1:], strict=True))
+    pictures = [shown.first, *degraded]
     labels = ClipLabels(
-        clip=0, face_index=0, frame_keys=[], shapes=[(p.shape[1], p.shape[0]) for p in pictures],
-        source_rois=np.tile([0.0, 0.0, width, height] if whole else np.round(roi), (n, 1)), rois=rois, params=labelled,
-        geometry=faces.geometry(s.base, labelled, rois), motion=path, noise=noise, blur=blur,
+        clip=0,
+        face_index=0,
+        frame_keys=[],
+        shapes=[(picture.shape[1], picture.shape[0]) for picture in pictures],
+        source_rois=np.tile(shown.roi, (n, 1)),
+        rois=rois,
+        params=labelled,
+        geometry=faces.geometry(s.base, labelled, rois),
+        motion=path,
+        noise=noise,
+        blur=blur,
         note=motion.note(s.limits, angles),
-    )  # fmt: skip
+    )
     return labels, pictures
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a clip's frames show of their still."""
+
+    #: (4,) in the still's pixels.
+    roi: F64
+    #: The same as a viewport.
+    view: Viewport
+    #: (h, w, 3) the first frame: the still, or its crop, untouched.
+    first: U8
+
+
+def _shown(image: U8, roi: F64, size: int) -> _Shown:
+    """All of an image (H, W, 3), or, of size × size pixels, the crop of its roi (4,)."""
+    if size == ORIGINAL:
+        height, width = image.shape[:2]
+        return _Shown(np.array([0.0, 0.0, width, height]), Viewport.of_image(image), image)
+    return _Shown(np.round(roi), Viewport.of_roi(roi, size), crop.crop(image, roi, size))
 
 
 def _words(key: str) -> list[int]:
     """A still's own random numbers: they follow its key, not its place among the inputs."""
     return np.frombuffer(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:16], "<u4").tolist()
-
-
-def _as_json(labels: ClipLabels, key: str) -> list[dict[str, Any]]:
-    """The labels a WebDataset sample carries beside its picture."""
-    g = labels.geometry
-    return [
-        {
-            "key": key, "face_index": labels.face_index, "clip": labels.clip, "frame": i,
-            "roi": labels.rois[i].tolist(), "params": labels.params[i].tolist(),
-            "landmarks68": g.landmarks[i].tolist(), "landmarks68_visible": g.visible[i].tolist(),
-            "yaw": float(g.angles[i, 0]), "pitch": float(g.angles[i, 1]), "roll": float(g.angles[i, 2]),
-        }
-        for i in range(len(labels.params))
-    ]  # fmt: skip
 
 
 def write(out: str, shard: int, rendered: RenderedClips) -> StagedShard:
@@ -266,7 +279,9 @@ def write(out: str, shard: int, rendered: RenderedClips) -> StagedShard:
     with staging(out) as staged:
         clips = clip_files.clips_path(folder, shard, s.options.format).relative_to(folder)
         staged.add(clips.as_posix(), Path(rendered.clips))
-        frames = frames_table(s, rendered)
+        keys = {record.image_id: record.key for record in rendered.records}
+        schema = tables.frames_schema(s.base.n_params, model_metadata(s.base.run.model))
+        frames = frames_table(keys, rendered.labels, s.options.seed, schema)
         store.put_table(staged.path(f"{FRAMES}/{stem}.parquet"), frames)
         store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images_table(rendered.records))
         rows = {
@@ -284,33 +299,6 @@ LIMITED = "limited"
 STAGES: graph.Stages = {"find-faces": find_faces, "render-clips": render_clips, "write": write, "commit": commit}
 #: Fewer stills than this are done in this process.
 _FEW = 20
-
-
-def frames_table(s: SynthesisContext, rendered: RenderedClips) -> pa.Table:
-    """The rows of `frames/`."""
-    keys = {record.image_id: record.key for record in rendered.records}
-    parts = [_clip_rows(s, keys[image], image, labels) for image, clips in rendered.labels.items() for labels in clips]
-    schema = tables.frames_schema(s.base.n_params, model_metadata(s.base.run.model))
-    return pa.concat_tables([schema.empty_table(), *(table_of(columns, schema) for columns in parts)])
-
-
-def _clip_rows(s: SynthesisContext, key: str, image_id: int, c: ClipLabels) -> dict[str, Any]:
-    g, n, m = c.geometry, len(c.params), c.motion
-    face_id = image_id * FACES_PER_IMAGE + c.face_index
-    constant = {
-        "clip_id": face_id * CLIPS_PER_FACE + c.clip, "face_id": face_id, "image_id": image_id, "key": key,
-        "face_index": c.face_index, "seed": s.options.seed, "note": c.note,
-    }  # fmt: skip
-    return {
-        **{name: [value] * n for name, value in constant.items()},
-        "frame": np.arange(n, dtype=np.int32), "frame_key": c.frame_keys,
-        "width": [w for w, _ in c.shapes], "height": [h for _, h in c.shapes],
-        "source_roi": c.source_rois, "roi": c.rois, "params": c.params,
-        **geometry_columns(g),
-        "motion_yaw": m.yaw, "motion_pitch": m.pitch, "motion_roll": m.roll, "motion_scale": m.scale,
-        "motion_shift_x": m.shift[:, 0], "motion_shift_y": m.shift[:, 1],
-        "noise_sigma": c.noise, "blur_x": c.blur[:, 0], "blur_y": c.blur[:, 1],
-    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- the run

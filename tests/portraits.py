@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
+from packaged_portraits import portrait_path
 
 #: Rows of the 68 points whose mean stands for a part of the face; left is the picture's left.
 PARTS = {"left eye": range(36, 42), "right eye": range(42, 48), "nose": [30], "mouth": range(48, 68), "chin": [8]}
@@ -19,19 +19,12 @@ _NEAR = 0.25
 
 def astronaut() -> Path:
     """skimage's, 512×512."""
-    return _inside("skimage", "data/astronaut.png")
+    return portrait_path("astronaut")
 
 
 def hopper() -> Path:
     """matplotlib's, 512×600."""
-    return _inside("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")
-
-
-def _inside(package: str, file: str) -> Path:
-    spec = find_spec(package)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / file
+    return portrait_path("grace_hopper")
 
 
 def mirrored(target: Path, zoom: float) -> np.ndarray:
@@ -57,5 +50,5 @@ def strays(landmarks: np.ndarray, parts: np.ndarray) -> list[str]:
     """Parts of a face which landmarks (68, 2 or 3) do not put where they are."""
     allowed = _NEAR * float(np.linalg.norm(parts[1] - parts[0]))
     found = [np.mean([landmarks[row, :2] for row in rows], axis=0) for rows in PARTS.values()]
-    return [name for name, there, part in zip(PARTS, found, parts, strict=True)
-            if not np.linalg.norm(there - part) <= allowed]  # fmt: skip
+    near = [bool(np.linalg.norm(there - part) <= allowed) for there, part in zip(found, parts, strict=True)]
+    return [name for name, is_near in zip(PARTS, near, strict=True) if not is_near]

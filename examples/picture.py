@@ -1,7 +1,7 @@
 """Draw docs/picture.png: the portraits inside PyPI packages as the built-in model sees them, and their meshes turned.
 
     pip install scikit-image
-    python docs/picture.py
+    python examples/picture.py
 
 Everything in it is `process`'s own: the parameters, landmarks, visibility and meshes are those of a run with no option
 but --model's default.
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from packaged_portraits import PORTRAITS, portrait_path
 
 import ddfa_batch
 from ddfa_batch.pipeline.plan import RunRequest
@@ -28,9 +28,9 @@ from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.rendering.overlay import overlay
 from ddfa_batch.tasks.rendering.rasteriser import lambert
 
-PORTRAITS = [("skimage", "data/astronaut.png"), ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")]
 #: Side of a tile, space between tiles, and how many times as large all is drawn before it is scaled down.
 TILE, GAP, FINER = 240, 8, 2
+PICTURE = Path(__file__).resolve().parent.parent / "docs/picture.png"
 #: What a tile shows around the face's roi, as a share of its side.
 MARGIN = 0.12
 #: Degrees of yaw and pitch the meshes are turned by.
@@ -41,16 +41,13 @@ PAPER, CLAY, LIGHT = (28, 26, 24), (216, 208, 200), (-0.45, -0.6, 0.65)
 def processed(folder: Path) -> ddfa_batch.Results:
     """The run of the portraits."""
     (folder / "in").mkdir()
-    for package, file in PORTRAITS:
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            raise SystemExit(f"The portrait {file} lies in the package {package}, which is not installed.")
-        shutil.copy(Path(spec.origin).parent / file, folder / "in")
+    for portrait in PORTRAITS:
+        shutil.copy(portrait_path(portrait), folder / "in")
     bundle = find_bundle(BUILTIN, folder)
     name, spec_ = bundle.detector(None)
     options = ProcessOptions(name, spec_.face_threshold, None, 1, 1, "none", DEFAULT_MAX_PIXELS, None, None)
-    process(RunRequest("process", resolve_source(folder / "in", None), folder / "out", options, bundle, None, None),
-            Execution("in-process"))  # fmt: skip
+    source = resolve_source(folder / "in", None)
+    process(RunRequest("process", source, folder / "out", options, bundle, None, None), Execution("in-process"))
     return ddfa_batch.open(folder / "out")
 
 
@@ -96,7 +93,7 @@ def main() -> None:
             tiles += [photograph(run, face, image), *(clay(run, face, *turn) for turn in TURNS)]
     tiles = [cv2.copyMakeBorder(tile, GAP, GAP, GAP, 0, cv2.BORDER_CONSTANT, value=PAPER) for tile in tiles]
     picture = cv2.copyMakeBorder(np.hstack(tiles), 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=PAPER)
-    cv2.imwrite(str(Path(__file__).with_name("picture.png")), picture)
+    cv2.imwrite(str(PICTURE), picture)
 
 
 if __name__ == "__main__":
