@@ -156,10 +156,15 @@ def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index
     counts = np.bincount(owner, minlength=len(keys))
     unknown = np.full(len(rows), np.nan, np.float32)
     faces = Faces(
-        image_id=owner, index=index[rows], score=np.full(len(rows), _SCORE, np.float32),
+        image_id=owner,
+        index=index[rows],
+        score=np.full(len(rows), _SCORE, np.float32),
         box=landmark_boxes(fitted.landmarks[rows]).astype(np.float32),
-        roi=fitted.rois[rows], params=fitted.params[rows], sharpness=unknown, roi_outside=unknown,
-    )  # fmt: skip
+        roi=fitted.rois[rows],
+        params=fitted.params[rows],
+        sharpness=unknown,
+        roi_outside=unknown,
+    )
     return ShardFaces([_record(i, key, int(counts[i]), labelled) for i, key in enumerate(keys)], faces)
 
 

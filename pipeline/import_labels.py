@@ -116,12 +116,23 @@ def _table(rows: list[tuple[str, F64, F32]], bundle: Bundle, model: MorphableMod
     rotation, _ = pose.rotation_and_scale(pose.upright(T))
     angles = pose.angles(rotation).astype(np.float32)
     columns: dict[str, Any] = {
-        "key": [row[0] for row in rows], "face_index": np.zeros(n, np.int32), "roi": rois, "params": params,
-        "yaw": angles[:, 0], "pitch": angles[:, 1], "roll": angles[:, 2], "landmarks68": landmarks.reshape(n, -1),
-        "face_size": quality.face_size(landmarks), "param_distance": quality.param_distance(params, manifest),
-    }  # fmt: skip
-    metadata = {"ddfa_batch.digest": bundle.digest, "ddfa_batch.name": manifest.name,
-                "ddfa_batch.licence": manifest.licence, "ddfa_batch.topology": manifest.topology}  # fmt: skip
+        "key": [row[0] for row in rows],
+        "face_index": np.zeros(n, np.int32),
+        "roi": rois,
+        "params": params,
+        "yaw": angles[:, 0],
+        "pitch": angles[:, 1],
+        "roll": angles[:, 2],
+        "landmarks68": landmarks.reshape(n, -1),
+        "face_size": quality.face_size(landmarks),
+        "param_distance": quality.param_distance(params, manifest),
+    }
+    metadata = {
+        "ddfa_batch.digest": bundle.digest,
+        "ddfa_batch.name": manifest.name,
+        "ddfa_batch.licence": manifest.licence,
+        "ddfa_batch.topology": manifest.topology,
+    }
     schema = tables.faces_schema(manifest.layout.size, metadata)
     schema = pa.schema([schema.field(name) for name in COLUMNS], metadata=schema.metadata)
     return table_of(columns, schema)

@@ -27,8 +27,6 @@ class Phase(StrEnum):
     WORKING = "working"
     #: All shards are done; files are joined.
     JOINING = "joining files"
-    #: Pictures of the result are drawn; `Progress.drawn` counts them.
-    DRAWING = "drawing"
     #: Nothing is left to do.
     DONE = "done"
 
@@ -106,8 +104,6 @@ class Progress:
     listed: int = 0
     #: Shards at work, of which something is known.
     at_work: tuple[ShardProgress, ...] = ()
-    #: Pictures drawn so far, and to draw.
-    drawn: tuple[int, int] = (0, 0)
 
     @property
     def images(self) -> int:

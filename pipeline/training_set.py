@@ -142,8 +142,16 @@ def _clip_faces(run: Results, labels: Results | None) -> Iterator[_Face]:
         if known is None:
             yield _Face(keys[start], run, clip, params[frames], rois[frames], *_UNLABELLED)
         elif face := known.get((keys[start], index[start])):
-            yield _Face(face.key, run, clip, params[frames], rois[frames], face.points, face.weights,
-                        (face.params[0], face.rois[0]))  # fmt: skip
+            yield _Face(
+                face.key,
+                run,
+                clip,
+                params[frames],
+                rois[frames],
+                face.points,
+                face.weights,
+                (face.params[0], face.rois[0]),
+            )
 
 
 _UNLABELLED = (np.full((N_LANDMARKS, 2), np.nan), np.ones(N_LANDMARKS))

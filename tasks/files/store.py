@@ -64,7 +64,7 @@ def put_table(path: Path, table: pa.Table) -> None:
     text = [f.name for f in table.schema if pa.types.is_string(f.type)]
     pq.write_table(
         table, path, compression="zstd", compression_level=3, use_dictionary=text, use_byte_stream_split=floats
-    )  # fmt: skip
+    )
 
 
 def write_table(path: Path, table: pa.Table) -> None:

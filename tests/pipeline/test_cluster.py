@@ -117,9 +117,17 @@ def test_a_scheduler_lost_in_mid_run_is_a_sentence_and_the_same_command_resumes(
 ) -> None:
     out = tmp_path / "out"
     command = [
-        str(Path(sys.executable).with_name("ddfa-batch")), "process", str(many), str(out), "--quiet",
-        "--model", str(bundle.folder), "--shard-size", "3", "--scheduler",
-    ]  # fmt: skip
+        str(Path(sys.executable).with_name("ddfa-batch")),
+        "process",
+        str(many),
+        str(out),
+        "--quiet",
+        "--model",
+        str(bundle.folder),
+        "--shard-size",
+        "3",
+        "--scheduler",
+    ]
     with cluster(tmp_path, n_workers=1) as doomed:
         running = subprocess.Popen([*command, str(doomed.file)], stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60

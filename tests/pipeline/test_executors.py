@@ -126,10 +126,22 @@ def test_a_run_that_is_killed_half_way_and_started_again_ends_the_same(
 ) -> None:
     """SIGKILL to the command and its children, then the same command."""
     command = [
-        str(Path(sys.executable).with_name("ddfa-batch")), "process", str(many), str(tmp_path / "out"), "--quiet",
-        "--model", str(model.folder), "--detector", "fcos", "--min-score", "0.9", "--shard-size", "3",
-        "--scheduler", execution.scheduler,
-    ]  # fmt: skip
+        str(Path(sys.executable).with_name("ddfa-batch")),
+        "process",
+        str(many),
+        str(tmp_path / "out"),
+        "--quiet",
+        "--model",
+        str(model.folder),
+        "--detector",
+        "fcos",
+        "--min-score",
+        "0.9",
+        "--shard-size",
+        "3",
+        "--scheduler",
+        execution.scheduler,
+    ]
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     receipts = tmp_path / "out/shards"
     deadline = time.monotonic() + 60
