@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import scipy.io
 
 from ddfa_batch.pipeline.run_tables import table_of
 from ddfa_batch.schemas import tables
@@ -18,6 +17,7 @@ from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import images, store
+from ddfa_batch.tasks.files.mat_files import read_variables
 from ddfa_batch.tasks.geometry import crop, pose, quality
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, crop_pose, points
 
@@ -27,8 +27,6 @@ COLUMNS = ("key", "face_index", "roi", "params", "yaw", "pitch", "roll", "landma
 _VARIABLES = ["Pose_Para", "Shape_Para", "Exp_Para"]
 #: Names of pictures that may lie beside a .mat file, as 300W-LP and AFLW2000-3D have them.
 _PICTURES = (".jpg", ".jpeg", ".png")
-#: A .mat file larger than this is none of theirs (they have some 10 kB, with their points 200 kB).
-_MAX_BYTES = 16 << 20
 
 
 def import_300w_lp(folder: Path, table: Path, bundle: Bundle) -> tuple[int, list[str]]:
@@ -68,15 +66,10 @@ def _row(folder: Path, path: Path, model: MorphableModel) -> tuple[str, F64, F32
     )
     if picture is None:
         raise InputError("there is no picture of this name beside it")
-    if path.stat().st_size > _MAX_BYTES:
-        raise InputError(f"it has more than {_MAX_BYTES >> 20} MiB")
-    try:
-        mat = scipy.io.loadmat(path, variable_names=_VARIABLES)
-        numbers = {name: np.asarray(mat[name], np.float64).ravel() for name in _VARIABLES}
-    except KeyError as fault:
-        raise InputError(f"it holds no {fault}") from None
-    except Exception as fault:  # scipy raises whatever it trips over
-        raise InputError(f"it is no readable .mat file ({fault})") from None
+    found = read_variables(path, _VARIABLES)
+    if missing := [name for name in _VARIABLES if name not in found]:
+        raise InputError(f"it holds no {', '.join(missing)}")
+    numbers = {name: found[name].ravel() for name in _VARIABLES}
     n_expression = model.layout.n_expression
     shape, expression = numbers["Shape_Para"][: model.n_shape], numbers["Exp_Para"][:n_expression]
     para = numbers["Pose_Para"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ddfa_batch.schemas.arrays import F32, I32, check_shape
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.schemas.parameters import ParameterLayout
@@ -19,19 +17,25 @@ class MorphableModel:
     """A linear face model with V vertices and T triangles, in the model's own unit.
 
     Axes of the model frame: x to the image's right, y up, z towards the viewer for a frontal face.
-
-    mean (V, 3); basis (K, V, 3), shape rows first, then expression; triangles (T, 3), counter-clockwise
-    seen from outside; landmarks (68,) vertex indices; uv (V, 2) in [0, 1] and ncc (V, 3), where known.
     """
 
+    #: S̄, (V, 3).
     mean: F32
+    #: A, (K, V, 3): shape rows first, then expression.
     basis: F32
+    #: How many rows of the basis are of shape.
     n_shape: int
+    #: (T, 3) vertex indices, counter-clockwise seen from outside.
     triangles: I32
+    #: (68,) vertex indices.
     landmarks: I32
+    #: What the mesh is called.
     topology: str
+    #: What one unit of the coordinates is.
     unit: str
+    #: (V, 2) in [0, 1], where known.
     uv: F32 | None = None
+    #: Normalised coordinate code (V, 3), where known.
     ncc: F32 | None = None
 
     def __post_init__(self) -> None:
@@ -44,8 +48,9 @@ class MorphableModel:
             raise ShapeError(f"n_shape must lie in 0..{self.basis.shape[0]}, but is {self.n_shape}.")
         for name, indices in (("triangles", self.triangles), ("landmarks", self.landmarks)):
             if indices.size and (indices.min() < 0 or indices.max() >= v):
-                raise ShapeError(f"{name} must index the {v} vertices, but span {np.ptp(indices)} from "
-                                 f"{indices.min()} to {indices.max()}.")  # fmt: skip
+                raise ShapeError(
+                    f"{name} must index the {v} vertices, but run from {indices.min()} to {indices.max()}."
+                )
         if self.uv is not None:
             check_shape("uv", self.uv, v, 2)
         if self.ncc is not None:

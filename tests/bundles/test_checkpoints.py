@@ -39,8 +39,11 @@ def test_both_formats_of_torch_give_their_arrays(tmp_path: Path, save: Callable[
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickles_of_arrays(tmp_path: Path, protocol: int) -> None:
-    content = {"u": np.arange(6.0).reshape(3, 2), "nested": {"i": np.arange(4, dtype=np.int64)},
-               "fortran": np.asfortranarray(RNG.normal(size=(3, 5)))}  # fmt: skip
+    content = {
+        "u": np.arange(6.0).reshape(3, 2),
+        "nested": {"i": np.arange(4, dtype=np.int64)},
+        "fortran": np.asfortranarray(RNG.normal(size=(3, 5))),
+    }
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps(content, protocol))
     found = read_arrays(path)
@@ -210,16 +213,14 @@ COSTLY = {
     "a storage's key": b"\x80\x02(X\x07\x00\x00\x00storageK\x01" + doubled(33, b")", b"2\x86")[2:] + b"K\x01K\x01tQ.",
     "a dtype": b"\x80\x02cnumpy\ndtype\n" + doubled(33, b")", b"2\x86")[2:] + b"\x85R.",
     # d = {"a": d, "b": d}, thirty-three times
-    "dicts": b"\x80\x02}q\x00"
-    + b"".join(b"}q%c(U\x01ah%cU\x01bh%cu" % (i + 1, i, i) for i in range(33))
-    + b".",
+    "dicts": b"\x80\x02}q\x00" + b"".join(b"}q%c(U\x01ah%cU\x01bh%cu" % (i + 1, i, i) for i in range(33)) + b".",
     # a tuple within a tuple a hundred thousand times
     "depth": b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"K\x01s.",
     "instructions": b"\x80\x02" + b"N0" * 150_000 + b"N.",
     "an empty stack": b"\x80\x02\x86.",
     "no mark": b"\x80\x02K\x01t.",
     "keys that are tuples": pickle.dumps({(1, 2): 3}, 2),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", COSTLY)

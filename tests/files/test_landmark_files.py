@@ -100,8 +100,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, make: object, said: str) -> None
         read_landmarks(make(tmp_path))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.pts", b"{\n1 2 3\n}"), ("a.pts", b"\xff{"), ("a.mat", b"no"),
-                                               ("a.txt", b""), ("a.csv", b""), ("a.parquet", b"PAR1")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.pts", b"{\n1 2 3\n}"),
+        ("a.pts", b"\xff{"),
+        ("a.mat", b"no"),
+        ("a.txt", b""),
+        ("a.csv", b""),
+        ("a.parquet", b"PAR1"),
+    ],
+)
 def test_files_of_another_kind_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name):
@@ -113,3 +122,55 @@ def test_mixed_markups_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.pts").write_text(pts(POINTS[0][:21]))
     with pytest.raises(InputError, match="mixes"):
         read_landmarks(tmp_path)
+
+
+def test_the_yaw_of_a_mat_file_is_told_in_degrees(tmp_path: Path) -> None:
+    savemat(tmp_path / "a.mat", {"pt2d": POINTS[0].T + 1, "Pose_Para": [[0.1, np.pi / 3, 0.0]]})
+    savemat(tmp_path / "b.mat", {"pt2d": POINTS[1].T + 1})
+    np.testing.assert_allclose(read_landmarks(tmp_path).yaw, [60, np.nan])
+    np.testing.assert_allclose(read_landmarks(tmp_path / "a.mat").yaw, [60])
+
+
+def test_points_that_are_minus_one_are_missing(tmp_path: Path) -> None:
+    points = POINTS[0].T + 1
+    points[:, 3] = -1
+    savemat(tmp_path / "a.mat", {"pt2d": points})
+    assert np.flatnonzero(np.isnan(read_landmarks(tmp_path / "a.mat").landmarks[0]).all(axis=1)).tolist() == [3]
+
+
+def flat(n: int = 1) -> list[list[float]]:
+    return POINTS[:n].reshape(n, -1).tolist()
+
+
+def test_weights_are_taken_as_they_are_and_never_negative(tmp_path: Path) -> None:
+    weights = [[0.5, -1.0, None, *[2.0] * 65]]
+    found = read_landmarks(table(tmp_path, {"name": ["a"], "pts68": flat(), "weights": weights, "vis68": [[0] * 68]}))
+    np.testing.assert_array_equal(found.weights[0], [0.5, 0, 0, *[2] * 65])
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"weights": [[1.0] * 21]}, "column 'weights' must have 68 numbers a face"),
+        ({"weights": ["heavy"]}, "column 'weights' must hold lists of numbers"),
+        ({"yaw": ["left"]}, "column 'yaw' must hold numbers, but row 1 has 'left'"),
+        ({"name": [None]}, "row 1 has no 'name'"),
+        ({"name": [1.5]}, "column 'name' must hold text"),
+        ({"pts68": [None]}, "column 'pts68' is empty"),
+        ({"pts68": ["1 2 3"]}, "column 'pts68' must hold lists of numbers, not string"),
+        ({"name": [], "pts68": []}, "has no rows"),
+    ],
+)
+def test_columns_of_another_type_are_named(tmp_path: Path, columns: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_landmarks(table(tmp_path, {"name": ["a"], "pts68": flat()} | columns))
+
+
+def test_columns_that_are_no_numbers_in_a_csv_are_named(tmp_path: Path) -> None:
+    names = [f"{axis}{i}" for i in range(68) for axis in "xy"]
+    (tmp_path / "t.csv").write_text(",".join(["name", *names]) + "\n" + ",".join(["a", "left", *["1"] * 135]) + "\n")
+    with pytest.raises(InputError, match="column 'x0' must hold numbers, but row 1 has 'left'"):
+        read_landmarks(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text(",".join(["name", *names[:-1]]) + "\n" + ",".join(["a", *["1"] * 135]) + "\n")
+    with pytest.raises(InputError, match="no points"):
+        read_landmarks(tmp_path / "t.csv")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ddfa_batch.schemas.errors import InputError
+from ddfa_batch.tasks.files import scan_files
 from ddfa_batch.tasks.files.scan_files import read_scan
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -58,6 +60,13 @@ def test_the_vertices_come_back(tmp_path: Path, form: str) -> None:
         ("a.ply", b"ply\nformat strange 1.0\nelement vertex 1\nproperty float x\nend_header\n1"),
         ("a.npz", b"PK\x03\x04 broken"),
         ("a.npz", b""),
+        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nend_header\n1 2"),
+        ("a.ply", b"ply\nelement face 1\nelement vertex 1\nend_header\n"),
+        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 1\n"),
+        ("a.ply", b"\xff\xfe"),
+        ("a.off", b"OFF\nnonsense"),
+        ("a.stl", b""),
+        ("a.txt", b"1 2 3"),
     ],
 )
 def test_what_is_no_scan_is_named(tmp_path: Path, name: str, content: bytes) -> None:
@@ -75,3 +84,25 @@ def test_pickled_arrays_are_not_executed(tmp_path: Path) -> None:
 def test_a_missing_scan_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         read_scan(tmp_path / "nowhere.obj")
+
+
+@pytest.mark.parametrize("form", ["off", "stl", "glb"])
+def test_trimesh_reads_other_formats(tmp_path: Path, form: str) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    mesh = trimesh.Trimesh(POINTS, [[0, 1, 2], [3, 4, 5], [4, 5, 6]], process=False)
+    mesh.export(tmp_path / f"scan.{form}")
+    found = read_scan(tmp_path / f"scan.{form}")
+    assert {tuple(point) for point in found.round(4)} == {tuple(point) for point in POINTS.astype(float).round(4)}
+
+
+def test_without_trimesh_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    (tmp_path / "a.stl").write_bytes(b"solid")
+    with pytest.raises(InputError, match=r"a\.stl needs trimesh"):
+        read_scan(tmp_path / "a.stl")
+
+
+def test_a_scan_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_files, "_MAX_BYTES", 10)
+    with pytest.raises(InputError, match="too large"):
+        read_scan(written(tmp_path, "obj"))
