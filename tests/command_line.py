@@ -52,13 +52,14 @@ def call(*words: object, models: Path | None = None, model: str | None = "small"
 def start(
     *words: object, models: Path | None = None, model: str | None = "small", **more: str
 ) -> subprocess.Popen[str]:
-    """Start a command of its own, with pipes for what it says."""
+    """Start a command of its own, with pipes for what it says; Ctrl-C reaches it though it be ignored here."""
     return subprocess.Popen(
         [COMMAND, *map(str, words)],
         env=environment(models, model, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -216,7 +216,7 @@ def test_fit_and_evaluate_say_it_too(out: Path, tmp_path: Path) -> None:
     assert "2 faces: 2 converged" in fitted.stdout
     words = ("evaluate", tmp_path / "labels.parquet", tmp_path / "scores", "--run", out)
     assert call(*words).stderr.startswith("Model: builtin (")
-    assert call(*words, "--quiet").stderr == ""
+    assert call(*words, "--overwrite", "--quiet").stderr == ""
 
 
 def test_a_run_whose_model_is_gone_says_which(tmp_path: Path) -> None:
