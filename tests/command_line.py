@@ -17,6 +17,10 @@ from ddfa_batch import cli
 
 #: The command as it is installed beside this Python.
 COMMAND = str(Path(sys.executable).with_name("ddfa-batch"))
+#: The command where Ctrl-C counts, though it be ignored here, as it is in jobs that run in the background.
+_INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ddfa_batch.cli import main; main()"
+)
 
 
 @dataclass(frozen=True)
@@ -49,17 +53,14 @@ def call(*words: object, models: Path | None = None, model: str | None = "small"
     return Answer(code or 0, stdout.getvalue(), stderr.getvalue())
 
 
-def start(
-    *words: object, models: Path | None = None, model: str | None = "small", **more: str
-) -> subprocess.Popen[str]:
-    """Start a command of its own, with pipes for what it says; Ctrl-C reaches it though it be ignored here."""
+def start(*words: object, models: Path | None = None) -> subprocess.Popen[str]:
+    """Start a command in a process of its own, with pipes for what it says."""
     return subprocess.Popen(
-        [COMMAND, *map(str, words)],
-        env=environment(models, model, **more),
+        [sys.executable, "-c", _INTERRUPTIBLE, *map(str, words)],
+        env=environment(models, "small"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
