@@ -57,9 +57,12 @@ def main() -> None:
     del found
     space = FaceSpace.of(load_morphable(bundle), np.array(start.mean), np.array(start.std), start.config.sampling.size)
     config = TrainConfig(
-        iterations=wanted.iterations, learning_rate=wanted.learning_rate, seed=wanted.seed,
-        stages=((1.0, wanted.pixels),), sampling=Sampling(frames=2, size=space.size),
-    )  # fmt: skip
+        iterations=wanted.iterations,
+        learning_rate=wanted.learning_rate,
+        seed=wanted.seed,
+        stages=((1.0, wanted.pixels),),
+        sampling=Sampling(frames=2, size=space.size),
+    )
     branches = {}
     for name, (branch, landmarks, distance) in VARIANTS.items():
         own = replace(config, landmarks=landmarks, distance=distance)

@@ -35,16 +35,21 @@ def main() -> None:
         for label in pq.read_table(arguments.folder / "labels.parquet").to_pylist():
             picture = Path(folder) / label["name"]
             picture.symlink_to((arguments.folder / label["name"]).resolve())
-            mat = {"Pose_Para": [label["pose_para"]], "Shape_Para": np.array(label["shape_para"])[:, None],
-                   "Exp_Para": np.array(label["exp_para"])[:, None]}  # fmt: skip
+            mat = {
+                "Pose_Para": [label["pose_para"]],
+                "Shape_Para": np.array(label["shape_para"])[:, None],
+                "Exp_Para": np.array(label["exp_para"])[:, None],
+            }
             scipy.io.savemat(picture.with_suffix(".mat"), mat)
             truth[label["name"]] = np.reshape(label["pts68"], (3, 68)).T[:, :2] - 1
         rows, faults = import_300w_lp(Path(folder), Path(folder) / "labels.parquet", bundle)
         table = pq.read_table(Path(folder) / "labels.parquet").to_pylist()
     found = np.array([np.reshape(row["landmarks68"], (68, 3)) for row in table])
     errors = landmark_errors.nme(found, np.array([truth[row["key"]] for row in table]))
-    print(f"{rows} faces, {len(faults)} left out; NME of the converted landmarks: mean {errors.mean():.2f} %, "
-          f"median {np.median(errors):.2f} %, largest {errors.max():.2f} %")  # fmt: skip
+    print(
+        f"{rows} faces, {len(faults)} left out; NME of the converted landmarks: mean {errors.mean():.2f} %, "
+        f"median {np.median(errors):.2f} %, largest {errors.max():.2f} %"
+    )
 
 
 if __name__ == "__main__":

@@ -58,8 +58,10 @@ def main() -> None:
 
     seconds(True)
     ratios = [seconds(False) / seconds(True) for _ in range(arguments.rounds)]
-    print(f"{arguments.pixels} px: real mini-batches take ×{statistics.median(ratios):.2f} of the time of one made in "
-          f"advance ({min(ratios):.2f} to {max(ratios):.2f} in {arguments.rounds} rounds)")  # fmt: skip
+    print(
+        f"{arguments.pixels} px: real mini-batches take ×{statistics.median(ratios):.2f} of the time of one made in "
+        f"advance ({min(ratios):.2f} to {max(ratios):.2f} in {arguments.rounds} rounds)"
+    )
 
 
 if __name__ == "__main__":

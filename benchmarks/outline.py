@@ -46,9 +46,11 @@ def main() -> None:
         T = image_pose(found.params[ok, :N_POSE].reshape(-1, 3, 4), found.rois[ok], config.size)
         yaw = pose.yaw_of(T)
         gaps = landmark_errors.mean_by_yaw(np.abs(yaw) - np.abs(own[ok]), own[ok])
-        print(f"{'--outline' if outline else 'all labels':12s} {found.converged.mean():7.2%} converged, residual "
-              f"{100 * np.nanmean(found.residual[ok]):.2f} %; turned too far by " +
-              ", ".join(f"{gap:+.1f}°" for gap in gaps))  # fmt: skip
+        print(
+            f"{'--outline' if outline else 'all labels':12s} {found.converged.mean():7.2%} converged, residual "
+            f"{100 * np.nanmean(found.residual[ok]):.2f} %; turned too far by "
+            + ", ".join(f"{gap:+.1f}°" for gap in gaps)
+        )
 
 
 if __name__ == "__main__":

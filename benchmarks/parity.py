@@ -64,10 +64,14 @@ def main() -> None:
             dense.append(np.abs(found[:2] - mesh[:2]).ravel())
             depth.append(np.ptp(found[2] - mesh[2]))
     print(f"boxes: {len(matched)} of {len(theirs['name'])} matched, {len(ours) - len(set(rows))} extra")
-    print(f"landmarks: median {np.median(error):.6f} px, 99 % below {np.quantile(error, 0.99):.6f} px, "
-          f"largest {error.max():.6f} px")  # fmt: skip
-    print(f"meshes: median {np.median(np.concatenate(dense)):.6f} px; z differs from theirs by a constant to within "
-          f"{max(depth):.6f} px")  # fmt: skip
+    print(
+        f"landmarks: median {np.median(error):.6f} px, 99 % below {np.quantile(error, 0.99):.6f} px, "
+        f"largest {error.max():.6f} px"
+    )
+    print(
+        f"meshes: median {np.median(np.concatenate(dense)):.6f} px; z differs from theirs by a constant to within "
+        f"{max(depth):.6f} px"
+    )
 
 
 if __name__ == "__main__":

@@ -89,18 +89,29 @@ def run_kernels(parts: list[tuple[Path, Path]], bundle: Path, work: Path, refine
     started = [
         subprocess.Popen(
             [sys.executable, __file__, "--kernels", listing, counts, bundle, work / f"raw{i}", str(refine)],
-            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
         )
         for i, (listing, counts) in enumerate(parts)
-    ]  # fmt: skip
+    ]
     answers = [process.communicate()[0].split(maxsplit=1) for process in started]
     return max(float(seconds) for seconds, _ in answers), answers[0][1].strip()
 
 
 def run_process(listing: Path, bundle: Path, out: Path, *options: str) -> float:
     """Seconds of the whole command."""
-    command = [Path(sys.executable).parent / "ddfa-batch", "process", listing, out, "--model", bundle, "--overwrite",
-               "--quiet", *options]  # fmt: skip
+    command = [
+        Path(sys.executable).parent / "ddfa-batch",
+        "process",
+        listing,
+        out,
+        "--model",
+        bundle,
+        "--overwrite",
+        "--quiet",
+        *options,
+    ]
     start = time.perf_counter()
     subprocess.run(command, check=True)
     return time.perf_counter() - start
@@ -140,11 +151,15 @@ def main() -> None:
                 listing, bundle, work / "out", "--workers", str(WORKERS), "--scheduler", "local", *refine
             )
             shares.append(bare / whole)
-            print(f"round {number + 1}: kernels {bare:6.1f} s ({len(images) / bare:5.0f} images/s)   process "
-                  f"{whole:6.1f} s ({len(images) / whole:5.0f} images/s)   share {bare / whole:.2f}   [{breakdown}]",
-                  flush=True)  # fmt: skip
-    print(f"process keeps {statistics.median(shares):.0%} of the bare kernels' throughput "
-          f"(median of {len(shares)}, {min(shares):.0%} to {max(shares):.0%}).")  # fmt: skip
+            print(
+                f"round {number + 1}: kernels {bare:6.1f} s ({len(images) / bare:5.0f} images/s)   process "
+                f"{whole:6.1f} s ({len(images) / whole:5.0f} images/s)   share {bare / whole:.2f}   [{breakdown}]",
+                flush=True,
+            )
+    print(
+        f"process keeps {statistics.median(shares):.0%} of the bare kernels' throughput "
+        f"(median of {len(shares)}, {min(shares):.0%} to {max(shares):.0%})."
+    )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ class TrainingProgress:
         for note in progress.notes:
             click.echo(note)
         total = self._samples * self._iterations
-        click.echo(f"The net has {progress.parameters / 1e6:.2f} M parameters and {progress.macs / 1e6:.1f} M MACs.")
+        click.echo(
+            f"The net has {progress.parameters / 1e6:.2f} M parameters and {progress.macs / 1e6:.1f} M MACs "
+            f"({progress.macs_as_paper / 1e6:.1f} M as the paper counts, with normalisation)."
+        )
         click.echo(
             f"{count(progress.n_training, 'clip')} to train on, {progress.n_validation:,} held out; {total:,} "
             f"samples on {progress.device}."

@@ -86,8 +86,10 @@ class Progress:
     resumed: int
     #: Of the net in use.
     parameters: int
-    #: Multiply–accumulates a face, counted as the paper does.
+    #: Multiply–accumulates a face in use: of the convolutions and the parameter head.
     macs: int
+    #: The same counted as the paper evidently does, normalisation and pooling included.
+    macs_as_paper: int
 
 
 @dataclass(frozen=True)
@@ -112,28 +114,19 @@ def train(
     Raises `InputError` for labels that cannot be trained on, `RunFolderError` where OUT holds another training,
     `TrainingError` for a damaged checkpoint or a training that diverges.
     """
-    about = _about(request)
-    _claim(request.out, about)
+    _claim(request.out, _about(request))
     device = host.prepare(request.device, request.threads)
-    found = training_set.read(request.labels, request.images, request.clips, request.bundle)
-    held, notes = is_validation(found.clips.names, request.validation), found.notes
-    training_part, validation_part = found.clips.take(~held), found.clips.take(held)
-    del found  # gigabytes, of which the parts are copies
-    if len(training_part) < 2:
-        raise TrainingError(f"{request.labels} leaves {len(training_part)} faces to train on; at least 2 are needed.")
-    training = _training(request, training_part, device)
-    net, size = request.architecture, request.config.sampling.size
-    begun(Progress(len(training_part), len(validation_part), notes, device, training.iteration,
-                   parameter_count(net), mac_count(net, size)))  # fmt: skip
-    space = FaceSpace.of(load_morphable(request.bundle), np.array(training.mean), np.array(training.std), size,
-                         device=device)  # fmt: skip
+    parts = _read(request)
+    training = _training(request, parts.training, device)
+    begun(_progress(request, parts, device, training.iteration))
+    model, size = load_morphable(request.bundle), request.config.sampling.size
+    space = FaceSpace.of(model, np.array(training.mean), np.array(training.std), size, device=device)
 
     def judge(now: TrainingState) -> float | None:
-        if not len(validation_part):
+        if not len(parts.validation):
             return None
-        pixels = request.config.pixels(now.iteration - 1)
-        errors = validation.landmark_nme(now.net, space, validation_part, pixels)
-        return validation.mean_of_bins(errors, validation_part)[0]
+        errors = validation.landmark_nme(now.net, space, parts.validation, request.config.pixels(now.iteration - 1))
+        return validation.mean_of_bins(errors, parts.validation)[0]
 
     def keep(now: TrainingState, best: bool) -> None:
         state.save(now, request.out / CHECKPOINT)
@@ -141,11 +134,47 @@ def train(
             state.save(now, request.out / BEST)
         _write_history(request.out, now)
 
-    training = meta_joint.run(training, training_part, space, report, judge=judge, keep=keep, every=request.every)
+    training = meta_joint.run(training, parts.training, space, report, judge=judge, keep=keep, every=request.every)
     best = state.load(request.out / BEST) if (request.out / BEST).exists() else training
-    export.to_bundle(best, load_morphable(request.bundle), _origin(request, best),
-                     export.Detectors.of_bundle(request.bundle), request.out / MODEL)  # fmt: skip
+    detectors = export.Detectors.of_bundle(request.bundle)
+    export.to_bundle(best, model, _origin(request, best), detectors, request.out / MODEL)
     return Outcome(request.out / MODEL, best.iteration, best.history[-1].validation)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The clips, split."""
+
+    #: Learnt from.
+    training: Clips
+    #: Held out.
+    validation: Clips
+    #: What was left out.
+    notes: tuple[str, ...]
+
+
+def _read(request: TrainingRequest) -> _Parts:
+    """All clips, split by the hash of their names; copies, so that the whole, gigabytes, can go."""
+    found = training_set.read(request.labels, request.images, request.clips, request.bundle)
+    held = is_validation(found.clips.names, request.validation)
+    parts = _Parts(found.clips.take(~held), found.clips.take(held), found.notes)
+    if len(parts.training) < 2:
+        raise TrainingError(f"{request.labels} leaves {len(parts.training)} faces to train on; at least 2 are needed.")
+    return parts
+
+
+def _progress(request: TrainingRequest, parts: _Parts, device: str, resumed: int) -> Progress:
+    net, size = request.architecture, request.config.sampling.size
+    return Progress(
+        n_training=len(parts.training),
+        n_validation=len(parts.validation),
+        notes=parts.notes,
+        device=device,
+        resumed=resumed,
+        parameters=parameter_count(net),
+        macs=mac_count(net, size, norm_operations=0),
+        macs_as_paper=mac_count(net, size),
+    )
 
 
 def _about(request: TrainingRequest) -> dict[str, Any]:
@@ -194,11 +223,12 @@ def _training(request: TrainingRequest, clips: Clips, device: str) -> TrainingSt
 
 
 def _write_history(out: Path, training: TrainingState) -> None:
-    atomic.write_json(out / HISTORY, {
+    content = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(sum(record.seconds for record in training.history), 1),
         "history": [asdict(record) for record in training.history],
-    })  # fmt: skip
+    }
+    atomic.write_json(out / HISTORY, content)
 
 
 def _origin(request: TrainingRequest, training: TrainingState) -> export.Origin:
@@ -206,8 +236,9 @@ def _origin(request: TrainingRequest, training: TrainingState) -> export.Origin:
     what = f"{training.architecture.kind} x{training.architecture.width:g}, {config.method}, {config.landmarks}"
     samples = config.look_ahead * training.iteration * config.sampling.stills * config.sampling.frames
     return export.Origin(
-        name=request.out.resolve().name, version="1",
+        name=request.out.resolve().name,
+        version="1",
         licence=f"Weights: as the training data's terms allow. Face model and detectors: {manifest.licence}",
         provenance=f"Trained by ddfa-batch {version('ddfa-batch')} on {request.labels.name}: {what}, "
         f"{samples:,} samples, seed {config.seed}; face model and detectors of {manifest.name}.",
-    )  # fmt: skip
+    )

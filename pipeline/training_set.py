@@ -16,7 +16,7 @@ from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.arrays import F64, U8
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
 from ddfa_batch.schemas.errors import DdfaError, InputError
-from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
@@ -38,27 +38,39 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Clips, and what could not be used: a sentence for each kind of thing left out."""
+    """Clips to train on, and what could not be used."""
 
+    #: All faces that could be used.
     clips: Clips
+    #: A sentence for each kind of thing left out.
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Face:
-    """One face: its pictures, F of them, their params (F, P) and rois (F, 4), and labelled points (68, 2).
+    """One face and its pictures, F of them."""
 
-    label: parameters (P,) and roi (4,) of the photograph, where another run than the clips' tells them.
-    """
-
+    #: Of the photograph.
     key: str
+    #: The run that holds params and rois.
     run: Results
+    #: Of the run's clips; None for a photograph alone.
     clip_id: int | None
+    #: (F, P), of each picture.
     params: F64
+    #: (F, 4), of each picture.
     rois: F64
+    #: (68, 2), labelled in the photograph, image pixels, NaN where missing.
     points: F64
+    #: (68,), of the points.
     weights: F64
+    #: Parameters (P,) and roi (4,) of the photograph, where another run than the clips' tells them.
     label: tuple[F64, F64] | None = None
+
+    @property
+    def photograph(self) -> tuple[F64, F64]:
+        """Parameters (P,) and roi (4,) of the photograph."""
+        return (self.params[0], self.rois[0]) if self.label is None else self.label
 
     def pictures(self, root: Path) -> list[U8]:
         """Decode them."""
@@ -100,7 +112,18 @@ def read(labels: Path, root: Path | None, clips: Path | None, bundle: Bundle) ->
 
     with ThreadPoolExecutor(_THREADS) as pool:
         faults = list(pool.map(prepare, range(len(faces))))
-    return _assembled(faces, cut, poses, faults, bundle, labels)
+    fine = [i for i, fault in enumerate(faults) if fault is None]
+    why = next((fault for fault in faults if fault is not None), "")
+    if not fine:
+        raise InputError(f"None of the {len(faces):,} faces of {labels} can be trained on: {why}")
+    _moved_together((cut, poses), fine)
+    made = _assembled([faces[i] for i in fine], cut[: len(fine)], poses[: len(fine)], bundle)
+    notes = []
+    if lost := len(faces) - len(fine):
+        notes.append(f"{lost:,} of {len(faces):,} faces are left out; the first: {why}")
+    if lost := len(fine) - len(made):
+        notes.append(f"{lost:,} faces are left out, for their mirror images cannot be fitted.")
+    return TrainingSet(made, tuple(notes))
 
 
 def _opened(path: Path, bundle: Bundle) -> Results:
@@ -142,16 +165,7 @@ def _clip_faces(run: Results, labels: Results | None) -> Iterator[_Face]:
         if known is None:
             yield _Face(keys[start], run, clip, params[frames], rois[frames], *_UNLABELLED)
         elif face := known.get((keys[start], index[start])):
-            yield _Face(
-                face.key,
-                run,
-                clip,
-                params[frames],
-                rois[frames],
-                face.points,
-                face.weights,
-                (face.params[0], face.rois[0]),
-            )
+            yield _Face(face.key, run, clip, params[frames], rois[frames], face.points, face.weights, face.photograph)
 
 
 _UNLABELLED = (np.full((N_LANDMARKS, 2), np.nan), np.ones(N_LANDMARKS))
@@ -196,33 +210,41 @@ def _cut(face: _Face, pictures: Sequence[U8], size: int, out: U8) -> F64:
     return motion.compose(solid, poses)
 
 
-def _assembled(
-    faces: list[_Face], cut: U8, poses: F64, faults: list[str | None], bundle: Bundle, labels: Path
-) -> TrainingSet:
-    fine = np.array([fault is None for fault in faults])
-    if not fine.any():
-        raise InputError(f"None of the {len(faces):,} faces of {labels} can be trained on: {faults[0]}")
+def _assembled(faces: list[_Face], cut: U8, poses: F64, bundle: Bundle) -> Clips:
+    """Clips of faces whose pictures cut (N, F, CUT, CUT, 3) and poses (N, F, 3, 4) in their pixels are made."""
     model, manifest = load_morphable(bundle), bundle.manifest
-    used = [face for face, ok in zip(faces, fine, strict=True) if ok]
-    points = np.stack([face.points for face in used])
-    rois = np.stack([face.rois[0] if face.label is None else face.label[1] for face in used])
-    scale = ROI / (rois[:, 2] - rois[:, 0])
-    points = (points - rois[:, None, :2]) * scale[:, None, None] + (CUT - ROI) / 2
-    alphas = np.stack([(face.params[0] if face.label is None else face.label[0])[N_POSE:] for face in used])
-    for i, row in enumerate(np.flatnonzero(fine) if not fine.all() else ()):
-        cut[i], poses[i] = cut[row], poses[row]  # in place: the pictures of a training set take gigabytes
-    images_, poses = cut[: len(used)], poses[: len(used)]
-    S = model.mean[model.landmarks] + np.einsum("nk,klc->nlc", alphas, model.basis[:, model.landmarks])
-    own = S @ poses[:, 0, :, :3].swapaxes(1, 2) + poses[:, 0, None, :, 3]
-    unlabelled = ~np.isfinite(points).any(axis=(1, 2))
-    points[unlabelled] = own[unlabelled, :, :2]
-    known = TrainingLabels(poses, alphas, points, np.stack([face.weights for face in used]))
+    coefficients = np.stack([face.photograph[0][N_POSE:] for face in faces])
+    known = TrainingLabels(
+        poses=poses,
+        coefficients=coefficients,
+        points=_points_in_cut(faces, _own_points(model, coefficients, poses[:, 0])),
+        weights=np.stack([face.weights for face in faces]),
+    )
     prior = Prior.of_params(np.array(manifest.param_mean), np.array(manifest.param_std))
-    made = clips_of([face.key for face in used], images_, known, model, prior)
-    notes = []
-    if not fine.all():
-        why = next(fault for fault in faults if fault is not None)
-        notes.append(f"{(~fine).sum():,} of {len(faces):,} faces are left out; the first: {why}")
-    if lost := len(used) - len(made):
-        notes.append(f"{lost:,} faces are left out, for their mirror images cannot be fitted.")
-    return TrainingSet(made, tuple(notes))
+    return clips_of([face.key for face in faces], cut, known, model, prior)
+
+
+def _own_points(model: MorphableModel, coefficients: F64, poses: F64) -> F64:
+    """The model's own 68 points (N, 68, 2) under coefficients (N, K) and poses (N, 3, 4)."""
+    S = model.mean[model.landmarks] + np.einsum("nk,klc->nlc", coefficients, model.basis[:, model.landmarks])
+    solid: F64 = S @ poses[:, :, :3].swapaxes(1, 2) + poses[:, None, :, 3]
+    return solid[..., :2]
+
+
+def _points_in_cut(faces: list[_Face], own: F64) -> F64:
+    """Labelled points (N, 68, 2) in pixels of the cut, of the photograph; `own` of faces that have none."""
+    rois = np.stack([face.photograph[1] for face in faces])
+    scale = ROI / (rois[:, 2] - rois[:, 0])
+    points = np.stack([face.points for face in faces])
+    points = (points - rois[:, None, :2]) * scale[:, None, None] + (CUT - ROI) / 2
+    unlabelled = ~np.isfinite(points).any(axis=(1, 2))
+    points[unlabelled] = own[unlabelled]
+    return points
+
+
+def _moved_together(arrays: Sequence[U8 | F64], kept: list[int]) -> None:
+    """The rows `kept` of each array to its beginning, in place: the pictures of a training set take gigabytes."""
+    for target, row in enumerate(kept):
+        if target != row:
+            for array in arrays:
+                array[target] = array[row]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
+import torch
 from training_faces import MODEL, STILLS
 
+from ddfa_batch.tasks.training import state
 from ddfa_batch.tasks.training.architectures import Architecture
 from ddfa_batch.tasks.training.clips import whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.mini_batches import make_batch
 from ddfa_batch.tasks.training.options import Augmentation, Sampling, TrainConfig
+from ddfa_batch.tasks.training.state import TrainingState
 
 NET = Architecture(width=0.0625)
 SIZE = 32
@@ -23,3 +28,18 @@ def mean_and_std() -> tuple[np.ndarray, np.ndarray]:
 
 MEAN, STD = mean_and_std()
 SPACE = FaceSpace.of(MODEL, MEAN, STD, SIZE)
+
+
+def begin(config: TrainConfig = CONFIG) -> TrainingState:
+    """A new training."""
+    return state.start(NET, config, MEAN, STD)
+
+
+def weights_of_net(training: TrainingState) -> dict[str, torch.Tensor]:
+    """A copy of its net's weights and running statistics."""
+    return copy.deepcopy(training.net.state_dict())
+
+
+def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether all are equal to the bit."""
+    return all(torch.equal(one[name], other[name]) for name in one)

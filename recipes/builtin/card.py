@@ -5,7 +5,7 @@
 WORK/dev is what `prepare` made: half of AFLW2000-3D, of which nothing trains and nothing chooses. Every
 row is a run of `ddfa-batch process` (its detector, one refinement) or of `evaluate --model` (rois of the labels, one
 pass), measured by `evaluate` with the original and with the re-annotated labels. --write puts the table between the
-marks of models/builtin/CARD.md.
+marks of the model's CARD.md.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from pathlib import Path
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import CARD
 from ddfa_batch.schemas.config import BUILTIN
-from ddfa_batch.tasks.bundles.model_bundle import builtin_folder
+from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 
-CARD_FILE = builtin_folder() / CARD
+#: Marks in the card between which the table stands.
 BEGIN, END = "<!-- recipes/builtin/card.py -->", "<!-- end -->"
+#: Of the figures.
 COLUMNS = "0–30°|30–60°|60–90°|mean|faces found|extra boxes"
 
 
 def ddfa_batch(*arguments: str | Path) -> None:
+    """Run one of the package's commands."""
     subprocess.run(["ddfa-batch", *map(str, arguments), "--quiet"], check=True)
 
 
@@ -38,7 +40,7 @@ def scores(work: Path, out: Path, model: str, detect: bool) -> dict[str, list[st
     labels = (dev / "original.parquet", dev / "reannotated.parquet")
     if detect:
         ddfa_batch("process", dev / "photographs", out / "run", "--model", model, "--vertices", "none")
-        answers = ("--run", out / "run")
+        answers: tuple[str | Path, ...] = ("--run", out / "run")
     else:
         answers = ("--model", model, "--images", dev / "photographs")
     ddfa_batch("evaluate", *labels, out / "scores", *answers, "--overwrite")
@@ -46,10 +48,11 @@ def scores(work: Path, out: Path, model: str, detect: bool) -> dict[str, list[st
     labelled, found = summary["n_labelled"], summary["n_found"]
     extra = f"{(len(open_run(out / 'run').faces(columns=['key'])) - found) / labelled:.1%}" if detect else ""
     share = f"{found / labelled:.1%}"
-    return {
-        score["labels"]: [*(f"{value:.2f}" for value in (*score["bins"], score["mean_of_bins"])), share, extra]
-        for score in summary["scores"]
-    }
+    cells = {}
+    for score in summary["scores"]:
+        errors = (*score["bins"], score["mean_of_bins"])
+        cells[score["labels"]] = [*("–" if e is None else f"{e:.2f}" for e in errors), share, extra]
+    return cells
 
 
 def table(work: Path, model: str, beside: str) -> str:
@@ -71,16 +74,21 @@ def main(words: Sequence[str] | None = None) -> None:
     """The step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--model", default=BUILTIN)
+    parser.add_argument("--model", default=BUILTIN, help="builtin, or a bundle's folder")
     parser.add_argument("--beside", default="3ddfa-v2-mb05")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args(words)
     text = table(arguments.work, arguments.model, arguments.beside)
     print(text)
     if arguments.write:
-        card = CARD_FILE.read_text(encoding="utf-8")
-        before, rest = card.split(BEGIN)
-        CARD_FILE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        file = find_bundle(arguments.model, Path()).folder / CARD
+        file.write_text(with_table(file.read_text(encoding="utf-8"), text), encoding="utf-8")
+
+
+def with_table(card: str, text: str) -> str:
+    """The card with another table between its marks."""
+    before, rest = card.split(BEGIN)
+    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

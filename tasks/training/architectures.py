@@ -34,10 +34,13 @@ _HEAD_STD = 1e-3
 
 @dataclass(frozen=True)
 class Architecture:
-    """Which net: a kind of `KINDS`, the width multiplier, and the length of the parameter vector."""
+    """Which net."""
 
+    #: Of `KINDS`.
     kind: str = "mobilenet"
+    #: Width multiplier of MobileNetV1's channels.
     width: float = 1.0
+    #: Length of the parameter vector.
     n_params: int = 62
 
     def __post_init__(self) -> None:

@@ -31,25 +31,28 @@ _UNIT_SAMPLES = 512
 
 @dataclass(frozen=True)
 class FaceSpace:
-    """What the losses know of a morphable model of N vertices and K coefficients, as tensors.
+    """What the losses know of a morphable model of N vertices and K coefficients, as tensors."""
 
-    mean, std (P,): the whitening. shape (1 + K, N, 3): mean shape and basis in whitened coefficients, so that
-    S = [1, z_α] · shape. root (3K + 4, 3K + 4): F with FᵀF = Σ_v b_v b_vᵀ / N, b_v = [shape[k, v, c], 1] (k
-    before c). rows (3, 1 + K, 1 + K): Σ_v of products of shape[:, v, c]. columns (K, 9): Σ_v a_v a_vᵀ of each
-    basis vector. landmarks (1 + K, 68, 3): shape at the landmarks. size: side of the crop, pixels. vdc_unit and
-    fwpdc_unit: what the losses are for the mean face, when targets vary as the whitening says; divided by them, both
-    are about 1 before anything is learnt, and one learning rate and optimiser state suit both.
-    """
-
+    #: (P,), μ of the whitening.
     mean: Tensor
+    #: (P,), σ of the whitening.
     std: Tensor
+    #: (1 + K, N, 3): mean shape and basis in whitened coefficients, so that S = [1, z_α] · shape.
     shape: Tensor
+    #: (3K + 4, 3K + 4): F with FᵀF = Σ_v b_v b_vᵀ / N, b_v = [shape[k, v, c], 1] (k before c).
     root: Tensor
+    #: (3, 1 + K, 1 + K): Σ_v of products of shape[:, v, c].
     rows: Tensor
+    #: (K, 9): Σ_v a_v a_vᵀ of each basis vector.
     columns: Tensor
+    #: (1 + K, 68, 3): shape at the landmarks.
     landmarks: Tensor
+    #: Side of the crop, pixels.
     size: int
+    #: What VDC is for the mean face, when targets vary as the whitening says, px². Divided by their units both losses
+    #: are about 1 before anything is learnt, and one learning rate and optimiser state suit both.
     vdc_unit: float = 1.0
+    #: The same of fWPDC.
     fwpdc_unit: float = 1.0
 
     @staticmethod
@@ -79,12 +82,20 @@ class FaceSpace:
         def tensor(array: Floats) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
 
-        space = FaceSpace(tensor(mu), tensor(sigma), tensor(shape), tensor(root), tensor(rows), tensor(columns),
-                          tensor(shape[:, model.landmarks]), size)  # fmt: skip
+        space = FaceSpace(
+            mean=tensor(mu),
+            std=tensor(sigma),
+            shape=tensor(shape),
+            root=tensor(root),
+            rows=tensor(rows),
+            columns=tensor(columns),
+            landmarks=tensor(shape[:, model.landmarks]),
+            size=size,
+        )
         targets = tensor(np.random.default_rng(0).normal(size=(_UNIT_SAMPLES, p)))
-        nothing = torch.zeros_like(targets)
-        return replace(space, vdc_unit=float(vdc(space, nothing, targets)),
-                       fwpdc_unit=float(fwpdc(space, nothing, targets)))  # fmt: skip
+        mean_face = torch.zeros_like(targets)
+        vdc_unit, fwpdc_unit = (float(loss(space, mean_face, targets)) for loss in (vdc, fwpdc))
+        return replace(space, vdc_unit=vdc_unit, fwpdc_unit=fwpdc_unit)
 
     @property
     def n_vertices(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,8 +46,10 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> tuple[
     """A fit of ten pictures whose landmark 30 is a white dot, and the model it was made with."""
     folder = tmp_path_factory.mktemp("labelled")
     manifest = replace(bundle.manifest, name="symmetric", param_std=(*bundle.manifest.param_std[:12], *[1.0] * 50))
-    files = {"regressor.onnx": (bundle.folder / "regressor.onnx").read_bytes(),
-             "detectors/yunet.onnx": (bundle.folder / "detectors/yunet.onnx").read_bytes()}  # fmt: skip
+    files = {
+        "regressor.onnx": (bundle.folder / "regressor.onnx").read_bytes(),
+        "detectors/yunet.onnx": (bundle.folder / "detectors/yunet.onnx").read_bytes(),
+    }
     model = write_bundle(folder / "model", manifest, files, MODEL)
     pictures, labels = faces(N, seed=8)
     (folder / "images").mkdir()
@@ -83,6 +86,15 @@ def test_what_is_read_is_cut_around_the_face_with_its_labels(labelled: tuple[Pat
         dot = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
         assert np.abs(dot - points[30]).max() < 0.75
     np.testing.assert_allclose(clips.rois[:, 0].mean(axis=0), [12, 12, 132, 132], atol=4)
+
+
+def test_reading_pictures_in_threads_leaves_standard_error_alone(
+    labelled: tuple[Path, Bundle], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(10):
+        training_set.read(labelled[0] / "fit", None, None, labelled[1])
+    os.write(2, b"still heard\n")
+    assert "still heard" in capfd.readouterr().err
 
 
 def test_a_training_ends_in_a_model_that_process_accepts(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
@@ -164,8 +176,16 @@ def clips(labelled: tuple[Path, Bundle], tmp_path_factory: pytest.TempPathFactor
     folder, model = labelled
     out = tmp_path_factory.mktemp("clips") / "out"
     given = read_faces(folder / "fit", 62, model.digest, 1)
-    asked = asked_clips(folder / "images", out, model, noise=(0.0, 0.0), blur=(0.0, 0.0), detector="boxes",
-                        min_score=0.0, params_digest=given.digest)  # fmt: skip
+    asked = asked_clips(
+        folder / "images",
+        out,
+        model,
+        noise=(0.0, 0.0),
+        blur=(0.0, 0.0),
+        detector="boxes",
+        min_score=0.0,
+        params_digest=given.digest,
+    )
     synthesize(replace(asked, given=given), HERE)
     return out
 
@@ -180,8 +200,9 @@ def test_frames_of_clips_carry_the_labels_of_every_frame(
     assert found.frames == 4
     assert len(found) >= N - 2  # the small model cannot take every mirrored shape
     moved = 0.0
-    for image, points in zip(found.images.reshape(-1, *found.images.shape[2:]),
-                             found.landmarks[:, 0].reshape(-1, 68, 2), strict=True):  # fmt: skip
+    for image, points in zip(
+        found.images.reshape(-1, *found.images.shape[2:]), found.landmarks[:, 0].reshape(-1, 68, 2), strict=True
+    ):
         weight = np.where(image[..., 0] > 128, image[..., 0], 0).astype(float)
         if weight.sum() < 255 * 30:  # the dot has turned away
             continue
@@ -208,12 +229,16 @@ def test_labels_that_begin_depth_elsewhere_move_the_same(
 
 def test_the_command_trains_and_says_what_next(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
     folder, model = labelled
-    words = ["train", str(folder / "fit"), str(tmp_path / "out"), "--model", str(model.folder), "--width", "0.0625",
-             "--look-ahead", "1", "--iterations", "2", "--stills", "2", "--device", "cpu", "--validation", "0.3",
-             "--stage", "0.5", "32", "--rotation", "25"]  # fmt: skip
+    options = (
+        "--width 0.0625 --look-ahead 1 --iterations 2 --stills 2 --device cpu --validation 0.3 --stage 0.5 32 "
+        "--rotation 25"
+    )
+    words = ["train", str(folder / "fit"), str(tmp_path / "out"), "--model", str(model.folder), *options.split()]
     said = CliRunner().invoke(cli.cli, words)
     assert said.exit_code == 0, said.output
     assert "held out; 8 samples on cpu" in said.output
+    assert "M as the paper counts" in said.output
+    assert said.stderr.count("vertex error") == 2  # an iteration, a line
     assert f"--model {tmp_path / 'out/model'}" in said.output
     identity = json.loads((tmp_path / "out/train.json").read_text())
     assert identity["config"]["augmentation"]["rotation"] == 25

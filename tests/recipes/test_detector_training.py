@@ -251,6 +251,12 @@ def test_pictures_come_back_from_their_file(sources: Sources, tmp_path: Path) ->
         np.testing.assert_array_equal(again.picture(i).points, sources.scenes.picture(i).points)
 
 
+def test_a_source_may_be_empty() -> None:
+    none = Pictures.of([])
+    assert len(none) == 0
+    assert none.points.shape == (0, 68, 2)
+
+
 @pytest.mark.parametrize("side", [64, 160, 320])
 def test_collages_hold_their_boxes(sources: Sources, side: int) -> None:
     faces = 0

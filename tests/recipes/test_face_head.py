@@ -63,8 +63,10 @@ def test_the_bundle_tells_what_the_head_tells(tmp_path: Path) -> None:
     n_features = NET.channels[-1]
     head = FaceHead(rng.normal(size=n_features).astype(np.float32), 0.3, 0.8)
     origin = export.Origin("tells", "1", "MIT", "made by the tests")
-    made = [export.to_bundle(training, MODEL, origin, export.Detectors.none(), tmp_path / name, face)
-            for name, face in (("with", head), ("without", None))]  # fmt: skip
+    made = [
+        export.to_bundle(training, MODEL, origin, export.Detectors.none(), tmp_path / name, face)
+        for name, face in (("with", head), ("without", None))
+    ]
     crops = mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, options.Augmentation(), [3])
     tells, silent = (Regressor(loaded_model(str(b.folder), b.digest).regressor, b.manifest) for b in made)
     assert (tells.tells_faces, silent.tells_faces) == (True, False)

@@ -82,12 +82,12 @@ class Pictures:
         """Those of a list."""
         sizes = np.array([layer.image.shape[:2] for layer in layers], np.int64).reshape(-1, 2)
         return Pictures(
-            np.concatenate([layer.image.ravel() for layer in layers]),
-            sizes,
-            np.concatenate([[0], np.cumsum(sizes.prod(axis=1) * 3)]),
-            np.concatenate([layer.points for layer in layers]).astype(np.float32),
-            np.concatenate([layer.ignored for layer in layers]),
-            np.concatenate([[0], np.cumsum([len(layer.points) for layer in layers])]).astype(np.int64),
+            pixels=np.concatenate([np.zeros(0, np.uint8), *(layer.image.ravel() for layer in layers)]),
+            sizes=sizes,
+            start=np.concatenate([[0], np.cumsum(sizes.prod(axis=1) * 3)]).astype(np.int64),
+            points=np.concatenate([no_faces(), *(layer.points for layer in layers)]).astype(np.float32),
+            ignored=np.concatenate([np.zeros(0, bool), *(layer.ignored for layer in layers)]),
+            first=np.concatenate([[0], np.cumsum([len(layer.points) for layer in layers])]).astype(np.int64),
         )
 
     def save(self, path: Path) -> None:

@@ -1,0 +1,126 @@
+"""The recipe of the built-in model from end to end, on a few drawn faces: every step, in order, none of them twice."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny_shared
+from command_line import call
+
+pytest.importorskip("torch")
+pytest.importorskip("skimage")
+
+from ddfa_batch.schemas.arrays import U8
+from ddfa_batch.schemas.bundle import CARD
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
+from ddfa_batch.tasks.bundles.onnx_graphs import Graph
+from recipes.builtin import card, distil, prepare, recipe
+from recipes.builtin.detector import prepare as detector_prepare
+
+SMALL = "--look-ahead 2 --iterations 2 --stills 2 --every 1 --validation 0.2 --device cpu --threads 1"
+AMOUNTS = recipe.Amounts(
+    human=SMALL,
+    begun=SMALL,
+    trained=SMALL,
+    detector="--steps 1",
+    assemble="--pictures 6",
+)
+
+
+@pytest.fixture(scope="module")
+def shared_in_miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_shared.make(tmp_path_factory.mktemp("shared"))
+
+
+def test_crops_that_show_a_test_photograph_are_left_out(shared_in_miniature: Path, tmp_path: Path) -> None:
+    prepare.main([str(shared_in_miniature), str(tmp_path)])
+    names = {path.name for path in (tmp_path / "aflw/images").iterdir()}
+    assert len(names) == tiny_shared.N_CROPS - 1
+    assert tiny_shared.DUPLICATE not in names
+    tables = [pq.read_table(tmp_path / f"aflw/labels{n}.parquet") for n in (68, 21)]
+    assert all(tiny_shared.DUPLICATE not in table["name"].to_pylist() for table in tables)
+    assert [len(table) for table in tables] == [26, tiny_shared.N_CROPS - 1]
+
+
+def magenta(image: U8) -> tuple[np.ndarray, np.ndarray]:
+    """A teacher: the boxes of what is magenta."""
+    mask = ((image[..., 0] > 150) & (image[..., 1] < 90) & (image[..., 2] > 150)).astype(np.uint8)
+    _, _, found, _ = cv2.connectedComponentsWithStats(mask)
+    found = found[1:][found[1:, cv2.CC_STAT_AREA] > 200].astype(np.float64)
+    boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
+    return boxes, np.full(len(boxes), 0.9)
+
+
+def blob_detector() -> bytes:
+    """A network with the outputs of the project's own detector: a box of six cells about every cell that is magenta."""
+    g = Graph()
+    colour = np.array([1, -1, 1], np.float32).reshape(1, 3, 1, 1) / 510
+    shown = g.add("Relu", g.conv("input", colour, np.zeros(1, np.float32)))
+    outputs: dict[str, list[int | str]] = {}
+    for stride in (8, 16, 32, 64):
+        mean = g.add("AveragePool", shown, kernel_shape=[stride, stride], strides=[stride, stride])
+        slope = np.array([6.0 if stride == 32 else 0.0, 0, 0, 0, 0], np.float32).reshape(5, 1, 1, 1)
+        answer = np.array([-1.5 if stride == 32 else -20, *np.log([3, 3, 3, 3])], np.float32)
+        g.add("Identity", g.conv(mean, slope, answer), output=f"level_{stride}")
+        outputs[f"level_{stride}"] = [1, 5, f"h{stride}", f"w{stride}"]
+    return g.model("input", [1, 3, "h", "w"], outputs)
+
+
+class Kitchen:
+    """Runs the recipe's commands in this process, and notes them."""
+
+    def __init__(self, work: Path, models: Path) -> None:
+        self.work, self.models = work, models
+        self.done: list[str] = []
+
+    def execute(self, words: Sequence[str]) -> None:
+        """One command, as `recipe.execute`."""
+        self.done.append(" ".join(words))
+        if words[0] == "ddfa-batch":
+            self.ddfa_batch(*words[1:])
+            return
+        importlib.import_module(words[2]).main(list(words[3:]))
+        if "train" in words:  # the drawn detector, which finds something after no training
+            for path in (self.work / "detector").glob("step*.onnx"):
+                path.write_bytes(blob_detector())
+
+    def ddfa_batch(self, *words: str | Path) -> None:
+        """One of the package's own commands."""
+        more = {"process": "--scheduler in-process --min-score 0.01", "synth-videos": "--scheduler in-process"}
+        answer = call(*words, *more.get(str(words[0]), "").split(), models=self.models, model=None)
+        assert answer.code == 0, (words, answer.stderr)
+
+
+def test_the_recipe_makes_a_model_and_does_no_step_twice(
+    shared_in_miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, target = tmp_path / "work", tmp_path / "builtin"
+    target.mkdir()
+    (target / CARD).write_bytes((builtin_folder() / CARD).read_bytes())
+    backgrounds = work / "backgrounds"
+    backgrounds.mkdir(parents=True)
+    for i in range(12):
+        cv2.imwrite(str(backgrounds / f"{i}.png"), np.full((90, 120, 3), 20 * i, np.uint8))
+    kitchen = Kitchen(work, tmp_path / "models")
+    monkeypatch.setattr(distil, "default_models_folder", lambda: tmp_path / "models")
+    monkeypatch.setattr(card, "ddfa_batch", kitchen.ddfa_batch)
+    monkeypatch.setattr(
+        detector_prepare, "teachers", lambda _: dict.fromkeys(("faceboxes", "yunet_s", "retinaface"), magenta)
+    )
+    recipe.make(shared_in_miniature, work, AMOUNTS, target, kitchen.execute)
+    made = load_bundle(target)
+    assert (made.manifest.name, made.manifest.layout.size) == ("builtin", 62)
+    assert made.manifest.detectors["builtin"].detector_weight >= 0
+    assert load_morphable(made).topology == "builtin_v1"
+    text = (target / CARD).read_text()
+    assert "| builtin | roi of the labels, one pass | original |" in text
+    before = len(kitchen.done)
+    recipe.make(shared_in_miniature, work, AMOUNTS, target, kitchen.execute)
+    assert len(kitchen.done) == before
