@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from pts_files import pts
 from scipy.io import savemat
 
 from ddfa_batch.schemas.errors import InputError
@@ -16,11 +17,6 @@ from ddfa_batch.tasks.files.landmark_files import read_landmarks
 
 POINTS = np.random.default_rng(0).uniform(0, 200, (3, 68, 2)).round(3)
 KEYS = ("a", "b", "c")
-
-
-def pts(points: np.ndarray) -> str:
-    lines = "\n".join(f"{x + 1:.6f} {y + 1:.6f}" for x, y in points)
-    return f"version: 1\nn_points:  {len(points)}\n{{\n{lines}\n}}\n"
 
 
 def write(folder: Path, kind: str) -> Path:

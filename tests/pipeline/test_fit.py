@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pts_files import pts
 from random_faces import MODEL, PRIOR, faces
 
 import ddfa_batch
@@ -74,8 +75,6 @@ def test_all_x_before_all_y_are_understood(tmp_path: Path, n_axes: int) -> None:
 
 
 def test_a_bad_file_is_an_error_row(bundle: Bundle, tmp_path: Path) -> None:
-    from test_landmark_files import pts
-
     _, truth = faces(MODEL, PRIOR, 1, seed=1)
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.pts").write_text(pts(truth[0, :, :2]))
