@@ -103,8 +103,8 @@ def fitted(model: LoadedModel, true: F64, roi: F64, size: int) -> F32:
     """Parameters (P,) in the crop of `roi` that answer to 3-D landmarks (68, 3) in image pixels."""
     manifest, morphable = model.bundle.manifest, model.morphable
     scale = size / (roi[2] - roi[0])
-    target = np.stack([(true[:, 0] - roi[0]) * scale + 1, size - (true[:, 1] - roi[1]) * scale,
-                       true[:, 2] * scale], axis=1)  # fmt: skip
+    x, y, z = true.T
+    target = np.stack([(x - roi[0]) * scale + 1, size - (y - roi[1]) * scale, z * scale], axis=1)
     mean = morphable.mean[morphable.landmarks].astype(np.float64)
     basis = morphable.basis[:, morphable.landmarks].astype(np.float64)
     sigma = np.array(manifest.param_std)[12:]
@@ -219,8 +219,8 @@ def report(table: pd.DataFrame, lost: int, params: str) -> None:
     for name in ("yaw", "pitch", "own_yaw", "own_pitch"):
         correlation = np.corrcoef(table[f"d_{name}"], table[f"m_{name}"])[0, 1]
         error = (table[f"m_{name}"] - table[f"d_{name}"]).abs()
-        print(f"Δ{name}: correlation {correlation:.4f}, median error {error.median():.2f}°, "
-              f"90 % below {error.quantile(0.9):.2f}°")  # fmt: skip
+        spread = f"median error {error.median():.2f}°, 90 % below {error.quantile(0.9):.2f}°"
+        print(f"Δ{name}: correlation {correlation:.4f}, {spread}")
 
 
 if __name__ == "__main__":

@@ -36,8 +36,10 @@ def head(rings: int = 24, sectors: int = 48) -> MorphableModel:
                 triangles += [(here, here + sectors, there), (there, here + sectors, there + sectors)]
             else:
                 triangles += [(here, here + sectors, there + sectors), (here, there + sectors, there)]
-    basis = np.stack([unit * axis for axis in np.eye(3) * 4_000] + [nose[:, None] * [0, 0, 4_000]]
-                     + [unit * [0, 2_000 * k, 0] * (unit[:, 1:2] < 0) for k in (1, -2)])  # fmt: skip
+    wider = [unit * axis for axis in np.eye(3) * 4_000]
+    longer_nose = nose[:, None] * [0, 0, 4_000]
+    opened = [unit * [0, 2_000 * k, 0] * (unit[:, 1:2] < 0) for k in (1, -2)]
+    basis = np.stack([*wider, longer_nose, *opened])
     front = np.flatnonzero(unit[:, 2] > 0.1)
     return MorphableModel(
         mean=mean.astype(np.float32),

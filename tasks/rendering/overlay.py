@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, F64, I32, U8, Bools, Floats
+from ddfa_batch.tasks.geometry.similarity import similarity, warp
 from ddfa_batch.tasks.rendering.rasteriser import lambert
 from ddfa_batch.tasks.rendering.sheets import resized
 
@@ -93,11 +94,10 @@ def compared(image: U8, truth: F64, answer: F64, text: str, side: int = 240) -> 
     low, high = both.min(axis=0), both.max(axis=0)
     extent = max(float((high - low).max()) * _AROUND, _LEAST)
     corner, zoom = (low + high) / 2 - extent / 2, side / extent
-    to_tile = np.array([[zoom, 0, -corner[0] * zoom], [0, zoom, -corner[1] * zoom]])
-    flags = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    tile: U8 = np.asarray(cv2.warpAffine(image, to_tile, (side, side), flags=flags), np.uint8)
+    square = np.concatenate([corner, corner + extent])
+    tile = warp(image, similarity(square, 0, 0, 0, 0, side), side)
     for points, colour in ((truth, TRUTH), (answer, ANSWER)):
-        _draw_points(tile, (points[:, :2] - corner) * zoom, 2, [colour] * len(points))
+        _draw_points(tile, (points[:, :2] - corner + 0.5) * zoom - 0.5, 2, [colour] * len(points))
     cv2.rectangle(tile, (0, side - _CAPTION), (side, side), _DARK, -1)
     cv2.putText(tile, text, (4, side - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
     return tile

@@ -17,11 +17,12 @@ LAYOUT = MODEL.layout
 ROI = np.array([[20.0, 30.0, 170.0, 180.0]])
 
 angle = st.floats(-60, 60)
+turn, shift = st.floats(-25, 25), st.floats(-40, 40)
+a_frame = st.tuples(turn, turn, st.floats(-90, 90), st.floats(0.5, 2), shift, shift)
 motions = st.builds(
     lambda rows: Motion(*np.array([r[:4] for r in rows]).T, np.array([r[4:] for r in rows])),
-    st.lists(st.tuples(st.floats(-25, 25), st.floats(-25, 25), st.floats(-90, 90), st.floats(0.5, 2),
-                       st.floats(-40, 40), st.floats(-40, 40)), min_size=1, max_size=5),
-)  # fmt: skip
+    st.lists(a_frame, min_size=1, max_size=5),
+)
 
 
 def a_pose(yaw: float, pitch: float, roll: float) -> F64:
@@ -121,8 +122,8 @@ def test_paths_respect_limits(seed: int, n: int, yaw: float, pitch: float) -> No
     m = motion.random_motion(np.random.default_rng(seed), limits, n, np.array([yaw, pitch, 3.0]), 100.0)
     assert len(m) == n
     slack = 1e-9
-    for path, (low, high), speed in ((m.yaw, limits.yaw, limits.yaw_speed), (m.pitch, limits.pitch, limits.pitch_speed),
-                                     (m.roll, limits.roll, limits.roll_speed)):  # fmt: skip
+    for name in ("yaw", "pitch", "roll"):
+        path, (low, high), speed = getattr(m, name), getattr(limits, name), getattr(limits, f"{name}_speed")
         assert path[0] == 0
         assert path.min() >= low - slack and path.max() <= high + slack
         assert np.abs(np.diff(path)).max(initial=0) <= speed + slack
@@ -191,9 +192,15 @@ def test_a_still_that_looks_away_turns_back_only_so_far_and_its_clip_says_so(
 
 @pytest.mark.parametrize(
     "bad",
-    [{"yaw": (-91.0, 0.0)}, {"pitch": (10.0, -10.0)}, {"scale": (0.0, 1.0)}, {"roll": (0.0, float("nan"))},
-     {"yaw_speed": 0.0}, {"shift_speed": float("inf")}],
-)  # fmt: skip
+    [
+        {"yaw": (-91.0, 0.0)},
+        {"pitch": (10.0, -10.0)},
+        {"scale": (0.0, 1.0)},
+        {"roll": (0.0, float("nan"))},
+        {"yaw_speed": 0.0},
+        {"shift_speed": float("inf")},
+    ],
+)
 def test_impossible_limits_are_refused(bad: dict[str, tuple[float, float]]) -> None:
     with pytest.raises(DdfaError, match=next(iter(bad))):
         MotionLimits(**bad)  # type: ignore[arg-type]

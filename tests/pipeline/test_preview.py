@@ -71,8 +71,8 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    answer = subprocess.run([sys.executable, str(ROOT / "examples/demo.py")], cwd=tmp_path, capture_output=True,
-                            text=True, check=False)  # fmt: skip
+    command = [sys.executable, str(ROOT / "examples/demo.py")]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     said = dict(line.split(maxsplit=1) for line in answer.stdout.splitlines() if line[:2].isdigit() and line[2] == "_")
     assert len(said) == 12

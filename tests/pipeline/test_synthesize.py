@@ -70,9 +70,8 @@ def same_clips(a: Results, b: Results) -> None:
     for clip_id, pictures in left.items():
         assert all(np.array_equal(p, q) for p, q in zip(pictures, right[clip_id], strict=True))
     drop = ["frame_key"]
-    pd.testing.assert_frame_equal(
-        a.frames().to_pandas().drop(columns=drop), b.frames().to_pandas().drop(columns=drop)
-    )  # fmt: skip
+    ours, theirs = (run.frames().to_pandas().drop(columns=drop) for run in (a, b))
+    pd.testing.assert_frame_equal(ours, theirs)
 
 
 def test_every_still_has_a_row_and_every_frame_one(results: Results) -> None:
@@ -435,8 +434,11 @@ def test_the_preview_shows_the_clips(out: Path) -> None:
 def mat(folder: Path, name: str, bundle: Bundle, **changes: object) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     cv2.imwrite(str(folder / f"{name}.jpg"), small_model.picture(1))
-    para = {"Pose_Para": np.array([[0.1, -0.4, 0.2, 150.0, 120.0, -3.0, 0.6]]),
-            "Shape_Para": rng.normal(size=(199, 1)), "Exp_Para": rng.normal(size=(29, 1))}  # fmt: skip
+    para = {
+        "Pose_Para": np.array([[0.1, -0.4, 0.2, 150.0, 120.0, -3.0, 0.6]]),
+        "Shape_Para": rng.normal(size=(199, 1)),
+        "Exp_Para": rng.normal(size=(29, 1)),
+    }
     scipy.io.savemat(folder / f"{name}.mat", {**para, **changes})
     return para
 

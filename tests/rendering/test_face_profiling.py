@@ -80,8 +80,14 @@ def test_labels_land_on_the_picture(m: Motion) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.floats(-80, 80), st.floats(-30, 30), st.floats(-30, 30), st.floats(0.7, 1.4), st.floats(-30, 30),
-       st.sampled_from([0, 40, -60]))  # fmt: skip
+@given(
+    st.floats(-80, 80),
+    st.floats(-30, 30),
+    st.floats(-30, 30),
+    st.floats(0.7, 1.4),
+    st.floats(-30, 30),
+    st.sampled_from([0, 40, -60]),
+)
 def test_no_pixel_stays_empty(
     yaw: float, pitch: float, roll: float, scale: float, shift: float, still_yaw: float
 ) -> None:
@@ -220,6 +226,6 @@ def test_a_skirt_goes_on_where_the_surface_ends() -> None:
 def test_a_closed_surface_has_no_skirt() -> None:
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
     closed = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32)
-    model = replace(MODEL, mean=corners, basis=np.zeros((6, 4, 3), np.float32), triangles=closed,
-                    landmarks=np.zeros(68, np.int32))  # fmt: skip
+    basis, landmarks = np.zeros((6, 4, 3), np.float32), np.zeros(68, np.int32)
+    model = replace(MODEL, mean=corners, basis=basis, triangles=closed, landmarks=landmarks)
     assert Surface.of(model).skirt.triangles.size == 0

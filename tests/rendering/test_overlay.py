@@ -46,7 +46,7 @@ def test_a_comparison_shows_all_points_and_leaves_out_those_that_are_none() -> N
     truth, answer = np.array([[40.0, 40.0], [np.nan, np.nan]]), np.array([[60.0, 60.0], [60.0, 60.0]])
     tile = overlay.compared(np.full((100, 100, 3), 128, np.uint8), truth, answer, "1.0 %", 200)
     assert tile.shape == (200, 200, 3)
-    np.testing.assert_allclose(is_colour(tile, overlay.TRUTH).mean(axis=0), [20, 20], atol=1)
+    np.testing.assert_allclose(is_colour(tile, overlay.TRUTH).mean(axis=0), [23.5, 23.5], atol=1)
     np.testing.assert_allclose(is_colour(tile, overlay.ANSWER).mean(axis=0), [180, 180], atol=4)
 
 

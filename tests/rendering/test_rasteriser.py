@@ -103,8 +103,8 @@ def test_weight_mixes_in_the_colours() -> None:
     triangles = np.array([[0, 2, 1], [0, 3, 2]], np.int32)
     fragments = rasteriser.rasterise(quad, triangles, 5, 5)
     weight = np.array([0, 1, 1, 0], np.float32)
-    got = rasteriser.textured(fragments, quad, triangles, np.zeros((5, 5, 3), np.uint8), quad[:, :2],
-                          np.full((4, 3), 200, np.float32), weight)  # fmt: skip
+    black, light = np.zeros((5, 5, 3), np.uint8), np.full((4, 3), 200, np.float32)
+    got = rasteriser.textured(fragments, quad, triangles, black, quad[:, :2], light, weight)
     np.testing.assert_array_equal(got[2, :, 0], [0, 50, 100, 150, 200])
 
 
@@ -145,8 +145,8 @@ def test_a_viewport_of_a_roi_is_the_crop() -> None:
     placed = motion.apply(view.affine, corners).astype(np.float32)
     triangles = np.array([[0, 2, 1], [0, 3, 2]], np.int32)
     fragments = rasteriser.rasterise(placed, triangles, 60, 60)
-    got = rasteriser.textured(fragments, placed, triangles, image, corners[:, :2], np.zeros((4, 3), np.float32),
-                          np.zeros(4, np.float32))  # fmt: skip
+    colours, weight = np.zeros((4, 3), np.float32), np.zeros(4, np.float32)
+    got = rasteriser.textured(fragments, placed, triangles, image, corners[:, :2], colours, weight)
     assert np.abs(got.astype(int) - crop.crop(image, roi, 60)).max() <= 1
 
 
