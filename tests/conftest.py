@@ -61,9 +61,16 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def options(**changes: object) -> ProcessOptions:
     defaults: dict[str, object] = {
-        "detector": "yunet", "min_score": 0.9, "detect_size": None, "max_faces": 0, "refine": 1,
-        "vertices": "float32", "max_pixels": 10**8, "boxes_digest": None, "path_column": None,
-    }  # fmt: skip
+        "detector": "yunet",
+        "min_score": 0.9,
+        "detect_size": None,
+        "max_faces": 0,
+        "refine": 1,
+        "vertices": "float32",
+        "max_pixels": 10**8,
+        "boxes_digest": None,
+        "path_column": None,
+    }
     return ProcessOptions(**{**defaults, **changes})  # type: ignore[arg-type]
 
 

@@ -24,8 +24,8 @@ TEXT = {path: path.read_text() for path in DOCS}
 
 def command_lines() -> list[str]:
     """Every `ddfa-batch …` line of a code block or of inline code, and of the help texts."""
-    lines = [line for text in TEXT.values() for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
-             for line in block.splitlines()]  # fmt: skip
+    blocks = [block for text in TEXT.values() for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)]
+    lines = [line for block in blocks for line in block.splitlines()]
     lines += [line.strip() for command in all_commands().values() for line in (command.help or "").splitlines()]
     found = [re.sub(r"^\$ |\s+#.*$|^Examples?:\s+", "", line) for line in lines]
     return sorted({line for line in found if line.startswith("ddfa-batch ")})

@@ -47,8 +47,9 @@ def offline(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     if alone and subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         alone = []
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(folder / "guard")}
-    return subprocess.run([*alone, *map(str, words)], capture_output=True, text=True, env=environment, cwd=folder,
-                          check=False)  # fmt: skip
+    return subprocess.run(
+        [*alone, *map(str, words)], capture_output=True, text=True, env=environment, cwd=folder, check=False
+    )
 
 
 def test_the_wheel_alone_processes_photographs_offline(wheel: Path, empty: Path) -> None:
@@ -65,9 +66,10 @@ def test_the_wheel_alone_processes_photographs_offline(wheel: Path, empty: Path)
     shutil.copy(portraits.astronaut(), photographs)
     shutil.copy(portraits.hopper(), photographs)
     expected = {
-        "astronaut.png": portraits.ASTRONAUT, "grace_hopper.jpg": portraits.HOPPER,
+        "astronaut.png": portraits.ASTRONAUT,
+        "grace_hopper.jpg": portraits.HOPPER,
         "mirrored.jpg": portraits.mirrored(photographs / "mirrored.jpg", 0.7),
-    }  # fmt: skip
+    }
 
     code = "import socket; socket.create_connection(('192.0.2.1', 80), 1)"
     assert "offline: ('192.0.2.1', 80)" in offline(empty, python, "-c", code).stderr

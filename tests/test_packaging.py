@@ -60,9 +60,13 @@ def test_the_installed_wheel_starts(wheel: Path, tmp_path: Path) -> None:
     subprocess.run(install, check=True, capture_output=True)
     code = "import ddfa_batch, ddfa_batch.cli, sys; print(ddfa_batch.__file__); ddfa_batch.open"
     answer = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path), "PATH": ""}, cwd=tmp_path,
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert answer.stdout.strip() == str(tmp_path / "ddfa_batch/__init__.py")
 
 

@@ -27,9 +27,17 @@ from ddfa_batch.schemas.run import RunModel
 def a_run(kind: str = "process") -> Run:
     """A planned run of 1,000 images."""
     return Run(
-        out=Path("out"), kind=kind, created="today", root="/in", source="/in", n_inputs=1000, shard_size=100,
-        identity={"options": {}}, model=RunModel("small", "/models/small", "d", "MIT", "t", 9), notes=[],
-    )  # fmt: skip
+        out=Path("out"),
+        kind=kind,
+        created="today",
+        root="/in",
+        source="/in",
+        n_inputs=1000,
+        shard_size=100,
+        identity={"options": {}},
+        model=RunModel("small", "/models/small", "d", "MIT", "t", 9),
+        notes=[],
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,12 +47,15 @@ def a_run(kind: str = "process") -> Run:
         (Step("listing inputs", 12_345), 0.0, "listing inputs: 12,345"),
         (Step("listing inputs", 12_345), 5000.0, "listing inputs: 12,345, 5,000/s"),
         (Step("working", 0, 1000, "images", ("0 faces",)), 0.0, "  0%  0/1,000 images, 0 faces"),
-        (Step("working", 450, 1000, "images", ("512 faces", "1 error")), 38.0,
-         " 45%  450/1,000 images, 14 s left, 512 faces, 1 error, 38/s"),
+        (
+            Step("working", 450, 1000, "images", ("512 faces", "1 error")),
+            38.0,
+            " 45%  450/1,000 images, 14 s left, 512 faces, 1 error, 38/s",
+        ),
         (Step("training", 3, 200, "iterations", ("fwpdc",)), 0.01, "  2%  3/200 iterations, 5.5 h left, fwpdc"),
         (Step("working", 1000, 1000, "images"), 3.21, "100%  1,000/1,000 images, 3.2/s"),
     ],
-)  # fmt: skip
+)
 def test_a_step_in_words(step: Step, rate: float, words: str) -> None:
     assert sentence(step, rate) == words
 
@@ -79,14 +90,22 @@ def test_neither_what_was_done_before_nor_the_workers_start_counts() -> None:
         (Progress(Phase.LISTING, listed=2000), Step("listing inputs", 2000)),
         (Progress(Phase.MODEL, listed=1000), Step("loading the model")),
         (Progress(Phase.WORKERS, a_run()), Step("starting workers")),
-        (Progress(Phase.WORKING, a_run(), Totals(1, (("images", 100), ("faces", 90))), at_work=(
-            ShardProgress(1, images=40, faces=44, errors=2), ShardProgress(2, images=10))),
-         Step("working", 150, 1000, "images", ("134 faces", "2 errors"))),
-        (Progress(Phase.WORKING, a_run("synth-videos"), Totals(1, (("images", 8), ("clips", 8), ("frames", 80)))),
-         Step("working", 8, 1000, "images", ("8 clips, 80 frames",))),
+        (
+            Progress(
+                Phase.WORKING,
+                a_run(),
+                Totals(1, (("images", 100), ("faces", 90))),
+                at_work=(ShardProgress(1, images=40, faces=44, errors=2), ShardProgress(2, images=10)),
+            ),
+            Step("working", 150, 1000, "images", ("134 faces", "2 errors")),
+        ),
+        (
+            Progress(Phase.WORKING, a_run("synth-videos"), Totals(1, (("images", 8), ("clips", 8), ("frames", 80)))),
+            Step("working", 8, 1000, "images", ("8 clips, 80 frames",)),
+        ),
         (Progress(Phase.JOINING, a_run()), Step("joining files")),
     ],
-)  # fmt: skip
+)
 def test_what_a_run_is_doing(told: Progress, step: Step) -> None:
     assert run_step(told) == step
 
