@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ddfa_batch.pipeline import graph, plan
+from ddfa_batch.pipeline import graph, plan, run_folder
 from ddfa_batch.pipeline.context import check_model
 from ddfa_batch.pipeline.plan import PlanRow, Run, RunRequest
 from ddfa_batch.pipeline.progress import Phase, Progress, Report, ShardProgress, Totals, unheard
@@ -52,7 +52,7 @@ def execute_run(
     first, and do those anew that are not as their receipts say. `finish` joins what the shards wrote. Raises
     `DdfaError` for what the whole run cannot survive; whatever is wrong with one image is a row of its images table.
     """
-    plan.refuse_strangers(request.out)
+    run_folder.refuse_strangers(request.out)
     report(Progress(Phase.LISTING))
     listing = plan.list_request(request, lambda n: report(Progress(Phase.LISTING, listed=n)))
     asked = plan.asked_run(request, listing, overwrite)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddfa_batch.pipeline import plan
+from ddfa_batch.pipeline import plan, run_folder
 from ddfa_batch.pipeline.cluster import one_thread_each
 from ddfa_batch.pipeline.engine import claimed
 from ddfa_batch.pipeline.faces import ShardFaces, reconstruct, write
@@ -68,7 +68,7 @@ def fit_landmarks(
     where the fit is whole, and does it anew where it was interrupted. Raises `InputError` for landmarks that cannot be
     read, `RunFolderError` where another run lies.
     """
-    plan.refuse_strangers(out)
+    run_folder.refuse_strangers(out)
     report(Progress(Phase.LISTING))
     manifest = bundle.manifest
     labelled = read_landmarks(landmarks)
@@ -101,7 +101,7 @@ def _fit(
     """Fit all faces, and write the run's one shard and its fits."""
     fitted = _fitted(run, labelled, bundle, prior, config, report)
     if not fitted.converged.any():
-        plan.remove_run(run.out)  # so that better labels can go there
+        run_folder.remove_run(run.out)  # so that better labels can go there
         raise _nothing_converged(run, labelled)
     index = _face_index(labelled, fitted)
     folder = str(run.out.resolve())

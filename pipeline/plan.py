@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ddfa_batch.pipeline import run_folder
 from ddfa_batch.pipeline.differences import differing
 from ddfa_batch.schemas.config import ProcessOptions, SynthOptions
 from ddfa_batch.schemas.decoding import Document
@@ -220,11 +220,11 @@ def claim(asked: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, overwrite:
     leaves a folder that the same command accepts.
     """
     out = asked.out
-    refuse_strangers(out)
+    run_folder.refuse_strangers(out)
     if not overwrite and (planned := planned_there(asked)) is not None:
         return planned
     if out.is_dir():
-        remove_run(out)
+        run_folder.remove_run(out, replaced=True)
     out.mkdir(parents=True, exist_ok=True)
     write_topology(out / store.TOPOLOGY, load_morphable(bundle))
     _write_plan(asked, rows)
@@ -240,52 +240,6 @@ def planned_there(asked: Run) -> Run | None:
     planned = read_run(asked.out)
     _refuse_if_different(planned, asked)
     return planned
-
-
-def remove_run(out: Path) -> None:
-    """Remove a run's own files from `out`; raises `RunFolderError` if what is there is no run.
-
-    Within its folders only what is named as a run names it goes: photographs in a folder called `images` stay. A mark
-    stays (`store.REPLACING`) until another run is planned: by it a half-removed run is known, should this be
-    interrupted. Receipts go first, `run.json` last, so that a run whose removal began is never taken for whole.
-    """
-    refuse_strangers(out)
-    if (out / store.RUN).exists():
-        _refuse_what_no_run_wrote(out / store.RUN)
-        (out / store.REPLACING).touch()
-    for name in store.OWN_FOLDERS:
-        _remove_entries(out / name)
-    for name in reversed(store.OWN_FILES):
-        (out / name).unlink(missing_ok=True)
-
-
-def _remove_entries(folder: Path) -> None:
-    if not folder.is_dir() or folder.is_symlink():
-        return
-    for entry in list(folder.iterdir()):
-        if store.OWN_ENTRY.fullmatch(entry.name):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _refuse_what_no_run_wrote(path: Path) -> None:
-    """Raise `RunFolderError` where another program wrote a `run.json`; a damaged one of ours may be removed."""
-    if b'"ddfa-batch run"' not in path.read_bytes():
-        raise RunFolderError(f"{path} is not a ddfa-batch run; choose another output folder.")
-
-
-def refuse_strangers(out: Path) -> None:
-    """Raise unless `out` is absent, empty, a run, or holds only what planning leaves when it is interrupted."""
-    if out.exists() and not out.is_dir():
-        raise RunFolderError(f"{out} is a file; choose a folder for the output.")
-    if not out.is_dir() or (out / store.RUN).exists() or (out / store.REPLACING).exists():
-        return
-    strangers = sorted(e.name for e in out.iterdir() if e.name not in store.PLANNED and not e.name.endswith(".tmp"))
-    if strangers:
-        raise RunFolderError(
-            f"{out} is not empty and holds no run (it has {strangers[0]}); choose another output folder."
-        )
 
 
 def _refuse_if_different(planned: Run, asked: Run) -> None:

@@ -24,6 +24,9 @@ from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.clip_files import read_clip
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 
+#: How Arrow begins to say that a filter names a column that is not there.
+_UNKNOWN_FIELD = "No match for FieldRef"
+
 
 class Results:
     """The output folder of a run, finished or not. Only finished shards are read."""
@@ -65,13 +68,19 @@ class Results:
 
     def _table(self, kind: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Table:
         files = [str(self.path / f) for r in self._receipts for f in r.files if f.startswith(f"{kind}/")]
-        if not files:
-            table = schema.empty_table()
-            return table.select(list(columns)) if columns is not None else table
         try:
-            return ds.dataset(files, format="parquet").to_table(columns=columns, filter=filter)
+            found = ds.dataset(files, format="parquet") if files else ds.dataset(schema.empty_table())
+            for name in columns or ():
+                if name not in found.schema.names:
+                    raise self._no_column(kind, f"'{name}'", found.schema)
+            return found.to_table(columns=columns, filter=filter)
         except (OSError, pa.ArrowException) as fault:
+            if _UNKNOWN_FIELD in str(fault):
+                raise self._no_column(kind, "that the filter names", found.schema) from None
             raise RunFolderError(f"{self.path} is damaged ({fault}); see 'ddfa-batch status'.") from None
+
+    def _no_column(self, kind: str, which: str, schema: pa.Schema) -> RunFolderError:
+        return RunFolderError(f"{self.path / kind} has no column {which}; it has {', '.join(schema.names)}.")
 
     def _n_params(self) -> int:
         for receipt in self._receipts if self.run.kind != "synth-videos" else []:

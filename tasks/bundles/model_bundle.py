@@ -129,7 +129,8 @@ def installed(models: Path) -> list[str]:
     """Names of the bundles in the folder `models`, sorted; the built-in one is not among them."""
     if not models.is_dir():
         return []
-    return sorted(entry.name for entry in models.iterdir() if (entry / MANIFEST).is_file())
+    named = (entry for entry in models.iterdir() if not entry.name.startswith("."))  # half-written ones are hidden
+    return sorted(entry.name for entry in named if (entry / MANIFEST).is_file())
 
 
 def write_bundle(

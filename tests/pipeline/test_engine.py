@@ -400,6 +400,24 @@ def test_meshes_are_rebuilt_on_one_thread(done: Path, photos: Path, bundle: Bund
         assert np.array_equal(open_run(tmp_path / "out").vertices(), open_run(done).vertices())
 
 
+@pytest.mark.parametrize("kind", ["faces", "images"])
+def test_a_column_that_is_none_is_no_damage(
+    done: Path, photos: Path, bundle: Bundle, tmp_path: Path, kind: str
+) -> None:
+    import pyarrow.dataset as ds
+
+    table = getattr(open_run(done), kind)
+    with pytest.raises(RunFolderError, match=rf"{kind} has no column 'yawn'; it has .*key"):
+        table(columns=["key", "yawn"])
+    with pytest.raises(RunFolderError, match=rf"{kind} has no column that the filter names; it has .*key"):
+        table(filter=ds.field("yawn") > 1)
+    plan.prepare(wanted(photos, tmp_path / "planned", bundle))
+    planned = getattr(open_run(tmp_path / "planned"), kind)
+    assert planned(columns=["key"]).num_rows == 0
+    with pytest.raises(RunFolderError, match="has no column 'yawn'"):
+        planned(columns=["yawn"])
+
+
 def test_the_phases_of_a_run_are_told_in_order(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
     told: list[Progress] = []
     process.process(wanted(photos, tmp_path / "out", bundle), HERE, report=told.append)
