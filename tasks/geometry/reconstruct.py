@@ -19,16 +19,14 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class PointBasis:
-    """Some vertices of a morphable model, laid out for one matrix product: [1, α] @ matrix = S.
+    """Some vertices of a morphable model, laid out for one matrix product: [1, α] @ matrix = S."""
 
-    matrix (1 + K, n·3): the mean, then the basis rows, each as x, y, z of one vertex after the other, in
-    multiples of `unit` model units. It is a power of two, so nothing is rounded, that brings vertices to about 1:
-    cv2.transform takes a matrix for diagonal whose other entries are all below 1.2e-7, as those of a frontal head in
-    micrometres are.
-    """
-
+    #: (1 + K, n·3): the mean, then the basis rows, each as x, y, z of one vertex after the other, in `unit`.
     matrix: F32
+    #: Where α stands in a parameter vector.
     layout: ParameterLayout
+    #: Model units: a power of two, so nothing is rounded, that brings vertices to about 1. cv2.transform takes a matrix
+    #: for diagonal whose other entries are all below 1.2e-7, as those of a frontal head in micrometres are.
     unit: float
 
     @property

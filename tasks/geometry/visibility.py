@@ -28,14 +28,13 @@ _STEEPEST = 0.3
 
 @dataclass(frozen=True)
 class Occlusion:
-    """The few vertices that decide: indices into the model's vertices.
+    """The few vertices that decide, as indices into the model's vertices."""
 
-    corners (68, k, 3): the triangles around each landmark, degenerate ones filling up; occluders (m,):
-    an even sample of the surface; cell: its spacing in model units.
-    """
-
+    #: The triangles around each landmark (68, k, 3), degenerate ones filling up.
     corners: I32
+    #: An even sample of the surface (m,).
     occluders: I32
+    #: The sample's spacing, model units.
     cell: float
 
     @property

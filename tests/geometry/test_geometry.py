@@ -316,8 +316,8 @@ def test_an_upright_roi_is_that_of_the_picture_with_the_head_upright() -> None:
     upright = np.stack([height - landmarks[..., 1], landmarks[..., 0]], axis=-1)
     expected = crop.roi_from_landmarks(upright)
     found = crop.upright_rois(landmarks, np.full(3, np.pi / 2))
-    np.testing.assert_allclose(found, np.stack([expected[:, 1], height - expected[:, 2], expected[:, 3],
-                                                height - expected[:, 0]], axis=1))  # fmt: skip
+    x0, y0, x1, y1 = expected.T
+    np.testing.assert_allclose(found, np.stack([y0, height - x1, y1, height - x0], axis=1))
     assert crop.upright_rois(landmarks[:0], np.zeros(0)).shape == (0, 4)
 
 

@@ -163,10 +163,15 @@ def test_the_pass_with_the_best_face_counts_and_a_sure_one_ends_them(
         return replace(whole.take(rows), detections=detections, seconds=1.0)
 
     passes = [one(0.5), one(0.8, 0.6, 0.2), one(0.7), one(), one(0.9)]
-    for threshold, stop_score, expected, seconds in [
-        (0.3, 0.0, [0.5], 1), (0.3, 0.75, [0.8, 0.6], 2), (0.7, 0.0, [0.8], 2), (0.3, 0.85, [0.9], 5),
-        (0.3, 0.99, [0.9], 5), (0.95, 0.0, [], 5),
-    ]:  # fmt: skip
+    cases: list[tuple[float, float, list[float], int]] = [
+        (0.3, 0.0, [0.5], 1),
+        (0.3, 0.75, [0.8, 0.6], 2),
+        (0.7, 0.0, [0.8], 2),
+        (0.3, 0.85, [0.9], 5),
+        (0.3, 0.99, [0.9], 5),
+        (0.95, 0.0, [], 5),
+    ]
+    for threshold, stop_score, expected, seconds in cases:
         found = best_pass(iter(passes), [threshold] * 5, stop_score)
         np.testing.assert_allclose(found.detections.scores, expected, rtol=1e-6)
         assert found.seconds == seconds
