@@ -40,12 +40,15 @@ MOST_EXTRA = 0.005
 #: Where no face scores more, the picture is looked at again smaller, then for heads that lie: smaller too, which takes
 #: half the time for as many heads and fewer false alarms. All chosen by validation: where any face stopped the passes,
 #: 98.3 instead of 98.7 % were found with 0.95 instead of 0.67 % extra boxes (score threshold 0.75).
+#: What lies has to score more than the rest: of 576 pictures without a face (textures, animals, things; upright and
+#: turned), 13 boxes of the last pass fell to 1, of 392 crops pasted lying or upside down 12 false ones to none, while
+#: of 396 lying faces 98.2 instead of 99.0 % were found, of 396 upside down 90.7 instead of 93.9 %.
 STOP_SCORE = 0.98
 PASSES = (
     DetectionPass(),
     DetectionPass(0.7),
     DetectionPass(0.5),
-    DetectionPass(0.7, rotations=(90, -90, 180)),
+    DetectionPass(0.7, rotations=(90, -90, 180), score_threshold=0.95),
 )
 
 
