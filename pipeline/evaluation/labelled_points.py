@@ -11,12 +11,13 @@ from ddfa_batch.pipeline.evaluation.protocol import Answers, EvaluatedModel, Gro
 from ddfa_batch.schemas.arrays import F64, Bools
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.schemas.parameters import N_POSE
-from ddfa_batch.tasks.evaluation.landmark_errors import box_size, nme
+from ddfa_batch.tasks.evaluation.landmark_errors import nme
 from ddfa_batch.tasks.files.landmark_files import LabelledFaces, read_landmarks
 from ddfa_batch.tasks.fitting.fit_basis import AFLW21, FitBasis, aflw21_weights
 from ddfa_batch.tasks.fitting.fit_config import FitConfig
 from ddfa_batch.tasks.fitting.landmark_fit import Fitted, fit
 from ddfa_batch.tasks.geometry import crop, pose
+from ddfa_batch.tasks.geometry.boxes import labelled_boxes, labelled_sizes
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
 
 #: Most steps of a fit, and fewest points: of AFLW's 14,503 crops 99.9 % converge by these, 98.6 % by the usual ones.
@@ -70,7 +71,7 @@ def truth_of_sets(first: LabelledFaces, sets: dict[str, F64], model: EvaluatedMo
     return GroundTruth(
         keys=tuple(key for key, keep in zip(first.keys, kept, strict=True) if keep),
         points=sets,
-        sizes={name: box_size(each) for name, each in sets.items()},
+        sizes={name: labelled_sizes(each) for name, each in sets.items()},
         rois=rois_around(points),
         yaw=first.yaw[kept] if first.yaw is not None else fitted_yaw(fitted(points, model), model),
     )
@@ -89,8 +90,7 @@ def errors_of_points(truth: GroundTruth, answers: Answers, markup: Callable[[F64
 
 def rois_around(points: F64) -> F64:
     """`roi_from_landmarks` (N, 4) of the points (N, L, ≥2) that are labelled; NaN without any."""
-    corners = [reduce(points[..., :2], axis=1) for reduce in (np.fmin.reduce, np.fmax.reduce)]
-    return crop.roi_from_landmarks(np.stack(corners, axis=1))
+    return crop.roi_from_landmarks(labelled_boxes(points).reshape(-1, 2, 2))
 
 
 def fitted(points: F64, model: EvaluatedModel) -> Fitted:

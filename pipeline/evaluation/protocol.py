@@ -60,7 +60,7 @@ class GroundTruth:
     keys: tuple[str, ...]
     #: Sets of points (N, L, 2 or 3) by name, pixels, NaN where not labelled.
     points: dict[str, F64] = field(default_factory=dict)
-    #: What errors are divided by, (N,), pixels, by the same names; NaN where the labels do not tell it.
+    #: What errors of points are divided by, (N,), pixels, by the same names; NaN where the labels do not tell it.
     sizes: dict[str, F64] = field(default_factory=dict)
     #: What a model is shown, (N, 4), pixels; NaN where the labels do not tell it, None where they never do.
     rois: F64 | None = None

@@ -27,9 +27,9 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.arrays import F64, Bools
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
-from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
 from ddfa_batch.tasks.inference.refinement import refine, regress_faces
@@ -99,7 +99,7 @@ def distil(folder: Path, bundle: Bundle, agree: float, human: float) -> None:
     found = answers(bundle, folder / "images", keys, np.stack(faces.roi))
     fitted = np.stack(faces.landmarks68).reshape(-1, N_LANDMARKS, 3)[..., :2].astype(float)
     truth, labelled = truth_of(folder, keys, fitted)
-    size = landmark_errors.box_size(found.points)
+    size = labelled_sizes(found.points)
     error = 100 * np.nanmean(np.linalg.norm(found.points[..., :2] - truth, axis=2), axis=1) / size
     kept = error <= agree
     gap = truth - found.points[..., :2]

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F64, Bools, Floats, check_shape
+from ddfa_batch.schemas.arrays import F64, Floats, check_shape
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 
 #: The paper's bins of |yaw| in degrees: small, medium and large poses.
 YAW_EDGES = (30.0, 60.0)
-
-
-def box_size(points: Floats) -> F64:
-    """√(w·h) in pixels, (N,), of the box around points (N, P, ≥2).
-
-    Points that are NaN do not count; a face without a single point has no size, NaN.
-    """
-    xy = np.asarray(points, np.float64)[..., :2]
-    unlabelled: Bools = np.asarray(~np.isfinite(xy).all(axis=2))
-    low = np.where(unlabelled[..., None], np.inf, xy).min(axis=1)
-    high = np.where(unlabelled[..., None], -np.inf, xy).max(axis=1)
-    sides = np.where(np.isposinf(low), np.nan, high - low)
-    return np.asarray(np.sqrt(sides.prod(axis=1)))
 
 
 def nme(found: Floats, truth: Floats, size: Floats | None = None) -> F64:
@@ -50,7 +38,7 @@ def nme_3d(found: Floats, truth: Floats) -> F64:
 
 def _percent(total: Floats, counts: Floats, truth: Floats, size: Floats | None) -> F64:
     """100 · total / counts / size, (N,); NaN where nothing was counted, or the size is 0 or unknown."""
-    size = np.asarray(box_size(truth) if size is None else size, np.float64)
+    size = np.asarray(labelled_sizes(truth) if size is None else size, np.float64)
     check_shape("size", size, len(truth))
     measurable = (counts > 0) & (size > 0)
     divisor = np.where(measurable, counts * size, np.nan)
@@ -66,7 +54,7 @@ def stability(found: Floats, truth: Floats) -> F64:
     """
     check_shape("found", found, *truth.shape[:2], None)
     moved = np.diff(np.asarray(found, np.float64)[..., :2], axis=0)
-    return nme(moved, np.diff(truth[..., :2], axis=0), box_size(truth)[1:])
+    return nme(moved, np.diff(truth[..., :2], axis=0), labelled_sizes(truth)[1:])
 
 
 def mean_by_yaw(errors: Floats, yaw: Floats) -> F64:

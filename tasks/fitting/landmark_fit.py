@@ -23,6 +23,7 @@ from ddfa_batch.tasks.fitting.outline import far_jaw
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.fitting.scaled_orthographic import PosedFaces, project
 from ddfa_batch.tasks.fitting.starting_pose import starting_poses
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 from ddfa_batch.tasks.geometry.crop import roi_from_landmarks
 from ddfa_batch.tasks.geometry.reconstruct import crop_pose
 
@@ -177,10 +178,7 @@ def _fit_block(out: Fitted, rows: I64, x: F64, w: F64, problem: _Problem) -> Non
 
 def _size(x: F64, w: F64) -> F64:
     """√(w·h) in pixels, (n,), of the box around points x (n, L, ≥2) of positive weight; at least 1."""
-    seen = (w > 0)[..., None]
-    high = np.where(seen, x[..., :2], -np.inf).max(axis=1)
-    low = np.where(seen, x[..., :2], np.inf).min(axis=1)
-    return np.maximum(np.sqrt((high - low).prod(axis=1)), 1.0)
+    return np.maximum(labelled_sizes(np.where((w > 0)[..., None], x, np.nan)), 1.0)
 
 
 def _whole_size(faces: PosedFaces, problem: _Problem) -> F64:

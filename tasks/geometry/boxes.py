@@ -22,6 +22,18 @@ def box_sizes(boxes: Floats) -> F64:
     return np.asarray(np.sqrt(sides[:, 0] * sides[:, 1]))
 
 
+def labelled_boxes(points: Floats) -> F64:
+    """Boxes (N, 4) around those of the points (N, L, ≥2) that are labelled, not NaN; NaN around none."""
+    xy = np.asarray(points[..., :2], np.float64)
+    xy = np.where(np.isnan(xy).any(axis=2, keepdims=True), np.nan, xy)
+    return np.concatenate([np.fmin.reduce(xy, axis=1), np.fmax.reduce(xy, axis=1)], axis=1)
+
+
+def labelled_sizes(points: Floats) -> F64:
+    """√(w·h) (N,) in pixels of the box around the labelled ones of points (N, L, ≥2); NaN without any."""
+    return box_sizes(labelled_boxes(points))
+
+
 def overlap(a: Floats, b: Floats) -> F64:
     """Intersection over union (…,) of boxes a (…, 4) with boxes b (…, 4); 0 where both are empty.
 

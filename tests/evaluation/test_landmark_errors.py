@@ -7,13 +7,14 @@ import pytest
 
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.tasks.evaluation import landmark_errors
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 
 SQUARE = np.array([[[0.0, 0.0], [40.0, 0.0], [40.0, 10.0], [0.0, 10.0]]])
 NOWHERE = np.array([[[np.nan, np.nan]]])
 
 
 def test_nme_is_the_mean_distance_over_the_root_of_the_boxs_area() -> None:
-    assert landmark_errors.box_size(SQUARE) == pytest.approx(20)
+    assert labelled_sizes(SQUARE) == pytest.approx(20)
     assert landmark_errors.nme(SQUARE + np.array([3, 4]), SQUARE) == pytest.approx(25)
     assert landmark_errors.nme(SQUARE + np.array([3, 4]), SQUARE, np.array([50.0])) == pytest.approx(10)
 

@@ -23,9 +23,9 @@ from ddfa_batch.pipeline.evaluation.labelled_points import (
 from ddfa_batch.pipeline.evaluation.protocol import Answers, EvaluatedModel, GroundTruth, Protocol, only_one
 from ddfa_batch.schemas.arrays import F64, Bools
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks.evaluation.landmark_errors import box_size
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.fitting.fit_basis import landmark_means
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 
 _NAME = "aflw"
 #: AFLW's 21 points as means of the 68, as the authors evaluate: an ear is the third point of the jaw from its end.
@@ -48,7 +48,7 @@ def _read(labels: tuple[Path, ...], model: EvaluatedModel) -> GroundTruth:
     return GroundTruth(
         keys=tuple(key for key, keep in zip(labelled.keys, kept, strict=True) if keep),
         points={name: points},
-        sizes={name: box_size(whole)},
+        sizes={name: labelled_sizes(whole)},
         rois=rois_around(whole),
         yaw=labelled.yaw[kept] if labelled.yaw is not None else fitted_yaw(by_21, model),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from ddfa_batch.pipeline.evaluation.labelled_points import rois_around
 from ddfa_batch.pipeline.evaluation.protocol import Answers, EvaluatedModel, GroundTruth, Protocol, only_one
 from ddfa_batch.schemas.arrays import F64
-from ddfa_batch.tasks.evaluation.landmark_errors import box_size, nme_3d
+from ddfa_batch.tasks.evaluation.landmark_errors import nme_3d
 from ddfa_batch.tasks.files.given_faces import read_faces
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
@@ -28,7 +28,6 @@ def _read(labels: tuple[Path, ...], model: EvaluatedModel) -> GroundTruth:
     return GroundTruth(
         keys=tuple(row[0] for row in rows),
         points={path.stem: landmarks},
-        sizes={path.stem: box_size(landmarks)},
         rois=rois_around(landmarks),
         yaw=pose.yaw_of(image_pose(layout.pose(params), rois, model.size)),
         params=params,

@@ -20,9 +20,10 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.arrays import F64, I64
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks.evaluation.landmark_errors import box_size, stability
+from ddfa_batch.tasks.evaluation.landmark_errors import stability
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.landmark_files import LabelledFaces
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 
 _NAME = "video"
 
@@ -51,7 +52,7 @@ def _clips(path: Path, model: EvaluatedModel) -> GroundTruth:
     return GroundTruth(
         keys=tuple(table["frame_key"].to_pylist()),
         points={"clips": landmarks},
-        sizes={"clips": box_size(landmarks)},
+        sizes={"clips": labelled_sizes(landmarks)},
         rois=rois_around(landmarks),
         video=clip,
         frame=frame,
@@ -72,7 +73,7 @@ def _frames(path: Path) -> GroundTruth:
     return GroundTruth(
         keys=tuple(labelled.keys[row] for row in order),
         points={name: points[order]},
-        sizes={name: box_size(points[order])},
+        sizes={name: labelled_sizes(points[order])},
         rois=rois_around(points[order]),
         video=video[order],
         frame=frame[order],

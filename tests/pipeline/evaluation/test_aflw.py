@@ -12,7 +12,7 @@ from labelled_run import OFFSET, centred, flat, table
 from ddfa_batch.pipeline.evaluate import EvaluationRequest, evaluate
 from ddfa_batch.pipeline.evaluation.protocols.aflw import AUTHORS_21
 from ddfa_batch.pipeline.results import Results
-from ddfa_batch.tasks.evaluation import landmark_errors
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 
 
 def points21(landmarks: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def test_labelled_points_count_over_the_size_of_all_sixty_eight(photo_run: Resul
     whole = flat(landmarks[..., :2])
     labels = table(tmp_path / "aflw.parquet", keys, truth, "pts21", pts68=whole, yaw=np.zeros(len(keys)))
     done = evaluate(EvaluationRequest("aflw", (labels,), tmp_path / "scores", run=photo_run.path))
-    assert done.scores[0].mean == pytest.approx(np.mean(500 / landmark_errors.box_size(landmarks)), rel=1e-4)
+    assert done.scores[0].mean == pytest.approx(np.mean(500 / labelled_sizes(landmarks)), rel=1e-4)
     assert "68" in done.normaliser
 
 
@@ -42,7 +42,7 @@ def test_a_fit_tells_the_size_of_the_sixty_eight_where_they_are_not_labelled(
     labels = table(tmp_path / "aflw.parquet", keys, points21(landmarks), "pts21", **more)
     evaluate(EvaluationRequest("aflw", (labels,), tmp_path / "scores", run=photo_run.path))
     sizes = pq.read_table(tmp_path / "scores/faces.parquet")["normaliser_px"].to_numpy()
-    np.testing.assert_allclose(sizes, landmark_errors.box_size(landmarks), rtol=0.15 if hidden else 0.35)
+    np.testing.assert_allclose(sizes, labelled_sizes(landmarks), rtol=0.15 if hidden else 0.35)
 
 
 def test_a_face_with_only_an_ear_is_not_measured_and_the_others_are(photo_run: Results, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from labelled_run import OFFSET, centred, table
 from ddfa_batch.pipeline.evaluate import EvaluationRequest, evaluate
 from ddfa_batch.pipeline.results import Results
 from ddfa_batch.tasks.evaluation import landmark_errors
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 
 
 def test_an_offset_is_the_error_and_what_is_missing_is_counted(photo_run: Results, tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_an_offset_is_the_error_and_what_is_missing_is_counted(photo_run: Result
     two = table(tmp_path / "again.parquet", given[::-1], truth[::-1] - [0.0, 4])
     done = evaluate(EvaluationRequest("aflw2000-3d", (one, two), tmp_path / "scores", run=photo_run.path))
     assert (done.n_labelled, done.n_found) == (len(keys) + 1, len(keys))
-    expected = 100 * 5 / landmark_errors.box_size(landmarks)
+    expected = 100 * 5 / labelled_sizes(landmarks)
     assert [score.labels for score in done.scores] == ["original", "again"]
     assert done.scores[0].mean == pytest.approx(expected.mean(), rel=1e-4)
     assert done.scores[1].mean == pytest.approx((expected * np.hypot(3, 8) / 5).mean(), rel=1e-4)
@@ -57,7 +58,7 @@ def test_an_answer_with_a_number_that_is_none_was_not_found(photo_run: Results, 
     labels = table(tmp_path / "l.parquet", keys, landmarks[..., :2] + OFFSET, yaw=np.zeros(len(keys)))
     done = evaluate(EvaluationRequest("aflw2000-3d", (labels,), tmp_path / "scores", run=copy))
     assert (done.n_found, done.scores[0].n_faces) == (len(keys) - 1, len(keys) - 1)
-    assert done.scores[0].mean == pytest.approx(np.mean(500 / landmark_errors.box_size(landmarks[1:])), rel=1e-3)
+    assert done.scores[0].mean == pytest.approx(np.mean(500 / labelled_sizes(landmarks[1:])), rel=1e-3)
 
 
 def test_without_yaws_they_are_those_of_a_fit(photo_run: Results, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.evaluation import landmark_errors
 from ddfa_batch.tasks.geometry import crop
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 from ddfa_batch.tasks.inference.regressor import Regressor
 
@@ -112,7 +113,7 @@ def test_labelled_frames_are_measured_in_a_run_of_them(photo_run: Results, tmp_p
     keys, landmarks = centred(photo_run)
     labels = table(tmp_path / "l.parquet", keys, landmarks[..., :2] + OFFSET, frame=list(range(len(keys))))
     done = evaluate(EvaluationRequest("video", (labels,), tmp_path / "out", run=photo_run.path))
-    assert done.scores[0].mean == pytest.approx(np.mean(500 / landmark_errors.box_size(landmarks)), rel=1e-4)
+    assert done.scores[0].mean == pytest.approx(np.mean(500 / labelled_sizes(landmarks)), rel=1e-4)
     assert done.scores[0].stability == pytest.approx(0, abs=1e-3)
 
 
