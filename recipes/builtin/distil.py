@@ -27,10 +27,10 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.arrays import F64, Bools
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
+from ddfa_batch.tasks.geometry.boxes import labelled_sizes
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
 from ddfa_batch.tasks.inference.refinement import refine, regress_faces
 from ddfa_batch.tasks.inference.regressor import Regressor
