@@ -16,11 +16,12 @@ import pytest
 import upstream_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 from ddfa_batch.schemas.errors import BundleError, UnsafeFileError
-from ddfa_batch.tasks.bundles import official_release
+from ddfa_batch.tasks.bundles import checkpoints, official_release
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
-from ddfa_batch.tasks.bundles.loaded_model import loaded_model
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable, loaded_model
 from ddfa_batch.tasks.bundles.pickle_bounds import refuse_excess
 from ddfa_batch.tasks.files.checksums import sha256
 
@@ -245,3 +246,78 @@ def test_the_walk_understands_what_pickle_writes(protocol: int) -> None:
     file = io.BytesIO(pickle.dumps(content, protocol) + b"rest")
     refuse_excess(file)
     assert file.tell() == 0
+
+
+@pytest.mark.parametrize("kind", [">i4", "?", "<f8", "u1"])
+def test_arrays_of_every_number_come_back(tmp_path: Path, kind: str) -> None:
+    array = np.array([[0, 1, 2]]).astype(kind)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(array, 2))
+    found = read_arrays(tmp_path / "a.pkl")[""]
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("array", [np.array([{}], object), np.zeros(2, "f4,i4"), np.array(["text"])])
+def test_arrays_that_are_no_numbers_are_refused(tmp_path: Path, array: np.ndarray) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(array, 2))
+    with pytest.raises(UnsafeFileError, match="not plain numbers"):
+        read_arrays(tmp_path / "a.pkl")
+
+
+def test_a_state_dict_is_taken_out_of_what_surrounds_it(tmp_path: Path) -> None:
+    content = {"epoch": 3, "state_dict": {"w": np.arange(3.0)}, "optimizer": {"lr": np.ones(1)}}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, 2))
+    assert list(read_arrays(tmp_path / "a.pkl")) == ["w"]
+
+
+def test_what_is_not_there_or_far_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BundleError, match=r"a\.pkl does not exist"):
+        read_arrays(tmp_path / "a.pkl")
+    monkeypatch.setattr(checkpoints, "MAX_BYTES", 1 << 20)
+    (tmp_path / "a.pkl").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(BundleError, match="more than 1 MiB"):
+        read_arrays(tmp_path / "a.pkl")
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", bytes((1 << 20) + 1))
+    with pytest.raises(BundleError, match="unpacks to more than 1 MiB"):
+        read_arrays(tmp_path / "bomb.pth")
+
+
+def with_texture(folder: Path) -> Path:
+    """A checkout that also has UV coordinates of a larger mesh, the indices into it, and a coordinate code."""
+    made = upstream_files.checkout(folder)
+    v = len(read_arrays(made / "configs/bfm_noneck_v3.pkl")["u"]) // 3
+    savemat(made / "configs/BFM_UV.mat", {"UV": np.linspace(0, 1, 2 * (v + 5)).reshape(-1, 2)})
+    np.save(made / "configs/indices.npy", np.arange(5, v + 5))
+    np.save(made / "configs/ncc_code.npy", np.linspace(0, 1, 3 * v).reshape(3, v))
+    return made
+
+
+def test_uv_and_the_coordinate_code_come_along(tmp_path: Path) -> None:
+    bundle = official_release.import_3ddfa_v2(with_texture(tmp_path / "checkout"), "mb05", tmp_path / "models/a")
+    model = load_morphable(bundle)
+    assert model.uv is not None
+    assert model.ncc is not None
+    assert (model.uv.shape, model.ncc.shape) == ((model.n_vertices, 2), (model.n_vertices, 3))
+    assert model.uv[0, 0] > 0  # the sixth of the larger mesh
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("BFM_UV.mat", b"no", "BFM_UV.mat cannot be read"),
+        ("indices.npy", b"no", "BFM_UV.mat cannot be read"),
+        ("indices.npy", np.arange(3), "UV of shape"),
+        ("indices.npy", np.arange(10**6), "BFM_UV.mat cannot be read"),
+        ("ncc_code.npy", b"no", "ncc_code.npy cannot be read"),
+        ("ncc_code.npy", np.zeros((3, 2)), "ncc_code.npy has a code of shape"),
+    ],
+)
+def test_damaged_textures_are_named(tmp_path: Path, file: str, content: bytes | np.ndarray, said: str) -> None:
+    made = with_texture(tmp_path / "checkout")
+    if isinstance(content, bytes):
+        (made / "configs" / file).write_bytes(content)
+    else:
+        np.save(made / "configs" / file, content)
+    with pytest.raises(BundleError, match=said):
+        official_release.import_3ddfa_v2(made, "mb05", tmp_path / "models/a")
