@@ -18,7 +18,7 @@ from ddfa_batch.pipeline.context import RunContext, run_context
 from ddfa_batch.pipeline.plan import PlanRow
 from ddfa_batch.pipeline.run_tables import face_ids, faces_table, images_table
 from ddfa_batch.pipeline.staging import StagedShard, staging
-from ddfa_batch.schemas.arrays import F32, F64
+from ddfa_batch.schemas.arrays import F32, F64, U8
 from ddfa_batch.schemas.config import FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
@@ -29,6 +29,7 @@ from ddfa_batch.tasks.files.mesh_files import put_vertices
 from ddfa_batch.tasks.geometry import crop, pose, quality
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, image_pose, points
 from ddfa_batch.tasks.geometry.visibility import visible
+from ddfa_batch.tasks.inference.face_finder import FaceCandidates
 from ddfa_batch.tasks.inference.refinement import distinct_faces, refine, regress_faces
 
 #: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
@@ -60,15 +61,7 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
     data = images.read_bytes(resolve_path(Path(context.run.root), row.item))
     image = images.decode(data, context.options.max_pixels)
     clock.append(time.perf_counter())
-    most = context.options.max_faces or FACES_PER_IMAGE
-    if context.find:
-        found = context.find(image, most)
-    else:
-        given = _given(row).best(most)
-        found = regress_faces(image, given, crop.roi_from_boxes(given.boxes, *_GIVEN_ROI), context.regressor)
-    found = refine(image, found, context.regressor, context.landmarks, context.options.refine)
-    if context.find and context.options.refine:
-        found = distinct_faces(found, context.regressor, context.landmarks)
+    found = _found(context, image) if context.find else _given_faces(context, image, row)
     n = len(found)
     height, width = image.shape[:2]
     detect_ms = found.seconds * 1e3
@@ -97,6 +90,25 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
         roi_outside=crop.outside_share(found.rois, width, height),
     )
     return record, faces
+
+
+def _found(context: RunContext, image: U8) -> FaceCandidates:
+    """The faces that the detector finds; twins are merged first, so that none costs another face its place."""
+    assert context.find is not None
+    most, times = context.options.max_faces or FACES_PER_IMAGE, context.options.refine
+    merging = times > 0 and most > 1
+    found = context.find(image, FACES_PER_IMAGE if merging else most)
+    found = refine(image, found, context.regressor, context.landmarks, times)
+    if merging:
+        found = distinct_faces(found, context.regressor, context.landmarks)
+    return found.take(np.arange(min(most, len(found))))
+
+
+def _given_faces(context: RunContext, image: U8, row: PlanRow) -> FaceCandidates:
+    """The faces in the boxes that the user gave; each is kept."""
+    given = _given(row).best(context.options.max_faces or FACES_PER_IMAGE)
+    found = regress_faces(image, given, crop.roi_from_boxes(given.boxes, *_GIVEN_ROI), context.regressor)
+    return refine(image, found, context.regressor, context.landmarks, context.options.refine)
 
 
 def _given(row: PlanRow) -> Detections:

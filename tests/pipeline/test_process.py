@@ -26,11 +26,13 @@ from ddfa_batch.pipeline import faces as steps
 from ddfa_batch.pipeline import plan, receipts
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
-from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.arrays import U8
+from ddfa_batch.schemas.config import FACES_PER_IMAGE, Execution
 from ddfa_batch.schemas.errors import BundleError, InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.given_boxes import read_boxes
+from ddfa_batch.tasks.inference.face_finder import FaceCandidates, FaceFinder
 
 HERE = Execution("in-process")
 COUNTS = [1, 2, 0, 1, 3, 1, 0, 2, 6, 1, 1, 1]
@@ -291,6 +293,21 @@ def test_an_unexpected_error_is_a_row_with_its_reason(
     assert dict(totals.errors) == {"failed": 10}
     message = open_run(tmp_path / "out").images()["error_message"][0].as_py()
     assert message == "Unexpected error, please report it: ZeroDivisionError: of all things"
+
+
+def test_a_face_that_is_found_twice_costs_no_other_its_place(
+    photos: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = FaceFinder.__call__
+
+    def find_twice(self: FaceFinder, image: U8, most: int = FACES_PER_IMAGE) -> FaceCandidates:
+        once = find(self, image)
+        return once.take(np.repeat(np.arange(len(once)), 2)[:most])
+
+    monkeypatch.setattr(FaceFinder, "__call__", find_twice)
+    process(wanted(photos, tmp_path / "out", bundle, max_faces=2), HERE)
+    counts = open_run(tmp_path / "out").images()["n_faces"].to_pylist()
+    assert counts == [min(count, 2) for count in COUNTS]
 
 
 def test_max_faces_keeps_the_best(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
