@@ -29,6 +29,19 @@ class _NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _SourceName(click.ParamType[str]):
+    """What inputs are named by: a path, a pattern, - for standard input."""
+
+    name = "source"
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not os.fspath(value):
+            self.fail("An empty string names no file or folder.", param, ctx)
+        return os.fsdecode(value)
+
+
+#: What inputs are named by.
+SOURCE = _SourceName()
 #: Any path, one that must exist, a folder that must exist, and a file that must exist.
 PATH = _NamedPath(path_type=Path)
 EXISTING = _NamedPath(path_type=Path, exists=True)

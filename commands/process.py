@@ -13,6 +13,7 @@ from ddfa_batch.commands.execution import check_settings, execute
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import (
     PATH,
+    SOURCE,
     RunSettings,
     grouped,
     max_pixels_option,
@@ -25,7 +26,7 @@ from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
-    from ddfa_batch.tasks.files.inputs import Given
+    from ddfa_batch.tasks.files.inputs import Given, SourceOptions
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,19 @@ class _FaceOptions:
     max_pixels: int
     #: Column of a manifest that holds the paths.
     path_column: str | None
+    #: Column of a Parquet file that holds the pictures themselves.
+    image_column: str | None
+    #: Column of a Parquet file that names its pictures.
+    key_column: str | None
+    #: Whether the JSON beside an archive's pictures goes into the images table.
+    sample_json: bool
+
+    @property
+    def source(self) -> SourceOptions:
+        """How inputs are taken from what is named."""
+        from ddfa_batch.tasks.files.inputs import SourceOptions
+
+        return SourceOptions(self.path_column, self.image_column, self.key_column, self.sample_json)
 
     def resolved(self, bundle: Bundle, boxes: Given | None) -> ProcessOptions:
         """The options with the model's defaults in place of what was not said."""
@@ -67,6 +81,9 @@ class _FaceOptions:
             max_pixels=self.max_pixels,
             boxes_digest=boxes.digest if boxes else None,
             path_column=self.path_column,
+            image_column=self.image_column,
+            key_column=self.key_column,
+            sample_json=self.sample_json,
         )
 
 
@@ -116,12 +133,27 @@ _face_options = grouped(
         ),
         max_pixels_option,
         path_column_option,
+        click.option(
+            "--image-column",
+            metavar="NAME",
+            help="A Parquet file's column of pictures, bytes or {bytes, path}.  [default: image, jpg, …]",
+        ),
+        click.option(
+            "--key-column",
+            metavar="NAME",
+            help="Column of a Parquet file that names its pictures, such as image.path.  [default: their numbers]",
+        ),
+        click.option(
+            "--sample-json",
+            is_flag=True,
+            help="Put the JSON beside each picture in a tar or ZIP into OUT/images, as meta_json.",
+        ),
     ],
 )
 
 
 @click.command(short_help="Find faces in photographs: parameters, landmarks, meshes.")
-@click.argument("source", metavar="IMAGES", type=PATH)
+@click.argument("sources", metavar="IMAGES...", type=SOURCE, nargs=-1, required=True)
 @click.argument("out", type=PATH)
 @model_option("Name or folder of a model.")
 @_face_options
@@ -137,7 +169,7 @@ _face_options = grouped(
 def process(
     models_folder: Path,
     /,
-    source: Path,
+    sources: tuple[str, ...],
     out: Path,
     model: str | None,
     faces: _FaceOptions,
@@ -146,20 +178,22 @@ def process(
 ) -> None:
     """Find the faces of IMAGES and write parameters, landmarks and meshes to the folder OUT.
 
-    IMAGES is a folder (searched through), one image, a text list (.txt, a path per line), or a manifest (.csv or
-    .parquet with a path column). Every input gets one row in OUT/images, every face one in OUT/faces. Running the
-    same command again resumes; a bad file costs a row, not the run.
+    IMAGES is a folder (searched through), an image, a text list (.txt, a path per line; - for standard input), a
+    manifest (.csv or .parquet with a path column), an archive (.tar, .zip), a Parquet file with the pictures in it, a
+    pattern, or several of these. Every input gets one row in OUT/images, every face one in OUT/faces. Running the same
+    command again resumes; a bad file costs a row, not the run.
 
     \b
     Examples:
       ddfa-batch process ./images out/ --preview 20
       ddfa-batch process list.csv out/ --vertices none --max-faces 1
+      ddfa-batch process 'shards/{00000..00099}.tar' out/
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
     """
     from ddfa_batch.pipeline.process import process as run_process
 
     check_settings(settings)
-    request = _request(models_folder, source, out, model, faces, settings)
+    request = _request(models_folder, sources, out, model, faces, settings)
     execute(request, run_process, _draw, preview, settings)
 
 
@@ -171,18 +205,23 @@ def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[Path]:
 
 
 def _request(
-    models_folder: Path, source: Path, out: Path, model: str | None, faces: _FaceOptions, settings: RunSettings
+    models_folder: Path,
+    sources: tuple[str, ...],
+    out: Path,
+    model: str | None,
+    faces: _FaceOptions,
+    settings: RunSettings,
 ) -> RunRequest:
     """Everything the run needs, resolved and checked before any work starts."""
     from ddfa_batch.pipeline.plan import RunRequest
     from ddfa_batch.tasks.files.given_boxes import read_boxes
-    from ddfa_batch.tasks.files.inputs import resolve_source
+    from ddfa_batch.tasks.files.inputs import resolve_sources
 
     chosen = choose_model(models_folder, model, None if settings.overwrite else out)
     if faces.boxes and (faces.detector or faces.min_score is not None):
         raise click.UsageError("--boxes replaces the detector; leave out --detector and --min-score.")
     boxes = read_boxes(faces.boxes) if faces.boxes else None
     options = faces.resolved(chosen.bundle, boxes)
-    where = resolve_source(source, faces.path_column)
+    where = resolve_sources(sources, faces.source)
     chosen.announce(settings.quiet, "boxes given" if boxes else f"detector {options.detector}")
     return RunRequest("process", where, out, options, chosen.bundle, boxes, settings.shard_size)

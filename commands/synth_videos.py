@@ -13,6 +13,7 @@ from ddfa_batch.commands.execution import check_settings, execute
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import (
     PATH,
+    SOURCE,
     RunSettings,
     grouped,
     max_pixels_option,
@@ -204,7 +205,7 @@ _clip_options = grouped(
 
 
 @click.command("synth-videos", short_help="Turn stills into short videos with exact labels.")
-@click.argument("source", metavar="IMAGES", type=PATH)
+@click.argument("source", metavar="IMAGES", type=SOURCE)
 @click.argument("out", type=PATH)
 @model_option("Name or folder of a model.")
 @_clip_options
@@ -220,7 +221,7 @@ _clip_options = grouped(
 def synth_videos(
     models_folder: Path,
     /,
-    source: Path,
+    source: str,
     out: Path,
     model: str | None,
     clips: _ClipOptions,
@@ -255,7 +256,7 @@ def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[Path]:
 
 
 def _request(
-    models_folder: Path, source: Path, out: Path, model: str | None, clips: _ClipOptions, settings: RunSettings
+    models_folder: Path, source: str, out: Path, model: str | None, clips: _ClipOptions, settings: RunSettings
 ) -> RunRequest:
     """Everything the run needs, resolved and checked before any work starts."""
     from ddfa_batch.pipeline.plan import RunRequest

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,7 @@ from ddfa_batch.schemas.config import FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks.files import images, store
-from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.files import images, input_reader, store
 from ddfa_batch.tasks.files.mesh_files import put_vertices
 from ddfa_batch.tasks.geometry import crop, pose, quality
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, image_pose, points
@@ -51,14 +50,18 @@ def find_faces(out: str, shard: int, announced: bool = True) -> ShardFaces:
     context, rows = run_context(out), plan.read_shard(Path(out), shard)
     done = engine.each_item(out, shard, rows, lambda row: _faces_of(context, row), announced=announced)
     parts = [faces for _, faces in done if faces is not None]
-    return ShardFaces([record for record, _ in done], Faces.concatenate(parts, context.n_params))
+    records = [record for record, _ in done]
+    if context.options.sample_json:
+        samples = [input_reader.read_sample(row.item) for row in rows]
+        records = [replace(record, meta_json=text) for record, text in zip(records, samples, strict=True)]
+    return ShardFaces(records, Faces.concatenate(parts, context.n_params))
 
 
 def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     if not row.item.key and row.item.path is None:
         raise ImageError("missing", "The list names no path in this row.")
     clock = [time.perf_counter()]
-    data = images.read_bytes(resolve_path(Path(context.run.root), row.item))
+    data = input_reader.read_input(context.run.root, row.item)
     image = images.decode(data, context.options.max_pixels)
     clock.append(time.perf_counter())
     found = _found(context, image) if context.find else _given_faces(context, image, row)
@@ -157,7 +160,8 @@ def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> S
             put_vertices(staged.path(meshes), face_ids(found.faces), dense, context.dense.n_points, topology)
         faces = faces_table(found.records, found.faces, meaning, meshes, context.run.model)
         store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)
-        store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images_table(found.records))
+        inputs = images_table(found.records, context.options.sample_json)
+        store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), inputs)
         return staged.shard(found.records, {store.FACES: n})
 
 

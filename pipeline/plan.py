@@ -26,6 +26,7 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs, unmatched
 from ddfa_batch.tasks.files.mesh_files import write_topology
+from ddfa_batch.tasks.files.places import take_place
 
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
 #: lose little when killed, large enough that flushing files to disk does not show.
@@ -116,8 +117,7 @@ def list_request(request: RunRequest, listed: Callable[[int], None] = lambda n: 
     matched: set[str] = set()
     keys = request.given.keys() if request.given is not None else ()
     for item in list_inputs(request.source, request.out, ignored):
-        sha.update(item.path if item.path is not None else item.key.encode("utf-8", "surrogatepass"))
-        sha.update(b"\0")
+        sha.update(item.name + b"\0")
         count += 1
         if item.key in keys:
             with_given += 1
@@ -126,7 +126,7 @@ def list_request(request: RunRequest, listed: Callable[[int], None] = lambda n: 
             listed(count)
     notes = [sentence] if (sentence := ignored.sentence()) else []
     if not count:
-        raise InputError(f"{request.source.path} holds no images." + (f" {notes[0]}" if notes else ""))
+        raise InputError(f"{request.source.name} holds no images." + (f" {notes[0]}" if notes else ""))
     if request.given is not None:
         notes += _notes_on_given(request, request.given, count - with_given, matched)
     return Listing(sha.hexdigest(), count, notes)
@@ -154,7 +154,7 @@ def asked_run(request: RunRequest, listing: Listing, overwrite: bool = False) ->
         request.out,
         request.bundle,
         root=str(request.source.root),
-        source=str(request.source.path),
+        source=request.source.name,
         inputs=(listing.digest, listing.count),
         shard_size=size,
         options=request.options.as_dict(),
@@ -258,7 +258,8 @@ def planned_rows(request: RunRequest) -> Iterator[dict[str, Any]]:
     """The rows of the plan of a request; see `schemas.tables.PLAN`."""
     for i, item in enumerate(list_inputs(request.source, request.out, Ignored())):
         given = request.given.plan_columns(item.key) if request.given else {}
-        yield {"image_id": i, "key": item.key, "path": item.path, **given}
+        place = item.place.plan_columns() if item.place is not None else {}
+        yield {"image_id": i, "key": item.key, "path": item.path, **place, **given}
 
 
 def _write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
@@ -292,4 +293,4 @@ def read_shard(out: Path, shard: int) -> list[PlanRow]:
             rows = file.read_row_group(shard).to_pylist()
     except (OSError, pa.ArrowException) as fault:
         raise RunFolderError(f"{out / store.PLAN} cannot be read ({fault}).") from None
-    return [PlanRow(r.pop("image_id"), Input(r.pop("key"), r.pop("path")), **r) for r in rows]
+    return [PlanRow(r.pop("image_id"), Input(r.pop("key"), r.pop("path"), take_place(r)), **r) for r in rows]

@@ -15,7 +15,7 @@ from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.files import images, store
-from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.rendering import overlay, sheets
 
 #: Frames of a clip on the sheet, at most; side of a tile on the sheet and in the animation, pixels.
@@ -75,8 +75,8 @@ def _tile_of(results: Results, planned: PlanRow, row: dict[str, Any], faces: lis
 
     def draw(zoom: float) -> U8:
         try:
-            path = resolve_path(Path(results.run.root), planned.item)
-            image = images.decode(images.read_bytes(path), results.run.options["max_pixels"])
+            data = read_input(results.run.root, planned.item)
+            image = images.decode(data, results.run.options["max_pixels"])
         except DdfaError as fault:  # it was there when it was processed
             return sheets.notice(str(fault), round(zoom * min(row["height"], row["width"])))
         meshes = results.vertices(face["face_id"] for face in faces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -40,7 +41,7 @@ def requirements(run: Run) -> Callable[[], str | None]:
     """What a worker of a run is asked before it works: called there, it says what is amiss, or None."""
     probe = None
     for row in plan.read_shard(run.out, 0)[:_PROBES]:
-        path = resolve_path(Path(run.root), row.item)
+        path = Path(os.fsdecode(row.item.place.container)) if row.item.place else resolve_path(Path(run.root), row.item)
         if _unreadable(path) is None:
             probe = str(path)
             break

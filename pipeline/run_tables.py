@@ -18,9 +18,10 @@ from ddfa_batch.schemas.run import RunModel
 from ddfa_batch.tasks.geometry import quality
 
 
-def images_table(records: Sequence[ImageRecord]) -> pa.Table:
+def images_table(records: Sequence[ImageRecord], sample_json: bool = False) -> pa.Table:
     """The rows of `images/`."""
-    return pa.Table.from_pylist([asdict(record) for record in records], schema=tables.IMAGES)
+    schema = tables.images_schema(sample_json)
+    return pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
 
 
 def faces_table(

@@ -29,7 +29,7 @@ from ddfa_batch.schemas.config import ORIGINAL, Execution, SynthOptions
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import Faces, ImageRecord
 from ddfa_batch.tasks.files import atomic, clip_files, images, store
-from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.motion import MotionLimits
 from ddfa_batch.tasks.geometry.reconstruct import crop_pose, image_pose
@@ -171,7 +171,7 @@ def _clips_of_still(
     s: SynthesisContext, row: PlanRow, record: ImageRecord, found: Faces, which: I64, writer: clip_files.ClipWriter
 ) -> tuple[ImageRecord, list[ClipLabels]]:
     """The clips of the faces `which` of a still, and its row."""
-    data = images.read_bytes(resolve_path(Path(s.base.run.root), row.item))
+    data = read_input(s.base.run.root, row.item)
     image = images.decode(data, s.options.max_pixels)
     labels: list[ClipLabels] = []
     for i in which:

@@ -32,10 +32,14 @@ class ProcessOptions:
     max_pixels: int
     boxes_digest: str | None
     path_column: str | None
+    image_column: str | None = None
+    key_column: str | None = None
+    sample_json: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The options by name, for `run.json` and its comparison."""
-        return asdict(self)
+        """The options by name, for `run.json` and its comparison; runs made before had none of the last three."""
+        later = ("image_column", "key_column", "sample_json")
+        return {name: value for name, value in asdict(self).items() if value or name not in later}
 
 
 #: Clips of one face that can be told apart: clip_id = face_id · CLIPS_PER_FACE + clip.

@@ -125,3 +125,5 @@ class ImageRecord:
     decode_ms: float | None = None
     detect_ms: float | None = None
     regress_ms: float | None = None
+    #: The JSON beside it in its archive, where that was asked for.
+    meta_json: str | None = None

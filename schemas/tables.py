@@ -28,26 +28,24 @@ _IMAGES = [
     ("regress_ms", pa.float32(), "time to crop and regress all faces, refinement included"),
 ]
 
-#: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it; boxes (n, 5), or
-#: face_index (n,), params (n, P) and rois (n, 4), all flattened, where the user gave them.
+#: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it; form, container, numbers, column
+#: and sample where the input is no file of its own (`tasks.files.places.Place`), which plans made before lack; boxes
+#: (n, 5), or face_index (n,), params (n, P) and rois (n, 4), all flattened, where the user gave them.
 PLAN = pa.schema(
     [
         pa.field("image_id", pa.int64(), False),
         pa.field("key", pa.string(), False),
         pa.field("path", pa.binary()),
+        pa.field("form", pa.string()),
+        pa.field("container", pa.binary()),
+        pa.field("numbers", pa.list_(pa.int64())),
+        pa.field("column", pa.string()),
+        pa.field("sample", pa.list_(pa.int64())),
         pa.field("boxes", pa.list_(pa.float32())),
         pa.field("face_index", pa.list_(pa.int32())),
         pa.field("params", pa.list_(pa.float32())),
         pa.field("rois", pa.list_(pa.float64())),
     ]
-)
-
-IMAGES = pa.schema(
-    [pa.field(name, kind, name not in ("image_id", "key", "status", "n_faces")) for name, kind, _ in _IMAGES],
-    metadata={
-        "ddfa_batch.schema": f"images {SCHEMA_VERSION}",
-        "ddfa_batch.columns": json.dumps({name: meaning for name, _, meaning in _IMAGES}),
-    },
 )
 
 
@@ -150,6 +148,21 @@ def _schema(name: str, columns: Columns, nullable: tuple[str, ...], metadata: di
             **metadata,
         },
     )
+
+
+#: Columns of `images/` that are never null.
+_TOLD = ("image_id", "key", "status", "n_faces")
+#: What `--sample-json` adds to `images/`.
+META_JSON = ("meta_json", pa.string(), "the JSON beside the picture in its archive, as text; null if none")
+
+
+def images_schema(sample_json: bool = False) -> pa.Schema:
+    """The schema of `images/*.parquet`, one row per input, errors included."""
+    columns = [*_IMAGES, META_JSON] if sample_json else _IMAGES
+    return _schema("images", columns, tuple(name for name, _, _ in columns if name not in _TOLD), {})
+
+
+IMAGES = images_schema()
 
 
 def matrix(column: pa.ChunkedArray) -> Any:

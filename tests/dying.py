@@ -6,17 +6,18 @@ import sys
 from pathlib import Path
 
 from ddfa_batch.pipeline import faces
+from ddfa_batch.tasks.files import images
 
 
 def main(out: str, name: str) -> None:
-    read_bytes = faces.images.read_bytes
+    read_bytes = images.read_bytes
 
     def reads(path: Path) -> bytes:
         if path.name == name:
             os.kill(os.getpid(), signal.SIGKILL)
         return read_bytes(path)
 
-    faces.images.read_bytes = reads
+    images.read_bytes = reads
     faces.find_faces(out, 0)
 
 

@@ -1,28 +1,53 @@
-"""What there is to process: folders, single pictures, text lists and manifests."""
+"""What there is to process: folders, pictures, text lists, manifests, archives, tables of pictures, or several."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.tasks.files import table_columns
 from ddfa_batch.tasks.files.images import SUFFIXES, is_picture
+from ddfa_batch.tasks.files.listed_members import ARCHIVES, MARK, pictures_in, rows_of
 from ddfa_batch.tasks.files.local_paths import check_local
+from ddfa_batch.tasks.files.picture_tables import picture_column
+from ddfa_batch.tasks.files.places import Place
+from ddfa_batch.tasks.files.source_names import STANDARD_INPUT, base_folder, common_folder, expand
 
 _LISTS = frozenset({".txt", ".lst"})
+_PARQUET = frozenset({".parquet", ".pq"})
+#: What a compressed tar is called beside `.tar.gz`; it is known, and refused by name.
+_COMPRESSED_TARS = frozenset({".tgz", ".tbz2", ".txz"})
 #: Columns taken for the path, in this order, when none is named.
 _PATH_COLUMNS = ("path", "image", "file", "filename", "file_name", "image_path", "key")
 #: Columns taken for the key of what is given for inputs.
 KEY_COLUMNS = ("key", *_PATH_COLUMNS[:-1])
 #: What can be named, for sentences.
-_TAKEN = "a folder, a picture, a text list (.txt, .lst) or a manifest (.csv, .tsv, .parquet)"
+_TAKEN = (
+    "a folder, a picture, a text list (.txt, .lst), a manifest (.csv, .tsv, .parquet), an archive (.tar, .zip) or a "
+    "Parquet file with pictures in it"
+)
 #: How many of the keys that match no input are named.
 _NAMED = 3
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How inputs are taken from what the user names."""
+
+    #: A manifest's column of paths; None for one with a usual name.
+    path_column: str | None = None
+    #: A Parquet file's column of pictures; None for one with a usual name.
+    image_column: str | None = None
+    #: A Parquet file's column that names its pictures; None for their numbers.
+    key_column: str | None = None
+    #: Whether the JSON beside an archive's picture is wanted.
+    sample_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,13 +55,23 @@ class Source:
     """Where the inputs come from."""
 
     #: What the user named.
-    path: Path
-    #: "folder", "file", "list" or "manifest".
+    name: str
+    #: "folder", "file", "list", "manifest", "tar", "zip", "pictures" or "several".
     kind: str
     #: The folder that keys are relative to.
     root: Path
-    #: A manifest's column of paths.
+    #: The folder or file.
+    path: Path = Path()
+    #: What stands before keys: the way from the root to what keys would be relative to alone.
+    prefix: str = ""
+    #: A manifest's column of paths, or a table's column of pictures.
     column: str | None = None
+    #: How inputs are taken.
+    options: SourceOptions = SourceOptions()
+    #: The lines of a list that came on standard input.
+    lines: tuple[bytes, ...] | None = None
+    #: What several sources consist of.
+    parts: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +82,14 @@ class Input:
     key: str
     #: The path in bytes, where the key cannot be turned back into it.
     path: bytes | None = None
+    #: Where it is, if it is no file of its own.
+    place: Place | None = None
+
+    @property
+    def name(self) -> bytes:
+        """What tells it from other inputs."""
+        own = self.path if self.path is not None else self.key.encode("utf-8", "surrogatepass")
+        return own if self.place is None else own + b"\0" + self.place.identity()
 
 
 @dataclass
@@ -65,21 +108,61 @@ class Ignored:
         return f"{total} {'file is' if total == 1 else 'files are'} no image by name and left out ({what})."
 
 
-def resolve_source(path: Path, column: str | None) -> Source:
+def resolve_source(path: str | Path, column: str | None = None) -> Source:
     """Find out what `path` is; raises `InputError` if it is nothing that lists images."""
-    check_local(path)
+    return resolve_sources([str(path)], SourceOptions(path_column=column))
+
+
+def resolve_sources(names: Sequence[str], options: SourceOptions = SourceOptions()) -> Source:
+    """Find out what the user named: one thing, a pattern, or several of either.
+
+    The keys of one thing are relative to it. Those of a pattern are relative to the folder that its beginning names,
+    those of several things to the deepest folder that they all lie in. Raises `InputError`.
+    """
+    for name in names:
+        check_local(Path(name))
+    expanded = [found for name in names for found in expand(name)]
+    if expanded == list(names) and len(names) == 1:
+        return _one(names[0], options)
+    root = Path(common_folder(names))
+    parts = tuple(_below(root, _one(name, options)) for name in expanded)
+    return Source(" ".join(names), "several", root, options=options, parts=parts)
+
+
+def _below(root: Path, part: Source) -> Source:
+    """A source as one of several, whose keys are relative to `root`."""
+    folder = Path(base_folder(part.name))
+    prefix = os.path.relpath(folder / Path(part.name).name if part.kind == "folder" else folder, root)
+    return replace(part, root=root, prefix="" if prefix == "." else prefix + "/")
+
+
+def _one(name: str, options: SourceOptions) -> Source:
+    if name == STANDARD_INPUT:
+        lines = tuple(sys.stdin.buffer.read().splitlines())
+        return Source("standard input", "list", Path.cwd(), Path(name), options=options, lines=lines)
+    path = Path(name)
     if path.is_dir():
-        return Source(path, "folder", path.resolve())
+        return Source(name, "folder", path.resolve(), path, options=options)
     if not path.exists():
         raise InputError(f"{path} does not exist; give {_TAKEN}.")
-    suffix, folder = path.suffix.lower(), path.resolve().parent
+    kind, column = _kind_of_file(path, options)
+    return Source(name, kind, path.resolve().parent, path, column=column, options=options)
+
+
+def _kind_of_file(path: Path, options: SourceOptions) -> tuple[str, str | None]:
+    """The kind of source a file is, and its column."""
+    suffix = path.suffix.lower()
+    if suffix in _PARQUET and (pictures := picture_column(path, options.image_column)) is not None:
+        return "pictures", pictures
     if suffix in table_columns.TABLES:
-        return Source(path, "manifest", folder, _path_column(path, column))
+        return "manifest", _path_column(path, options.path_column)
     if suffix in _LISTS:
-        return Source(path, "list", folder)
+        return "list", None
+    if suffix in ARCHIVES or ".tar" in path.suffixes or suffix in _COMPRESSED_TARS:
+        return ARCHIVES.get(suffix, "tar"), None
     if suffix not in SUFFIXES and not is_picture(path):
-        raise InputError(f"{path} is no picture; give {_TAKEN}. Videos and archives are not read.")
-    return Source(path, "file", folder)
+        raise InputError(f"{path} is no picture; give {_TAKEN}. Videos are not read.")
+    return "file", None
 
 
 def _path_column(path: Path, wanted: str | None) -> str:
@@ -91,24 +174,61 @@ def _path_column(path: Path, wanted: str | None) -> str:
 def list_inputs(source: Source, leave_out: Path, ignored: Ignored) -> Iterator[Input]:
     """Yield every input in a fixed order, one at a time.
 
-    `leave_out` (the output folder) is skipped inside a folder; `ignored` is filled with what else was.
+    `leave_out` (the output folder) is skipped inside a folder; `ignored` is filled with what else was. Raises
+    `InputError` where two of several sources name the same input.
     """
-    if source.kind == "folder":
-        seen = frozenset([_identity(source.root)])
-        yield from _walk(source.root, "", leave_out.resolve(), seen, ignored)
+    if source.kind == "several":
+        yield from _several(source.parts, leave_out, ignored)
+    elif source.kind == "folder":
+        seen = frozenset([_identity(source.path)])
+        yield from _walk(source.path, source.prefix, leave_out.resolve(), seen, ignored)
     elif source.kind == "file":
-        yield _input(os.fsencode(source.path.name))
+        yield _input(os.fsencode(source.prefix + source.path.name))
     elif source.kind == "list":
-        with source.path.open("rb") as file:
-            for line in file:
-                if name := line.rstrip(b"\r\n"):
-                    yield _input(name)
-    else:
+        yield from (_listed(source, line) for line in _lines(source) if line)
+    elif source.kind == "manifest":
         column = str(source.column)
         for batch in table_columns.batches(source.path, [column], text=[column]):
-            for value in batch.column(0):
-                text = value.as_py()
-                yield Input("" if text is None else str(text))
+            names = ("" if value is None else str(value) for value in batch.column(0).to_pylist())
+            yield from (_listed(source, os.fsencode(name)) for name in names)
+    else:
+        yield from _members(source, ignored)
+
+
+def _several(parts: Iterable[Source], leave_out: Path, ignored: Ignored) -> Iterator[Input]:
+    """The inputs of all parts; what one part names twice, as a list may, is left to it."""
+    taken: dict[int, Source] = {}
+    for part in parts:
+        for item in list_inputs(part, leave_out, ignored):
+            if (other := taken.setdefault(hash(item.key), part)) is not part:
+                raise InputError(f"'{item.key}' is named twice, by {other.name} and by {part.name}; name it once.")
+            yield item
+
+
+def _lines(source: Source) -> Iterator[bytes]:
+    if source.lines is not None:
+        yield from source.lines
+        return
+    with source.path.open("rb") as file:
+        for line in file:
+            yield line.rstrip(b"\r\n")
+
+
+def _listed(source: Source, name: bytes) -> Input:
+    """The input that a list or a manifest names; relative to the list, unless it is absolute."""
+    return _input(os.fsencode(source.prefix) + name if name and not name.startswith(b"/") else name)
+
+
+def _members(source: Source, ignored: Ignored) -> Iterator[Input]:
+    """The pictures in an archive or a table."""
+    where, options = Path(os.path.abspath(source.path)), source.options  # noqa: PTH100 - links stay as they are named
+    archive = _input(os.fsencode(source.prefix + source.path.name)).key
+    if source.kind == "pictures":
+        found = rows_of(where, str(source.column), options.key_column)
+    else:
+        found = pictures_in(where, source.kind, options.sample_json, ignored.by_suffix)
+    for name, place in found:
+        yield Input(f"{archive}{MARK}{name}", place=place)
 
 
 def resolve_path(root: Path, item: Input) -> Path:

@@ -101,7 +101,7 @@ def test_a_variable_shows_where_a_fault_came_up(monkeypatch: pytest.MonkeyPatch)
     [
         ((), "Usage:"),
         (("proces",), "No such command 'proces'"),
-        (("process",), "Missing argument 'IMAGES'"),
+        (("process",), "Missing argument 'IMAGES...'"),
         (("process", "", "out"), "An empty string names no file or folder."),
         (("process", "in", ""), "An empty string names no file or folder."),
         (("synth-videos", "", "out"), "An empty string names no file or folder."),

@@ -1,0 +1,47 @@
+"""The bytes of archives and tables, of this machine or behind a URL: opened for indexing, read by ranges."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ddfa_batch.schemas.config import MAX_FILE_BYTES
+from ddfa_batch.schemas.errors import ImageError
+
+
+@contextlib.contextmanager
+def open_container(where: str) -> Iterator[BinaryIO]:
+    """A file to read and seek in."""
+    with Path(where).open("rb") as file:
+        yield file
+
+
+def read_range(container: bytes, offset: int, size: int) -> bytes:
+    """`size` bytes of a container from `offset` on.
+
+    Raises `ImageError`: missing or unreadable for the container, too_large and truncated for what is asked.
+    """
+    if size > MAX_FILE_BYTES:
+        raise ImageError("too_large", f"The archive announces {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
+    data = _local_range(container, offset, size)
+    if len(data) < size:
+        raise ImageError("truncated", f"The archive ends before the picture does ({len(data):,} of {size:,} bytes).")
+    return data
+
+
+def _local_range(container: bytes, offset: int, size: int) -> bytes:
+    try:
+        descriptor = os.open(container, os.O_RDONLY | os.O_NONBLOCK)  # what became a pipe must not block
+        try:
+            there = os.fstat(descriptor).st_size - offset
+            return os.pread(descriptor, max(0, min(size, there)), offset)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise ImageError("missing", f"There is no {os.fsdecode(container)} any more.") from None
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or str(fault)
+        raise ImageError("unreadable", f"{os.fsdecode(container)} cannot be read: {reason}.") from None
