@@ -191,7 +191,7 @@ def test_a_training_says_a_line_for_every_iteration(capsys: pytest.CaptureFixtur
     from ddfa_batch.tasks.training.state import Record
 
     shown = TrainingProgress(iterations=3, samples=640, quiet=False)
-    shown.begun(Beginning(90, 10, ("2 pictures are missing.",), "cpu", 1, 910_000, 46_500_000))
+    shown.begun(Beginning(90, 10, ("2 pictures are missing.",), "cpu", 1, 910_000, 46_500_000, 49_500_000))
     errors = {"fwpdc": 2.312, "vdc": 2.4}
     shown(Record(1, "fwpdc", errors, errors, 1e-3, pixels=60, seconds=2.0, validation=5.125))
     shown(Record(2, "vdc", errors, errors, 1e-3, pixels=120, seconds=4.0))
@@ -199,7 +199,7 @@ def test_a_training_says_a_line_for_every_iteration(capsys: pytest.CaptureFixtur
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         "2 pictures are missing.",
-        "The net has 0.91 M parameters and 46.5 M MACs.",
+        "The net has 0.91 M parameters and 46.5 M MACs (49.5 M as the paper counts, with normalisation).",
         "90 clips to train on, 10 held out; 1,920 samples on cpu.",
         "Resuming after iteration 1 of 3.",
     ]
