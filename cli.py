@@ -6,6 +6,7 @@ Every command is a module of `commands/`, imported when it is asked for, so that
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import signal
@@ -40,6 +41,16 @@ class _LazyGroup(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"ddfa_batch.commands.{name}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as misuse:
+            if not (near := difflib.get_close_matches(args[0], COMMANDS, n=1)):
+                raise
+            raise click.UsageError(f"{misuse.message} Did you mean '{near[0]}'?", ctx) from None
 
     def invoke(self, ctx: click.Context) -> object:
         try:

@@ -144,9 +144,14 @@ def true_points(label: pd.Series) -> F64:
 
 
 def judged(
-    judge: Judge, surface: Surface, image: U8, face: pd.Series, params: F32, limits: motion.MotionLimits,
+    judge: Judge,
+    surface: Surface,
+    image: U8,
+    face: pd.Series,
+    params: F32,
+    limits: motion.MotionLimits,
     rng: np.random.Generator,
-) -> dict[str, float] | None:  # fmt: skip
+) -> dict[str, float] | None:
     """What the judge says of the last frame of a clip of `image`; None if it finds no face there."""
     roi, morphable = np.array(face.roi, np.float64), judge.model.morphable
     T = image_pose(motion.true_depth(judge.layout.pose(params[None])), roi[None], judge.size)[0]
@@ -162,11 +167,18 @@ def judged(
     before = np.array([face.yaw, face.pitch, face.roll], np.float64)
     asked, got = own_turn(angles, angles + totals(path)), own_turn(before, measured)
     return {
-        "yaw": angles[0] + path.yaw[0], "still_yaw": angles[0], "clip_nme": nme(found, ours),
-        "d_yaw": path.yaw[0], "d_pitch": path.pitch[0], "m_yaw": measured[0] - before[0],
+        "yaw": angles[0] + path.yaw[0],
+        "still_yaw": angles[0],
+        "clip_nme": nme(found, ours),
+        "d_yaw": path.yaw[0],
+        "d_pitch": path.pitch[0],
+        "m_yaw": measured[0] - before[0],
         "m_pitch": measured[1] - before[1],
-        "d_own_pitch": asked[0], "m_own_pitch": got[0], "d_own_yaw": -asked[1], "m_own_yaw": -got[1],
-    }  # fmt: skip
+        "d_own_pitch": asked[0],
+        "m_own_pitch": got[0],
+        "d_own_yaw": -asked[1],
+        "m_own_yaw": -got[1],
+    }
 
 
 def main() -> None:

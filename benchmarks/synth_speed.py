@@ -54,9 +54,10 @@ def frame_steps(surface: Surface, still: stills.Still, path: motion.Motion, view
         anchors,
         milliseconds(lambda: face_profiling.scene(surface, still, turn, place, view)) - anchors,
         milliseconds(lambda: rasteriser.rasterise(vertices, triangles, view.width, view.height)),
-        milliseconds(lambda: rasteriser.textured(shown, vertices, triangles, still.image, scene.uv, still.colours,
-                                             scene.weight)),
-    ]  # fmt: skip
+        milliseconds(
+            lambda: rasteriser.textured(shown, vertices, triangles, still.image, scene.uv, still.colours, scene.weight)
+        ),
+    ]
 
 
 def measure(

@@ -83,10 +83,7 @@ def evaluate(
     """
     from ddfa_batch.pipeline import evaluate as evaluation
 
-    if run is None and images is None and protocol != "video":
-        raise click.UsageError("Give --run, or --model with --images.")
-    if run is not None and refine:
-        raise click.UsageError("--refine is for --model; a run's answers are what they are.")
+    _refuse_misuse(protocol, run, images, refine)
     bundle = _model(models_folder, protocol, labels, run, model).announce(quiet)
     request = evaluation.EvaluationRequest(
         protocol=protocol,
@@ -102,8 +99,14 @@ def evaluate(
         display.show(Step("measuring"))
         outcome = evaluation.evaluate(request)
     if not quiet:
-        click.echo("\n".join(_score_lines(outcome)))
-        click.echo(f"{', '.join(outcome.files)} in {out}")
+        click.echo("\n".join([*_score_lines(outcome), f"{', '.join(outcome.files)} in {out}"]))
+
+
+def _refuse_misuse(protocol: str, run: Path | None, images: Path | None, refine: int) -> None:
+    if run is None and images is None and protocol != "video":
+        raise click.UsageError("Give --run, or --model with --images.")
+    if run is not None and refine:
+        raise click.UsageError("--refine is for --model; a run's answers are what they are.")
 
 
 def _model(

@@ -22,7 +22,7 @@ from ddfa_batch.commands.training_options import (
 from ddfa_batch.commands.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.train import Outcome, TrainingRequest
+    from ddfa_batch.pipeline.train import TrainingOutcome, TrainingRequest
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 
@@ -110,7 +110,7 @@ def _request(
     )
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: TrainingOutcome) -> str:
     error = "" if outcome.validation is None else f", {outcome.validation:.2f} % on the validation part"
     return (
         f"Model of iteration {outcome.iteration}{error} in {outcome.model}\n"

@@ -10,7 +10,7 @@ from ddfa_batch.commands.progress import Step, open_display
 from ddfa_batch.commands.wording import count
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.train import Progress
+    from ddfa_batch.pipeline.train import TrainingStart
     from ddfa_batch.tasks.training.state import Record
 
 
@@ -22,23 +22,23 @@ class TrainingProgress:
         self._display = open_display(quiet, plain_every=0.0)
         self._validation: tuple[str, ...] = ()
 
-    def begun(self, progress: Progress) -> None:
+    def begun(self, start: TrainingStart) -> None:
         """Say what is trained on."""
         if self._quiet:
             return
-        for note in progress.notes:
+        for note in start.notes:
             click.echo(note)
         total = self._samples * self._iterations
         click.echo(
-            f"The net has {progress.parameters / 1e6:.2f} M parameters and {progress.macs / 1e6:.1f} M MACs "
-            f"({progress.macs_as_paper / 1e6:.1f} M as the paper counts, with normalisation)."
+            f"The net has {start.parameters / 1e6:.2f} M parameters and {start.macs / 1e6:.1f} M MACs "
+            f"({start.macs_as_paper / 1e6:.1f} M as the paper counts, with normalisation)."
         )
         click.echo(
-            f"{count(progress.n_training, 'clip')} to train on, {progress.n_validation:,} held out; {total:,} "
-            f"samples on {progress.device}."
+            f"{count(start.n_training, 'clip')} to train on, {start.n_validation:,} held out; {total:,} "
+            f"samples on {start.device}."
         )
-        if progress.resumed:
-            click.echo(f"Resuming after iteration {progress.resumed:,} of {self._iterations:,}.")
+        if start.resumed:
+            click.echo(f"Resuming after iteration {start.resumed:,} of {self._iterations:,}.")
         self._display.show(Step("the first iteration"))
 
     def __call__(self, record: Record) -> None:

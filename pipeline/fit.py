@@ -42,12 +42,16 @@ _SCORE = 1.0
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of it: the run, and of its labelled faces how many converged, with what mean residual (a share)."""
+class FitOutcome:
+    """What a fit came to."""
 
+    #: The run that holds the fitted faces.
     run: Run
+    #: Labelled faces.
     n_faces: int
+    #: Those of them whose fit converged.
     n_converged: int
+    #: Mean residual of these, a share of the face's size.
     residual: float
 
 
@@ -59,7 +63,7 @@ def fit_landmarks(
     prior: Prior | None = None,
     config: FitConfig | None = None,
     report: Report = unheard,
-) -> Outcome:
+) -> FitOutcome:
     """Fit the bundle's face model to the landmarks in a file or folder, and write the run folder `out`.
 
     `images`: the folder that the landmarks' keys are relative to; a key may lack the picture's ending. A picture that
@@ -139,11 +143,11 @@ def _nothing_converged(run: Run, labelled: LabelledFaces) -> InputError:
     )
 
 
-def _outcome(run: Run) -> Outcome:
+def _outcome(run: Run) -> FitOutcome:
     fits = pq.read_table(run.out / FITS, columns=["converged", "residual"])
     converged, residual = (fits[name].to_numpy() for name in ("converged", "residual"))
     mean = float(residual[converged].mean()) if converged.any() else float("nan")
-    return Outcome(run, len(converged), int(converged.sum()), mean)
+    return FitOutcome(run, len(converged), int(converged.sum()), mean)
 
 
 def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index: I32) -> ShardFaces:

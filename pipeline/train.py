@@ -71,7 +71,7 @@ class TrainingRequest:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingStart:
     """What a training tells at its start."""
 
     #: Clips it learns from.
@@ -93,7 +93,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What a training came to."""
 
     #: The bundle's folder.
@@ -106,9 +106,9 @@ class Outcome:
 
 def train(
     request: TrainingRequest,
-    begun: Callable[[Progress], None] = lambda progress: None,
+    begun: Callable[[TrainingStart], None] = lambda progress: None,
     report: Callable[[Record], None] = lambda record: None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train to the end, from the last checkpoint in `request.out` if there is one, and export the best.
 
     Raises `InputError` for labels that cannot be trained on, `RunFolderError` where OUT holds another training,
@@ -118,7 +118,7 @@ def train(
     device = host.prepare(request.device, request.threads)
     parts = _read(request)
     training = _training(request, parts.training, device)
-    begun(_progress(request, parts, device, training.iteration))
+    begun(_start(request, parts, device, training.iteration))
     model, size = load_morphable(request.bundle), request.config.sampling.size
     space = FaceSpace.of(model, np.array(training.mean), np.array(training.std), size, device=device)
 
@@ -138,7 +138,7 @@ def train(
     best = state.load(request.out / BEST) if (request.out / BEST).exists() else training
     detectors = export.Detectors.of_bundle(request.bundle)
     export.to_bundle(best, model, _origin(request, best), detectors, request.out / MODEL)
-    return Outcome(request.out / MODEL, best.iteration, best.history[-1].validation)
+    return TrainingOutcome(request.out / MODEL, best.iteration, best.history[-1].validation)
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ def _read(request: TrainingRequest) -> _Parts:
     return parts
 
 
-def _progress(request: TrainingRequest, parts: _Parts, device: str, resumed: int) -> Progress:
+def _start(request: TrainingRequest, parts: _Parts, device: str, resumed: int) -> TrainingStart:
     net, size = request.architecture, request.config.sampling.size
-    return Progress(
+    return TrainingStart(
         n_training=len(parts.training),
         n_validation=len(parts.validation),
         notes=parts.notes,

@@ -92,9 +92,16 @@ class SynthOptions:
     def regression(self) -> ProcessOptions:
         """How `process` finds the faces of a still whose parameters are not given."""
         return ProcessOptions(
-            detector=self.detector, min_score=self.min_score, detect_size=None, max_faces=self.max_faces, refine=1,
-            vertices="none", max_pixels=self.max_pixels, boxes_digest=None, path_column=self.path_column,
-        )  # fmt: skip
+            detector=self.detector,
+            min_score=self.min_score,
+            detect_size=None,
+            max_faces=self.max_faces,
+            refine=1,
+            vertices="none",
+            max_pixels=self.max_pixels,
+            boxes_digest=None,
+            path_column=self.path_column,
+        )
 
 
 @dataclass(frozen=True)

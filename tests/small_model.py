@@ -70,11 +70,19 @@ def regressor() -> bytes:
     rng = np.random.default_rng(1)
     g = Graph()
     n = 12 + N_SHAPE + N_EXPRESSION
-    x = g.add("Relu", g.conv("input", rng.normal(size=(16, 3, 7, 7)).astype(np.float32) * 0.2,
-                             np.zeros(16, np.float32), stride=4))  # fmt: skip
+    x = g.add(
+        "Relu",
+        g.conv("input", rng.normal(size=(16, 3, 7, 7)).astype(np.float32) * 0.2, np.zeros(16, np.float32), stride=4),
+    )
     x = g.add("Flatten", g.add("GlobalAveragePool", x), axis=1)
-    g.add("Gemm", x, g.constant(rng.normal(size=(n, 16)).astype(np.float32) * 0.3),
-          g.constant(np.zeros(n, np.float32)), transB=1, output="params")  # fmt: skip
+    g.add(
+        "Gemm",
+        x,
+        g.constant(rng.normal(size=(n, 16)).astype(np.float32) * 0.3),
+        g.constant(np.zeros(n, np.float32)),
+        transB=1,
+        output="params",
+    )
     return g.model("input", ["batch", 3, SIZE, SIZE], {"params": ["batch", n]})
 
 
@@ -91,12 +99,16 @@ def detector() -> bytes:
             two = np.ones((1, 1, 2, 2), np.float32) / 4
             mean = g.add("Conv", mean, g.constant(two), kernel_shape=[2, 2], pads=[0, 0, 1, 1])
         score = g.add("Mul", mean, g.constant(np.float32(1.0 if stride == 32 else 0.0)))
-        rows = {"cls": (score, 1), "obj": (g.add("Add", g.add("Mul", score, g.constant(np.float32(0))),
-                                                 g.constant(np.float32(1))), 1)}  # fmt: skip
+        rows = {
+            "cls": (score, 1),
+            "obj": (g.add("Add", g.add("Mul", score, g.constant(np.float32(0))), g.constant(np.float32(1))), 1),
+        }
         size = np.log(FACE / stride)
         shift = np.array([1.0, 1.0, size, size], np.float32).reshape(1, 4, 1, 1)
-        rows["bbox"] = (g.add("Add", g.add("Mul", score, g.constant(np.zeros((1, 4, 1, 1), np.float32))),
-                              g.constant(shift)), 4)  # fmt: skip
+        rows["bbox"] = (
+            g.add("Add", g.add("Mul", score, g.constant(np.zeros((1, 4, 1, 1), np.float32))), g.constant(shift)),
+            4,
+        )
         for part, (x, width) in rows.items():
             flat = g.add("Transpose", x, perm=[0, 2, 3, 1])
             g.add("Reshape", flat, g.constant(np.array([1, -1, width], np.int64)), output=f"{part}_{stride}")
@@ -127,12 +139,21 @@ def fcos_detector() -> bytes:
 def bundle(folder: Path, name: str = "small") -> Bundle:
     """A complete model bundle in `folder`/`name`."""
     manifest = BundleManifest(
-        name=name, version="1", licence="MIT", provenance="made by the tests", n_shape=N_SHAPE,
-        n_expression=N_EXPRESSION, input_size=SIZE, input_mean=127.5, input_std=128.0,
-        param_mean=tuple(map(float, mean_params())), param_std=tuple(map(float, std_params())),
-        topology="small_head", default_detector="yunet",
+        name=name,
+        version="1",
+        licence="MIT",
+        provenance="made by the tests",
+        n_shape=N_SHAPE,
+        n_expression=N_EXPRESSION,
+        input_size=SIZE,
+        input_mean=127.5,
+        input_std=128.0,
+        param_mean=tuple(map(float, mean_params())),
+        param_std=tuple(map(float, std_params())),
+        topology="small_head",
+        default_detector="yunet",
         detectors={"yunet": DetectorSpec("yunet", "detectors/yunet.onnx", 0.9, (640, 640))},
-    )  # fmt: skip
+    )
     files = {REGRESSOR: regressor(), "detectors/yunet.onnx": detector()}
     return write_bundle(folder / name, manifest, files, head())
 

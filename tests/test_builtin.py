@@ -199,8 +199,17 @@ def test_a_run_goes_on_with_the_model_it_was_planned_with(models: Path, tmp_path
 def test_parameters_of_a_run_bring_their_model(models: Path, tmp_path: Path) -> None:
     photos = small_model.pictures(tmp_path / "in", [1])
     call("process", photos, tmp_path / "out", models=models)
-    answer = call("synth-videos", photos, tmp_path / "clips", "--params", tmp_path / "out", "--frames", 2,
-                 models=models, model=None)  # fmt: skip
+    answer = call(
+        "synth-videos",
+        photos,
+        tmp_path / "clips",
+        "--params",
+        tmp_path / "out",
+        "--frames",
+        2,
+        models=models,
+        model=None,
+    )
     assert answer.code == 0, answer.stderr
     assert answer.stderr.startswith("Model: small (")
     assert "parameters given)" in answer.stderr
@@ -208,8 +217,10 @@ def test_parameters_of_a_run_bring_their_model(models: Path, tmp_path: Path) -> 
 
 def test_fit_and_evaluate_say_it_too(out: Path, tmp_path: Path) -> None:
     faces = ddfa_batch.open(out).faces(["key", "landmarks68"]).to_pylist()
-    rows = [{"key": face["key"], "pts68": np.reshape(face["landmarks68"], (68, 3))[:, :2].ravel().tolist()}
-            for face in faces]  # fmt: skip
+    rows = [
+        {"key": face["key"], "pts68": np.reshape(face["landmarks68"], (68, 3))[:, :2].ravel().tolist()}
+        for face in faces
+    ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "labels.parquet")
     fitted = call("fit", tmp_path / "labels.parquet", tmp_path / "fit")
     assert "Model: builtin (ddfa_batch/models/builtin, 62 parameters, " in fitted.stderr

@@ -106,9 +106,11 @@ def test_awkward_files(shared: Path, official: Bundle, tmp_path: Path) -> None:
     results = run(shared / "data/awkward", tmp_path / "out", official, refine=1)
     images = results.images().to_pandas().set_index("key")
     assert images.error_kind.dropna().to_dict() == {
-        "empty.jpg": "empty", "text.jpg": "not_an_image", "image00023_truncated50.jpg": "truncated",
+        "empty.jpg": "empty",
+        "text.jpg": "not_an_image",
+        "image00023_truncated50.jpg": "truncated",
         "image00023_truncated95.jpg": "truncated",
-    }  # fmt: skip
+    }
     faces = results.faces().to_pandas().set_index("key")
     reference = faces.loc["image00023.bmp"].landmarks68.reshape(68, 3)[:, :2]
     same = [k for k in faces.index if "9000" not in k and "bitflips" not in k]

@@ -101,8 +101,12 @@ def zip_checkpoint(weights: dict[str, np.ndarray], prefix: str = "") -> bytes:
 
 
 def _norm(name: str, n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    values = {"weight": rng.uniform(0.5, 1.5, n), "bias": rng.normal(size=n) * 0.1,
-              "running_mean": rng.normal(size=n) * 0.1, "running_var": rng.uniform(0.5, 1.5, n)}  # fmt: skip
+    values = {
+        "weight": rng.uniform(0.5, 1.5, n),
+        "bias": rng.normal(size=n) * 0.1,
+        "running_mean": rng.normal(size=n) * 0.1,
+        "running_var": rng.uniform(0.5, 1.5, n),
+    }
     return {f"{name}.{key}": value.astype(np.float32) for key, value in values.items()}
 
 
@@ -131,10 +135,14 @@ def faceboxes_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
     shapes: dict[str, tuple[int, int, int]] = {"conv1": (24, 3, 7), "conv2": (64, 48, 5)}
     for i in (1, 2, 3):
         for branch, shape in {
-            "branch1x1": (32, 128, 1), "branch1x1_2": (32, 128, 1), "branch3x3_reduce": (24, 128, 1),
-            "branch3x3": (32, 24, 3), "branch3x3_reduce_2": (24, 128, 1), "branch3x3_2": (32, 24, 3),
+            "branch1x1": (32, 128, 1),
+            "branch1x1_2": (32, 128, 1),
+            "branch3x3_reduce": (24, 128, 1),
+            "branch3x3": (32, 24, 3),
+            "branch3x3_reduce_2": (24, 128, 1),
+            "branch3x3_2": (32, 24, 3),
             "branch3x3_3": (32, 32, 3),
-        }.items():  # fmt: skip
+        }.items():
             shapes[f"inception{i}.{branch}"] = shape
     shapes |= {"conv3_1": (128, 128, 1), "conv3_2": (256, 128, 3), "conv4_1": (128, 256, 1), "conv4_2": (256, 128, 3)}
     weights: dict[str, np.ndarray] = {}
@@ -165,11 +173,12 @@ def checkout(folder: Path, seed: int = 0) -> Path:
     tri = np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, 1:]]).reshape(3, -1)
     landmarks = rng.choice(n, 68, replace=False)
     bfm = {
-        "u": mean.reshape(-1, 1).astype(np.float32), "tri": tri.astype(np.int32),
+        "u": mean.reshape(-1, 1).astype(np.float32),
+        "tri": tri.astype(np.int32),
         "w_shp": rng.normal(size=(3 * n, 40)).astype(np.float32) * 1e-2,
         "w_exp": rng.normal(size=(3 * n, 10)).astype(np.float32) * 1e3,
         "keypoints": (landmarks[:, None] * 3 + np.arange(3)).ravel().astype(np.int64),
-    }  # fmt: skip
+    }
     (folder / "configs/bfm_noneck_v3.pkl").write_bytes(pickle.dumps(bfm, 4))
     pose = np.array([5e-4, 0, 0, 60, 0, 5e-4, 0, 60, 0, 0, 5e-4, 0])
     statistics = {"mean": np.concatenate([pose, np.zeros(50)]), "std": np.concatenate([np.full(12, 1e-5), np.ones(50)])}

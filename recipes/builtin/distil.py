@@ -38,7 +38,7 @@ from recipes.builtin.detector.pictures import read_picture
 
 
 @dataclass(frozen=True)
-class Answers:
+class TeacherAnswers:
     """What a model says of N crops, its roi once refined."""
 
     #: (N, 68, 3), image pixels.
@@ -47,7 +47,7 @@ class Answers:
     poses: F64
 
 
-def answers(bundle: Bundle, folder: Path, keys: list[str], rois: F64) -> Answers:
+def answers(bundle: Bundle, folder: Path, keys: list[str], rois: F64) -> TeacherAnswers:
     """The model's answers about the pictures `keys` in `folder`, first shown around rois (N, 4)."""
     loaded = loaded_model(str(bundle.folder), bundle.digest)
     regress, size = Regressor(loaded.regressor, bundle.manifest), bundle.manifest.input_size
@@ -59,7 +59,7 @@ def answers(bundle: Bundle, folder: Path, keys: list[str], rois: F64) -> Answers
         face = refine(image, regress_faces(image, given, roi, regress), regress, basis)
         found.append(points(basis, face.params, face.rois, size)[0])
         poses.append(image_pose(regress.layout.pose(face.params), face.rois, size)[0])
-    return Answers(np.array(found), np.array(poses))
+    return TeacherAnswers(np.array(found), np.array(poses))
 
 
 def definition(offsets: F64, poses: F64) -> F64:

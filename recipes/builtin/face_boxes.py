@@ -31,7 +31,7 @@ _KINDS = (0.25, 0.35, 0.2, 0.2)
 
 
 @dataclass(frozen=True)
-class FaceBoxes:
+class BoxSamples:
     """N boxes that the detector would show the regressor; boxes of unsure truth left out."""
 
     #: (N,), the detector's log odds.
@@ -42,7 +42,7 @@ class FaceBoxes:
     is_face: Bools
 
 
-def boxes_seen(net: RegressorNet, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> FaceBoxes:
+def boxes_seen(net: RegressorNet, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> BoxSamples:
     """What detector and regressor make of the pictures of `layers`."""
     detect = make_detector(spec, session(content), CANDIDATE_THRESHOLD, None)
     odds, features, is_face = [], [], []
@@ -54,7 +54,7 @@ def boxes_seen(net: RegressorNet, spec: DetectorSpec, content: bytes, layers: It
         odds.append(log_odds(found.scores[rows]))
         features.append(features_of(net, spec, layer, found.boxes[rows]))
         is_face += [True] * len(true) + [False] * (len(rows) - len(true))
-    return FaceBoxes(np.concatenate(odds), np.concatenate(features), np.array(is_face, np.bool_))
+    return BoxSamples(np.concatenate(odds), np.concatenate(features), np.array(is_face, np.bool_))
 
 
 def features_of(net: RegressorNet, spec: DetectorSpec, layer: Layer, boxes: Floats) -> F32:

@@ -51,7 +51,7 @@ class Amounts:
 
 
 @dataclass(frozen=True)
-class Step:
+class RecipeStep:
     """One command."""
 
     #: There once it has been run; made empty where the command makes nothing of that name.
@@ -60,60 +60,60 @@ class Step:
     command: str
 
 
-def steps(shared: Path, work: Path, amounts: Amounts, target: Path) -> Iterator[Step]:
+def steps(shared: Path, work: Path, amounts: Amounts, target: Path) -> Iterator[RecipeStep]:
     """Every step in order; `target` is the folder of the bundle that is made."""
     yield from _labels(shared, work)
     yield from _regressor(work, amounts)
     yield from _detector(shared, work, amounts)
     assemble = f"python -m recipes.builtin.assemble {work} {work}/detector --target {target} {amounts.assemble}"
-    yield Step(work / "assembled", assemble)
-    yield Step(work / "measured", f"python -m recipes.builtin.card {work} --model {target} --write")
+    yield RecipeStep(work / "assembled", assemble)
+    yield RecipeStep(work / "measured", f"python -m recipes.builtin.card {work} --model {target} --write")
 
 
-def _labels(shared: Path, work: Path) -> Iterator[Step]:
+def _labels(shared: Path, work: Path) -> Iterator[RecipeStep]:
     """Labels and clips with the official face model."""
     aflw = work / "aflw"
     fit = f"ddfa-batch fit {aflw}/{{labels}}.parquet {aflw}/images {aflw}/{{run}} --model {OFFICIAL}"
-    yield Step(aflw / "labels21.parquet", f"python -m recipes.builtin.prepare {shared} {work}")
-    yield Step(work / "imported", f"ddfa-batch models import 3ddfa-v2 {shared}/upstream/3DDFA_V2")
-    yield Step(aflw / "fit21/fits.parquet", fit.format(labels="labels21", run="fit21"))
-    yield Step(aflw / "labels-all.parquet", f"python -m recipes.builtin.union {work}")
-    yield Step(aflw / "fit-all/fits.parquet", fit.format(labels="labels-all", run="fit-all") + " --outline")
+    yield RecipeStep(aflw / "labels21.parquet", f"python -m recipes.builtin.prepare {shared} {work}")
+    yield RecipeStep(work / "imported", f"ddfa-batch models import 3ddfa-v2 {shared}/upstream/3DDFA_V2")
+    yield RecipeStep(aflw / "fit21/fits.parquet", fit.format(labels="labels21", run="fit21"))
+    yield RecipeStep(aflw / "labels-all.parquet", f"python -m recipes.builtin.union {work}")
+    yield RecipeStep(aflw / "fit-all/fits.parquet", fit.format(labels="labels-all", run="fit-all") + " --outline")
     clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-all --params {aflw}/fit-all {CLIPS}"
-    yield Step(work / "clips-all", f"{clips} --model {OFFICIAL}")
+    yield RecipeStep(work / "clips-all", f"{clips} --model {OFFICIAL}")
 
 
-def _regressor(work: Path, amounts: Amounts) -> Iterator[Step]:
+def _regressor(work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
     """A net on human labels, distilled labels, the built-in face model, and the net carried over to it."""
     aflw, made = work / "aflw", work / "builtin"
     first = made / "first"
     human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all {BY_HAND}"
     train = f"ddfa-batch train {aflw}/fit-builtin --model {first} --clips {aflw}/clips-builtin {BY_HAND} --rotation 20"
-    yield Step(work / "human/model/model.json", f"{human} {amounts.human}")
-    yield Step(aflw / "distilled.parquet", f"python -m recipes.builtin.distil {work}")
-    yield Step(first / "model.json", f"python -m recipes.builtin.first_bundle {work}")
+    yield RecipeStep(work / "human/model/model.json", f"{human} {amounts.human}")
+    yield RecipeStep(aflw / "distilled.parquet", f"python -m recipes.builtin.distil {work}")
+    yield RecipeStep(first / "model.json", f"python -m recipes.builtin.first_bundle {work}")
     fit = f"ddfa-batch fit {aflw}/distilled.parquet {aflw}/images {aflw}/fit-builtin --model {first}"
-    yield Step(aflw / "fit-builtin/fits.parquet", fit)
+    yield RecipeStep(aflw / "fit-builtin/fits.parquet", fit)
     clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-builtin --params {aflw}/fit-builtin {CLIPS}"
-    yield Step(work / "clips-builtin", f"{clips} --model {first}")
-    yield Step(made / "start.pt", f"python -m recipes.builtin.transfer {work} {work}/human/best.pt")
+    yield RecipeStep(work / "clips-builtin", f"{clips} --model {first}")
+    yield RecipeStep(made / "start.pt", f"python -m recipes.builtin.transfer {work} {work}/human/best.pt")
     begun = f"{train} {made}/begun --start {made}/start.pt {amounts.begun}"
-    yield Step(made / "begun/model/model.json", begun)
+    yield RecipeStep(made / "begun/model/model.json", begun)
     trained = f"{train} {made}/trained --start {made}/begun/best.pt {amounts.trained}"
-    yield Step(made / "trained/model/model.json", trained)
+    yield RecipeStep(made / "trained/model/model.json", trained)
 
 
-def _detector(shared: Path, work: Path, amounts: Amounts) -> Iterator[Step]:
+def _detector(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
     """The detector, from portraits with turned heads to its network."""
     portraits, detector = work / "portraits", work / "detector"
     make = f"python -m recipes.builtin.detector.make {shared} {work}"
     process = f"ddfa-batch process {portraits}/images {portraits}/run --vertices none --max-faces 1"
     turned = f"ddfa-batch synth-videos {portraits}/images {work}/turned --params {portraits}/run {TURNS}"
-    yield Step(work / "portraits-found", f"{process} --model {OFFICIAL}")
-    yield Step(work / "turned", f"{turned} --model {OFFICIAL}")
-    yield Step(detector / "prepared", f"{make} prepare")
-    yield Step(detector / "trained", f"{make} train {amounts.detector}")
-    yield Step(detector / "fcos.onnx", f"{make} export")
+    yield RecipeStep(work / "portraits-found", f"{process} --model {OFFICIAL}")
+    yield RecipeStep(work / "turned", f"{turned} --model {OFFICIAL}")
+    yield RecipeStep(detector / "prepared", f"{make} prepare")
+    yield RecipeStep(detector / "trained", f"{make} train {amounts.detector}")
+    yield RecipeStep(detector / "fcos.onnx", f"{make} export")
 
 
 def execute(words: Sequence[str]) -> None:

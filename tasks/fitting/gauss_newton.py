@@ -43,7 +43,7 @@ class LabelledPoints:
 
 
 @dataclass(frozen=True)
-class Step:
+class GaussNewtonStep:
     """One step of n faces."""
 
     #: After it.
@@ -54,7 +54,7 @@ class Step:
     longest_move: F64
 
 
-def step(labels: LabelledPoints, points: FitBasis, faces: PosedFaces, noise: F64, config: FitConfig) -> Step:
+def step(labels: LabelledPoints, points: FitBasis, faces: PosedFaces, noise: F64, config: FitConfig) -> GaussNewtonStep:
     """One Gauss–Newton step of everything, of whitened `points`, with the noise (n,) in pixels estimated before.
 
     It minimises the weighted squares over the noise's square, plus those of β.
@@ -79,7 +79,7 @@ def step(labels: LabelledPoints, points: FitBasis, faces: PosedFaces, noise: F64
     moved = np.einsum("np,npq->nq", delta, J.reshape(n, pose + k, -1)).reshape(r.shape)
     determined = pose + k - np.trace(covariance[:, pose:, pose:], axis1=1, axis2=2)
     longest = np.where(labels.w > 0, np.linalg.norm(moved, axis=2), 0).max(axis=1) / labels.size
-    return Step(after, _noise(r - moved, w, determined, labels.size, config), longest)
+    return GaussNewtonStep(after, _noise(r - moved, w, determined, labels.size, config), longest)
 
 
 def ridge(pose: int, k: int) -> F64:

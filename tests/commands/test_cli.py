@@ -100,7 +100,8 @@ def test_a_variable_shows_where_a_fault_came_up(monkeypatch: pytest.MonkeyPatch)
     ("words", "said"),
     [
         ((), "Usage:"),
-        (("proces",), "No such command 'proces'"),
+        (("proces",), "No such command 'proces'. Did you mean 'process'?"),
+        (("frobnicate",), "No such command 'frobnicate'."),
         (("process",), "Missing argument 'IMAGES...'"),
         (("process", "", "out"), "An empty string names no file or folder."),
         (("process", "in", ""), "An empty string names no file or folder."),

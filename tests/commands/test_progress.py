@@ -187,11 +187,11 @@ def test_a_terminal_gets_a_line_that_counts_images_within_a_shard(models: Path, 
 
 def test_a_training_says_a_line_for_every_iteration(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
-    from ddfa_batch.pipeline.train import Progress as Beginning
+    from ddfa_batch.pipeline.train import TrainingStart
     from ddfa_batch.tasks.training.state import Record
 
     shown = TrainingProgress(iterations=3, samples=640, quiet=False)
-    shown.begun(Beginning(90, 10, ("2 pictures are missing.",), "cpu", 1, 910_000, 46_500_000, 49_500_000))
+    shown.begun(TrainingStart(90, 10, ("2 pictures are missing.",), "cpu", 1, 910_000, 46_500_000, 49_500_000))
     errors = {"fwpdc": 2.312, "vdc": 2.4}
     shown(Record(1, "fwpdc", errors, errors, 1e-3, pixels=60, seconds=2.0, validation=5.125))
     shown(Record(2, "vdc", errors, errors, 1e-3, pixels=120, seconds=4.0))

@@ -39,14 +39,18 @@ RGB = Image.fromarray(SMOOTH[..., ::-1].copy())
 @pytest.mark.parametrize(
     ("name", "data", "tolerance"),
     [
-        ("png", encoded(".png"), 0), ("bmp", encoded(".bmp"), 0), ("tiff", encoded(".tiff"), 0),
-        ("jpeg", encoded(".jpg"), 12), ("webp", encoded(".webp"), 12), ("avif", encoded(".avif"), 20),
+        ("png", encoded(".png"), 0),
+        ("bmp", encoded(".bmp"), 0),
+        ("tiff", encoded(".tiff"), 0),
+        ("jpeg", encoded(".jpg"), 12),
+        ("webp", encoded(".webp"), 12),
+        ("avif", encoded(".avif"), 20),
         ("progressive", saved(RGB, "JPEG", progressive=True, quality=95), 12),
         ("cmyk", saved(RGB.convert("CMYK"), "JPEG", quality=95), 25),
         ("16-bit", encoded(".png", SMOOTH.astype(np.uint16) * 257), 1),
         ("alpha", saved(RGB.convert("RGBA"), "PNG"), 0),
     ],
-)  # fmt: skip
+)
 def test_formats_give_the_same_colours(name: str, data: bytes, tolerance: int) -> None:
     found = images.decode(data, LIMIT)
     assert found.dtype == np.uint8

@@ -26,7 +26,7 @@ from ddfa_batch.pipeline.fit import fit_landmarks
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.pipeline.synthesize import synthesize
-from ddfa_batch.pipeline.train import Progress, TrainingRequest, train
+from ddfa_batch.pipeline.train import TrainingRequest, TrainingStart, train
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import InputError, RunFolderError, TrainingError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, write_bundle
@@ -98,7 +98,7 @@ def test_reading_pictures_in_threads_leaves_standard_error_alone(
 
 
 def test_a_training_ends_in_a_model_that_process_accepts(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[TrainingStart] = []
     heard: list[Record] = []
     outcome = train(request(labelled, tmp_path / "out"), told.append, heard.append)
     held = int(is_validation([f"{i}.png" for i in range(N)], 0.3).sum())
@@ -124,7 +124,7 @@ def test_a_killed_training_goes_on(labelled: tuple[Path, Bundle], tmp_path: Path
 
     with pytest.raises(KeyboardInterrupt):
         train(request(labelled, tmp_path / "killed"), report=dies)
-    told: list[Progress] = []
+    told: list[TrainingStart] = []
     again = train(request(labelled, tmp_path / "killed"), told.append)
     assert told[0].resumed == 2
     one, other = (folder / "regressor.onnx" for folder in (whole.model, again.model))
