@@ -14,13 +14,13 @@ from ddfa_batch.commands import exit_codes
 from ddfa_batch.commands.options import RunSettings
 from ddfa_batch.commands.progress import Display, Step, shown
 from ddfa_batch.commands.run_progress import RunProgress
-from ddfa_batch.commands.run_reports import announcement, summary
+from ddfa_batch.commands.run_reports import announcement, change, summary
 from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.config import Execution
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
-    from ddfa_batch.pipeline.progress import Totals
+    from ddfa_batch.pipeline.progress import Progress, Totals
 
 #: Draws a preview of a run: of so many inputs or clips, telling how many of how many are drawn.
 Draw = Callable[["Run", int, Callable[[int, int], None]], list[Path]]
@@ -32,6 +32,8 @@ def check_settings(settings: RunSettings) -> None:
         raise click.UsageError("--quiet and --verbose exclude each other.")
     if settings.scheduler == "in-process" and (settings.workers or 1) > 1:
         raise click.UsageError("--scheduler in-process has one worker; leave out --workers.")
+    if settings.overwrite and settings.extend:
+        raise click.UsageError("--overwrite replaces the run in OUT; leave out --extend.")
 
 
 def execute(
@@ -48,15 +50,24 @@ def execute(
         say(_estimate(request))
         return
 
-    def announce(run: Run, done: int) -> None:
-        say("\n".join([announcement(request, run.n_inputs, run.shard_size), *run.notes]))
-        if done:
+    def announce(run: Run, progress: Progress) -> None:
+        say("\n".join([announcement(request, run.n_inputs, run.n_shards, run.shard_size), *run.notes]))
+        for entry in progress.changes:
+            say(f"{change(entry)}.")
+        if done := progress.totals.images:
             say(f"Resuming: {count(done, 'image')} {'is' if done == 1 else 'are'} done already.")
 
     with shown(settings.quiet) as display:
         progress = RunProgress(display, announce)
         execution = Execution(settings.scheduler, settings.workers)
-        run, totals = command(request, execution, settings.overwrite, progress, settings.verify)
+        run, totals = command(
+            request,
+            execution,
+            overwrite=settings.overwrite,
+            verify=settings.verify,
+            extend=settings.extend,
+            report=progress,
+        )
         display.close()
         say(summary(run, totals, progress.seconds, progress.done_now))
         for path in _drawn(run, draw, n_drawn, display):
@@ -79,7 +90,8 @@ def _estimate(request: RunRequest) -> str:
     from ddfa_batch.pipeline import plan
 
     n_inputs, shard_size, notes = plan.estimate(request)
-    return "\n".join([announcement(request, n_inputs, shard_size), *notes, "Nothing was written (--dry-run)."])
+    announced = announcement(request, n_inputs, -(-n_inputs // shard_size), shard_size)
+    return "\n".join([announced, *notes, "Nothing was written (--dry-run)."])
 
 
 def _log_to_stderr(verbose: bool) -> None:

@@ -13,6 +13,7 @@ import click
 
 from ddfa_batch.commands import exit_codes
 from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, MAX_MAX_PIXELS
+from ddfa_batch.schemas.errors import ERROR_KINDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,6 +121,8 @@ class RunSettings:
     overwrite: bool
     #: Read what is finished, and do anew what is damaged.
     verify: bool
+    #: Take up inputs that were added since the run was planned.
+    extend: bool
     #: Say what would be done, and write nothing.
     dry_run: bool
     #: Exit with `exit_codes.STRICT` where an image ended as an error row.
@@ -129,6 +132,29 @@ class RunSettings:
     #: Print the project's log lines too.
     verbose: bool
 
+
+def _error_kinds(context: click.Context, option: click.Parameter, value: str | None) -> frozenset[str] | None:
+    """`ALL_KINDS`, or kinds of error rows with commas between them."""
+    if value is None:
+        return None
+    kinds = ERROR_KINDS if value == ALL_KINDS else value.split(",")
+    for kind in kinds:
+        if kind not in ERROR_KINDS:
+            known = ", ".join(ERROR_KINDS)
+            raise click.BadParameter(f"'{kind}' is no kind of error; give {ALL_KINDS}, or some of {known}.")
+    return frozenset(kinds)
+
+
+#: What stands for every kind of error row.
+ALL_KINDS = "all"
+retry_option = click.option(
+    "--retry-failed",
+    callback=_error_kinds,
+    is_flag=False,
+    flag_value=ALL_KINDS,
+    metavar="[KINDS]",
+    help="Do the error rows of finished shards again: all, or some, such as truncated,crashed. After IMAGES and OUT.",
+)
 
 run_options = grouped(
     "settings",
@@ -152,6 +178,7 @@ run_options = grouped(
         ),
         click.option("--overwrite", is_flag=True, help="Replace the run in OUT."),
         click.option("--verify", is_flag=True, help="Read what is finished first, and do anew what is damaged."),
+        click.option("--extend", is_flag=True, help="Take up inputs that were added since; no row changes."),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
         click.option(
             "--strict", is_flag=True, help=f"Exit with {exit_codes.STRICT} if any image ended as an error row."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ddfa_batch.commands.options import (
     max_pixels_option,
     model_option,
     path_column_option,
+    retry_option,
     run_options,
 )
 from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions
@@ -164,6 +166,7 @@ _face_options = grouped(
     default=0,
     help="Draw meshes and landmarks over this many of the inputs, in OUT/preview.png.",
 )
+@retry_option
 @run_options
 @click.pass_obj
 def process(
@@ -174,6 +177,7 @@ def process(
     model: str | None,
     faces: _FaceOptions,
     preview: int,
+    retry_failed: frozenset[str] | None,
     settings: RunSettings,
 ) -> None:
     """Find the faces of IMAGES and write parameters, landmarks and meshes to the folder OUT.
@@ -189,12 +193,16 @@ def process(
       ddfa-batch process list.csv out/ --vertices none --max-faces 1
       ddfa-batch process 'shards/{00000..00099}.tar' out/
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
+      ddfa-batch process ./images out/ --extend --retry-failed truncated,missing
     """
     from ddfa_batch.pipeline.process import process as run_process
 
     check_settings(settings)
+    if settings.overwrite and retry_failed:
+        raise click.UsageError("--overwrite replaces the run in OUT; leave out --retry-failed.")
     request = _request(models_folder, sources, out, model, faces, settings)
-    execute(request, run_process, _draw, preview, settings)
+    command = functools.partial(run_process, retry_failed=retry_failed or frozenset())
+    execute(request, command, _draw, preview, settings)
 
 
 def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[Path]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class RunProgress:
     """Shows a run's progress, and keeps what its summary needs: the time it took, and what was done before."""
 
-    def __init__(self, display: Display, announce: Callable[[Run, int], None] = lambda run, done: None) -> None:
+    def __init__(self, display: Display, announce: Callable[[Run, Progress], None] = lambda run, now: None) -> None:
         self._display, self._announce = display, announce
         self._start = time.monotonic()
         self._run: Run | None = None
@@ -39,7 +39,7 @@ class RunProgress:
         if progress.run is not None and self._run is None:
             self._run, self._before, self._start = progress.run, progress.totals.images, time.monotonic()
             self._display.close()
-            self._announce(self._run, self._before)
+            self._announce(self._run, progress)
         self._images = progress.images
         self._display.show(run_step(progress))
 

@@ -13,14 +13,27 @@ from ddfa_batch.schemas.errors import ERROR_KINDS
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
     from ddfa_batch.pipeline.progress import Totals
+    from ddfa_batch.schemas.run import HistoryEntry
 
 
-def announcement(request: RunRequest, n_inputs: int, shard_size: int) -> str:
+#: What an entry of a run's history did to how many images, by `HistoryEntry.what`.
+_CHANGES = {
+    "extended": "Extended: {} taken up that {} added",
+    "retried": "Retried: {} done again that {} error rows",
+    "mended": "Mended: {} done again that {} in damaged shards",
+}
+
+
+def change(entry: HistoryEntry) -> str:
+    """An entry of a run's history, in words."""
+    return _CHANGES[entry.what].format(count(entry.n_inputs, "image"), "was" if entry.n_inputs == 1 else "were")
+
+
+def announcement(request: RunRequest, n_inputs: int, n_shards: int, shard_size: int) -> str:
     """What a run is about to do, with which model and options, and how much room it takes."""
-    shards = -(-n_inputs // shard_size)
     lines = [
         f"{count(n_inputs, 'image')} in {request.source.path}; {', '.join(_how(request))}; "
-        f"{count(shards, 'shard')} of up to {shard_size:,}."
+        f"{count(n_shards, 'shard')} of up to {shard_size:,}."
     ]
     if isinstance(request.options, ProcessOptions) and request.options.vertices != "none":
         lines += _size_of_meshes(request, n_inputs)

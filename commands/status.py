@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ddfa_batch.commands.options import PATH
-from ddfa_batch.commands.run_reports import limited, products
-from ddfa_batch.commands.wording import count
+from ddfa_batch.commands.run_reports import change, limited, products
+from ddfa_batch.commands.wording import count, printable
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 
 if TYPE_CHECKING:
@@ -22,25 +24,44 @@ _FAULTS_NAMED = 20
 
 @click.command(short_help="Say how far a run is, and prove that its counts add up.")
 @click.argument("out", type=PATH)
-def status(out: Path) -> None:
+@click.option("--errors", is_flag=True, help="List the inputs that failed, by kind, with the reason of each.")
+@click.option("--errors-csv", type=PATH, metavar="FILE", help="Write them to a CSV file: key, kind, reason.")
+def status(out: Path, errors: bool, errors_csv: Path | None) -> None:
     """Say how far the run in OUT is, and prove that its counts add up.
 
     Exit code 0 if everything that is finished adds up, 1 otherwise.
 
     \b
-    Example:  ddfa-batch status out/
+    Examples:
+      ddfa-batch status out/
+      ddfa-batch status out/ --errors
+      ddfa-batch status out/ --errors-csv errors.csv
     """
-    from ddfa_batch.pipeline import plan, receipts
+    from ddfa_batch.pipeline import failures, plan, receipts
 
     run = plan.read_run(out)
     totals, left = receipts.total(run), len(receipts.pending_shards(run))
     click.echo("\n".join(_lines(run, totals, left)))
+    if errors or errors_csv:
+        failed = failures.failed_inputs(run)
+        for line in _failures(failed.to_pylist()) if errors else ():
+            click.echo(line)
+        if errors_csv:
+            failures.write_errors_csv(failed, errors_csv)
+            click.echo(f"{count(len(failed), 'failed input')} in {errors_csv}")
     if found := receipts.verify_run(run):
         for fault in found[:_FAULTS_NAMED]:
             click.echo(f"wrong:   {fault}", err=True)
         wrong = f"{count(len(found), 'thing')} in {out} {'does' if len(found) == 1 else 'do'} not add up"
         raise DdfaError(f"{wrong}; the command that made the run mends it, with --verify.")
     click.echo("Every finished shard adds up: one row per input, one row per face.")
+
+
+def _failures(failed: list[dict[str, str]]) -> Iterator[str]:
+    for kind, rows in itertools.groupby(failed, lambda row: row["error_kind"]):
+        yield f"{kind}: {ERROR_KINDS.get(kind, '')}"
+        for row in rows:
+            yield f"  {printable(row['key'])}: {printable(row['error_message'])}"
 
 
 def _lines(run: Run, totals: Totals, left: int) -> list[str]:
@@ -52,6 +73,7 @@ def _lines(run: Run, totals: Totals, left: int) -> list[str]:
         f"         {with_faces:,} with faces, {totals.no_face:,} without, {totals.n_errors:,} errors",
         *[f"           {n:,} {kind}: {ERROR_KINDS.get(kind, '')}" for kind, n in totals.errors],
         f"made:    {products(run, totals)}",
+        *[f"history: {entry.when} {change(entry)} ({entry.version})" for entry in run.history],
         *[f"note:    {note}" for note in [*limited(totals), *run.notes]],
         *(["The run is not complete: the same command resumes it."] if left else []),
     ]

@@ -216,6 +216,7 @@ _clip_options = grouped(
     default=0,
     help="Draw this many clips to OUT/preview.png and OUT/preview.gif.",
 )
+@click.option("--retry-failed", is_flag=False, flag_value="all", hidden=True)
 @run_options
 @click.pass_obj
 def synth_videos(
@@ -226,6 +227,7 @@ def synth_videos(
     model: str | None,
     clips: _ClipOptions,
     preview: int,
+    retry_failed: str | None,
     settings: RunSettings,
 ) -> None:
     """Turn still photographs into short videos with exact labels, for training and testing.
@@ -243,6 +245,11 @@ def synth_videos(
     from ddfa_batch.pipeline.synthesize import synthesize
 
     check_settings(settings)
+    if retry_failed is not None:
+        raise click.UsageError(
+            "synth-videos does not do error rows again, for the clips of a shard's stills share files; make clips of "
+            "the repaired stills in a folder of their own, or all anew with --overwrite."
+        )
     clips.check()
     request = _request(models_folder, source, out, model, clips, settings)
     execute(request, synthesize, _draw, preview, settings)

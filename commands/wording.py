@@ -8,6 +8,11 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
+def printable(text: str) -> str:
+    """Text on one line in which nothing commands a terminal: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def byte_size(n: float) -> str:
     """Bytes in decimal units, three digits: "76.4 kB"."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ddfa_batch.schemas.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from ddfa_batch.pipeline.plan import Run
 
 
 def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -24,3 +29,26 @@ def differing(there: dict[str, Any], asked: dict[str, Any]) -> dict[str, str]:
         for key in sorted(was.keys() | now.keys())
         if was.get(key) != now.get(key)
     }
+
+
+def refuse_if_different(planned: Run, asked: Run, extend: bool) -> None:
+    """Raise `RunFolderError` naming what differs between the run in the folder and the one asked for."""
+    differences = differing(planned.identity, asked.identity)
+    if extend:
+        differences.pop("inputs", None)
+    remedy = "Use the same command to resume it, another output folder, or --overwrite to replace it."
+    if "inputs" in differences:
+        differences["inputs"] = f"inputs (planned {planned.n_inputs:,}, now {asked.n_inputs:,}, or other names)"
+        if len(differences) == 1 and planned.kind != "fit":
+            remedy = "Use --extend to take up what was added, another output folder, or --overwrite to replace it."
+    if differences:
+        raise RunFolderError(f"{planned.out} holds a run that differs in {'; '.join(differences.values())}. {remedy}")
+
+
+def refuse_other_root(planned: Run, asked: Run) -> None:
+    """Raise `RunFolderError` where the inputs that are asked for lie elsewhere than those that were planned."""
+    if planned.root != asked.root:
+        raise RunFolderError(
+            f"{planned.out} is a run of inputs in {planned.root}, and these are in {asked.root}; put what was added or "
+            "repaired there, or choose another output folder."
+        )

@@ -13,15 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ddfa_batch.pipeline import graph, plan, run_folder
+from ddfa_batch.pipeline import graph, growth, plan, run_folder
 from ddfa_batch.pipeline.context import check_model
+from ddfa_batch.pipeline.differences import refuse_other_root
+from ddfa_batch.pipeline.outstanding import Outstanding, Retry
 from ddfa_batch.pipeline.plan import PlanRow, Run, RunRequest
 from ddfa_batch.pipeline.progress import Phase, Progress, Report, ShardProgress, Totals, unheard
-from ddfa_batch.pipeline.receipts import damaged_shards, pending_shards, remove_leftovers, total, withdraw
-from ddfa_batch.pipeline.requirements import requirements
+from ddfa_batch.pipeline.receipts import (
+    damaged_shards,
+    pending_shards,
+    remove_leftovers,
+    spoiled_shards,
+    withdraw,
+)
+from ddfa_batch.pipeline.staging import begun_replacements, finish_replacement
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import ImageRecord
+from ddfa_batch.schemas.run import MENDED, RETRIED
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files.in_flight import InFlight
 from ddfa_batch.tasks.files.run_lock import locked
@@ -42,35 +51,37 @@ def execute_run(
     few: int,
     overwrite: bool = False,
     verify: bool = False,
+    extend: bool = False,
+    retry: Retry | None = None,
     report: Report = unheard,
     finish: Callable[[Run], None] = lambda run: None,
 ) -> tuple[Run, Totals]:
     """Plan a run or find it planned, and do the shards that have no good receipt; every kind of run goes this way.
 
-    Everything is listed, loaded and checked before a run that is there is removed (`overwrite`). Fewer inputs than
-    `few` are done in this process unless `execution` says otherwise. verify: read every file of the finished shards
-    first, and do those anew that are not as their receipts say. `finish` joins what the shards wrote. Raises
-    `DdfaError` for what the whole run cannot survive; whatever is wrong with one image is a row of its images table.
+    Everything is listed, loaded and checked before a run that is there is removed (`overwrite`). Where there is less
+    to do than `few` inputs it is done in this process unless `execution` says otherwise. verify: read every file of
+    the finished shards first, and do those anew that are not as their receipts say. extend: take up inputs that were
+    added. retry: do error rows of finished shards again. `finish` joins what the shards wrote. Raises `DdfaError` for
+    what the whole run cannot survive; whatever is wrong with one image is a row of its images table.
     """
     run_folder.refuse_strangers(request.out)
     report(Progress(Phase.LISTING))
     listing = plan.list_request(request, lambda n: report(Progress(Phase.LISTING, listed=n)))
     asked = plan.asked_run(request, listing, overwrite)
     if not overwrite:
-        plan.planned_there(asked)
+        plan.planned_there(asked, extend)
     report(Progress(Phase.MODEL, listed=listing.count))
     check_model(asked)
-    with claimed(asked, plan.planned_rows(request), request.bundle, overwrite, report) as run:
-        if verify:
-            withdraw(run, damaged_shards(run))
-        todo = pending_shards(run)
-        job = graph.Job(str(run.out.resolve()), stages, requirements(run), execution, run.n_inputs < few)
-        totals = _do(run, job, todo, report)
+    rows = plan.planned_rows(request)
+    with claimed(asked, rows, request.bundle, overwrite=overwrite, extend=extend, report=report) as planned:
+        grown = growth.extended(planned, request, asked) if extend else planned
+        run, todo = _outstanding(_mended(grown, verify), asked, retry)
+        changes = tuple(run.history[len(planned.history) :])
+        totals = _do(todo.job(run, stages, execution, few), todo, Progress(Phase.WORKERS, run, changes=changes), report)
         if missing := pending_shards(run):
             raise DdfaError(f"{len(missing)} shards of {run.out} have no receipt; run the same command again.")
         report(Progress(Phase.JOINING, run, totals))
-        if todo:
-            remove_leftovers(run)
+        remove_leftovers(run)
         finish(run)
         report(Progress(Phase.DONE, run, totals))
         return run, totals
@@ -78,17 +89,43 @@ def execute_run(
 
 @contextlib.contextmanager
 def claimed(
-    asked: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, overwrite: bool = False, report: Report = unheard
+    asked: Run,
+    rows: Iterable[dict[str, Any]],
+    bundle: Bundle,
+    *,
+    overwrite: bool = False,
+    extend: bool = False,
+    report: Report = unheard,
 ) -> Iterator[Run]:
     """Plan the run `asked`, or find it planned, and keep every other command out of its folder meanwhile."""
     with locked(asked.out, asked.kind):
         report(Progress(Phase.PLANNING, listed=asked.n_inputs))
-        yield plan.claim(asked, rows, bundle, overwrite)
+        yield plan.claim(asked, rows, bundle, overwrite=overwrite, extend=extend)
 
 
-def _do(run: Run, job: graph.Job, todo: list[int], report: Report) -> Totals:
-    """Do the shards `todo` and report every step."""
-    now = Progress(Phase.WORKERS, run, total(run))
+def _mended(run: Run, verify: bool) -> Run:
+    """The run with the shards to do again that were finished and are no longer whole, which its history tells."""
+    for shard in begun_replacements(run.out):
+        finish_replacement(run.out, shard)
+    spoiled = sorted({*spoiled_shards(run), *(damaged_shards(run) if verify else ())})
+    if spoiled:
+        run = plan.write_run(plan.recorded(run, MENDED, sum(len(run.inputs_of(shard)) for shard in spoiled)))
+        withdraw(run, spoiled)
+    return run
+
+
+def _outstanding(run: Run, asked: Run, retry: Retry | None) -> tuple[Run, Outstanding]:
+    """What is to do of a run, and the run, whose history tells of error rows that are done again."""
+    todo = Outstanding.of(run, retry)
+    if todo.n_retried:
+        refuse_other_root(run, asked)
+        run = plan.write_run(plan.recorded(run, RETRIED, todo.n_retried))
+    return run, todo
+
+
+def _do(job: graph.Job, todo: Outstanding, now: Progress, report: Report) -> Totals:
+    """Do what is to do and report every step, beginning with `now`."""
+    now = replace(now, totals=todo.totals)
     report(now)
     at_work: dict[int, ShardProgress] = {}
 
@@ -103,10 +140,10 @@ def _do(run: Run, job: graph.Job, todo: list[int], report: Report) -> Totals:
             tell()
 
     done: set[int] = set()
-    for receipt in graph.run_shards(job, todo, announce, tell):
+    for receipt in graph.run_shards(job, todo.shards, announce, tell):
         done.add(receipt.shard)
         at_work.pop(receipt.shard, None)
-        tell(totals=now.totals.plus(receipt))
+        tell(totals=now.totals.plus(receipt, todo.again.get(receipt.shard)))
     return now.totals
 
 

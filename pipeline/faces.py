@@ -7,7 +7,7 @@ image at a time; `reconstruct` and `write` see small arrays only. A stage needs 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,7 +47,12 @@ class ShardFaces:
 
 def find_faces(out: str, shard: int, announced: bool = True) -> ShardFaces:
     """Decode, detect, crop and regress every image of a shard. One image's failure is its own row."""
-    context, rows = run_context(out), plan.read_shard(Path(out), shard)
+    return find_faces_of(out, shard, plan.read_shard(Path(out), shard), announced)
+
+
+def find_faces_of(out: str, shard: int, rows: Sequence[PlanRow], announced: bool = True) -> ShardFaces:
+    """The same of some images of a shard."""
+    context = run_context(out)
     done = engine.each_item(out, shard, rows, lambda row: _faces_of(context, row), announced=announced)
     parts = [faces for _, faces in done if faces is not None]
     records = [record for record, _ in done]
@@ -156,7 +161,7 @@ def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> S
         meshes = None
         if context.options.vertices != "none" and n:
             meshes = f"{store.VERTICES}/{stem}.h5"
-            topology, dense = context.model.morphable.topology, _dense(context, found.faces)
+            topology, dense = context.model.morphable.topology, dense_blocks(context, found.faces)
             put_vertices(staged.path(meshes), face_ids(found.faces), dense, context.dense.n_points, topology)
         faces = faces_table(found.records, found.faces, meaning, meshes, context.run.model)
         store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)
@@ -165,7 +170,8 @@ def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> S
         return staged.shard(found.records, {store.FACES: n})
 
 
-def _dense(context: RunContext, faces: Faces) -> Iterator[F32]:
+def dense_blocks(context: RunContext, faces: Faces) -> Iterator[F32]:
+    """Meshes (n, V, 3) of faces, block by block."""
     for start in range(0, len(faces), BLOCK):
         block = slice(start, start + BLOCK)
         yield points(context.dense, faces.params[block], faces.roi[block], context.size)

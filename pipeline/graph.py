@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import dask.base
@@ -58,6 +58,14 @@ class Job:
     execution: Execution
     #: Whether there is less to do than starting a local cluster is worth.
     few: bool
+    #: Shards that are finished, of which other stages do the error rows again.
+    retried: frozenset[int] = frozenset()
+    #: Those stages.
+    retry_stages: Stages = field(default_factory=dict)
+
+    def stages_of(self, shard: int) -> Stages:
+        """What is done to a shard."""
+        return self.retry_stages if shard in self.retried else self.stages
 
     @property
     def in_process(self) -> bool:
@@ -95,7 +103,7 @@ def shard_graph(job: Job, shard: int, every: float) -> Any:
     token = f"{shard:06d}-{uuid.uuid4().hex}"
     fault = None if job.in_process else job.fault
     task: Any = None
-    for name, stage in job.stages.items():
+    for name, stage in job.stages_of(shard).items():
         before = () if task is None else (task,)
         run = functools.partial(_run_stage, stage, fault, every, name == "commit")
         task = delayed(run, pure=False)(job.out, shard, *before, dask_key_name=f"{name}-{token}")

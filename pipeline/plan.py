@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline import run_folder
-from ddfa_batch.pipeline.differences import differing
+from ddfa_batch.pipeline.differences import refuse_if_different, refuse_other_root
 from ddfa_batch.schemas.config import ProcessOptions, SynthOptions
 from ddfa_batch.schemas.decoding import Document
 from ddfa_batch.schemas.errors import InputError, RunFolderError
-from ddfa_batch.schemas.run import RunModel, RunRecord, decode_run
+from ddfa_batch.schemas.run import HistoryEntry, RunModel, RunRecord, decode_run
 from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
@@ -103,7 +103,8 @@ def estimate(request: RunRequest) -> tuple[int, int, list[str]]:
 
 def prepare(request: RunRequest, overwrite: bool = False) -> Run:
     """Plan a run in `request.out`, or find the same run already planned there; see `claim`."""
-    return claim(asked_run(request, list_request(request), overwrite), planned_rows(request), request.bundle, overwrite)
+    asked = asked_run(request, list_request(request), overwrite)
+    return claim(asked, planned_rows(request), request.bundle, overwrite=overwrite)
 
 
 def default_shard_size(kind: str, n_inputs: int) -> int:
@@ -212,65 +213,89 @@ def new_run(
     )
 
 
-def claim(asked: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, overwrite: bool = False) -> Run:
+def claim(
+    asked: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, *, overwrite: bool = False, extend: bool = False
+) -> Run:
     """Write the run `asked` and its plan of `rows` to its folder, or find the same run planned there already.
 
-    Raises `RunFolderError` if the folder holds another run (naming the options that differ) or files that are no
-    run's. With `overwrite` the run that is there is removed first, whatever it is. An interruption at any moment
-    leaves a folder that the same command accepts.
+    With `extend` the same run of other inputs is found, too. Raises `RunFolderError` if the folder holds another run
+    (naming the options that differ) or files that are no run's. With `overwrite` the run that is there is removed
+    first, whatever it is. An interruption at any moment leaves a folder that the same command accepts.
     """
     out = asked.out
     run_folder.refuse_strangers(out)
-    if not overwrite and (planned := planned_there(asked)) is not None:
+    if not overwrite and (planned := planned_there(asked, extend)) is not None:
         return planned
     if out.is_dir():
         run_folder.remove_run(out, replaced=True)
     out.mkdir(parents=True, exist_ok=True)
     write_topology(out / store.TOPOLOGY, load_morphable(bundle))
     _write_plan(asked, rows)
-    atomic.write_json(out / store.RUN, asked.as_json())
+    write_run(asked)
     (out / store.REPLACING).unlink(missing_ok=True)
     return asked
 
 
-def planned_there(asked: Run) -> Run | None:
-    """The run `asked` as it is planned in its folder; None where no run is. Raises where another run is."""
+def planned_there(asked: Run, extend: bool = False) -> Run | None:
+    """The run `asked` as it is planned in its folder; None where no run is. Raises where another run is.
+
+    With `extend` its inputs may be others, if they lie below the same folder.
+    """
     if not _stands(asked.out):
         return None
     planned = read_run(asked.out)
-    _refuse_if_different(planned, asked)
+    refuse_if_different(planned, asked, extend)
+    if extend:
+        refuse_other_root(planned, asked)
     return planned
-
-
-def _refuse_if_different(planned: Run, asked: Run) -> None:
-    """Raise `RunFolderError` naming what differs between the run in the folder and the one asked for."""
-    differences = differing(planned.identity, asked.identity)
-    if "inputs" in differences:
-        differences["inputs"] = f"inputs (planned {planned.n_inputs:,}, now {asked.n_inputs:,}, or other names)"
-    if differences:
-        raise RunFolderError(
-            f"{planned.out} holds a run that differs in {'; '.join(differences.values())}. Use the same command to "
-            "resume it, another output folder, or --overwrite to replace it."
-        )
 
 
 def planned_rows(request: RunRequest) -> Iterator[dict[str, Any]]:
     """The rows of the plan of a request; see `schemas.tables.PLAN`."""
     for i, item in enumerate(list_inputs(request.source, request.out, Ignored())):
-        given = request.given.plan_columns(item.key) if request.given else {}
-        place = item.place.plan_columns() if item.place is not None else {}
-        yield {"image_id": i, "key": item.key, "path": item.path, **place, **given}
+        yield planned_row(request, i, item)
+
+
+def planned_row(request: RunRequest, image_id: int, item: Input) -> dict[str, Any]:
+    """The plan's row of one input."""
+    given = request.given.plan_columns(item.key) if request.given else {}
+    place = item.place.plan_columns() if item.place is not None else {}
+    return {"image_id": image_id, "key": item.key, "path": item.path, **place, **given}
 
 
 def _write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
     """Write plan.parquet, one row group per shard, without ever holding all of it."""
-    remaining, written = iter(rows), 0
     with atomic.whole_file(run.out / store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
-        while part := list(itertools.islice(remaining, run.shard_size)):
-            writer.write_table(pa.Table.from_pylist(part, PLAN_SCHEMA), row_group_size=run.shard_size)
-            written += len(part)
+        written = write_shards(writer, rows, run.shard_size)
     if written != run.n_inputs:
-        raise InputError(f"{run.source} changed while it was listed; run the same command again.")
+        raise changed_meanwhile(run)
+
+
+def write_shards(writer: pq.ParquetWriter, rows: Iterable[dict[str, Any]], shard_size: int) -> int:
+    """Write rows of a plan, one row group per shard; give their number."""
+    remaining, written = iter(rows), 0
+    while part := list(itertools.islice(remaining, shard_size)):
+        writer.write_table(pa.Table.from_pylist(part, PLAN_SCHEMA), row_group_size=shard_size)
+        written += len(part)
+    return written
+
+
+def changed_meanwhile(run: Run) -> InputError:
+    """What is raised where the inputs are others at the second look."""
+    return InputError(f"{run.source} changed while it was listed; run the same command again.")
+
+
+def write_run(run: Run) -> Run:
+    """Write `run.json`, whole or not at all; give the run."""
+    atomic.write_json(run.out / store.RUN, run.as_json())
+    return run
+
+
+def recorded(run: Run, what: str, n_inputs: int) -> Run:
+    """The run with one more entry in its history."""
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    entry = HistoryEntry(what, when, n_inputs, version("ddfa-batch"))
+    return replace(run, history=[*run.history, entry])
 
 
 def read_run(out: Path) -> Run:

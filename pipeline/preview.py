@@ -35,7 +35,7 @@ def draw_faces(run: Run, n: int, progress: Progress = lambda done, of: None) -> 
     every input has its row. Gives the sheet's path.
     """
     results, sheet = open_run(run.out), run.out / "preview.png"
-    shards = range(min(run.n_shards, -(-n // run.shard_size)))
+    shards = range(int(run.shards_of(np.array([min(n, run.n_inputs) - 1]))[0]) + 1)
     planned = [row for shard in shards for row in read_shard(run.out, shard)][:n]
     rows, faces = (list(_rows(run, table, shards)) for table in (store.IMAGES, store.FACES))
     by_image: dict[int, list[dict[str, Any]]] = {row["image_id"]: [] for row in rows}

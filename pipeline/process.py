@@ -16,6 +16,7 @@ from ddfa_batch.pipeline.faces import find_faces, reconstruct, write
 from ddfa_batch.pipeline.plan import Run, RunRequest
 from ddfa_batch.pipeline.progress import Report, Totals, unheard
 from ddfa_batch.pipeline.receipts import receipts
+from ddfa_batch.pipeline.retry import retry_faces
 from ddfa_batch.pipeline.staging import commit
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.tasks.files import store
@@ -34,8 +35,13 @@ def process(
     overwrite: bool = False,
     report: Report = unheard,
     verify: bool = False,
+    extend: bool = False,
+    retry_failed: frozenset[str] = frozenset(),
 ) -> tuple[Run, Totals]:
-    """Do all of a run that is not done yet, and join what it wrote; see `engine.execute_run`."""
+    """Do all of a run that is not done yet, and join what it wrote; see `engine.execute_run`.
+
+    retry_failed: kinds of error rows (`errors.ERROR_KINDS`) that are done again.
+    """
     return execute_run(
         request,
         execution,
@@ -43,6 +49,8 @@ def process(
         few=_FEW,
         overwrite=overwrite,
         verify=verify,
+        extend=extend,
+        retry=retry_faces(retry_failed),
         report=report,
         finish=join_vertices,
     )

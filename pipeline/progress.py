@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ddfa_batch.pipeline.plan import Run
-from ddfa_batch.schemas.run import Receipt
+from ddfa_batch.schemas.run import HistoryEntry, Receipt
 from ddfa_batch.tasks.files import store
 
 
@@ -63,16 +63,19 @@ class Totals:
         """Images that ended as an error row."""
         return sum(count for _, count in self.errors)
 
-    def plus(self, receipt: Receipt) -> Totals:
-        """These totals with one more receipt."""
+    def plus(self, receipt: Receipt, counted: Receipt | None = None) -> Totals:
+        """These totals with one more receipt; where they hold `counted` of it already, with what it adds to that."""
         rows, errors = Counter(dict(self.rows)), Counter(dict(self.errors))
         rows.update(receipt.rows)
         errors.update(receipt.errors)
+        if counted is not None:
+            rows.subtract(counted.rows)
+            errors.subtract(counted.errors)
         return Totals(
-            self.shards_done + 1,
+            self.shards_done + (counted is None),
             tuple(rows.items()),
-            self.no_face + receipt.no_face,
-            tuple(sorted(errors.items(), key=lambda pair: (-pair[1], pair[0]))),
+            self.no_face + receipt.no_face - (counted.no_face if counted is not None else 0),
+            tuple(sorted((+errors).items(), key=lambda pair: (-pair[1], pair[0]))),
         )
 
 
@@ -104,6 +107,8 @@ class Progress:
     listed: int = 0
     #: Shards at work, of which something is known.
     at_work: tuple[ShardProgress, ...] = ()
+    #: What this command adds to the run's history.
+    changes: tuple[HistoryEntry, ...] = ()
 
     @property
     def images(self) -> int:

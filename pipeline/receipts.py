@@ -25,7 +25,7 @@ def receipts(run: Run, shards: Iterable[int] | None = None) -> Iterator[Receipt]
 def total(run: Run) -> Totals:
     """The receipts of all shards that are done, added up."""
     totals = Totals()
-    for receipt in _good(run):
+    for receipt in good_receipts(run):
         totals = totals.plus(receipt)
     return totals
 
@@ -35,19 +35,33 @@ def pending_shards(run: Run) -> list[int]:
 
     Sizes cost one look into the folder per file. Damage that leaves the size is found by `verify_run`.
     """
-    done = {receipt.shard for receipt in _good(run)}
+    done = {receipt.shard for receipt in good_receipts(run)}
     return [shard for shard in range(run.n_shards) if shard not in done]
 
 
-def _good(run: Run) -> Iterator[Receipt]:
+def good_receipts(run: Run) -> Iterator[Receipt]:
     """The receipts whose files are there, of the size they say."""
+    for _, receipt in _examined(run):
+        if receipt is not None:
+            yield receipt
+
+
+def spoiled_shards(run: Run) -> list[int]:
+    """The shards that were finished and have no good receipt any more."""
+    return [shard for shard, receipt in _examined(run) if receipt is None]
+
+
+def _examined(run: Run) -> Iterator[tuple[int, Receipt | None]]:
+    """The shards with a receipt, and that if it is good: not damaged, and its files there, of the size it says."""
     for shard in range(run.n_shards):
         try:
             receipt = store.read_receipt(run.out, shard)
         except RunFolderError:
+            yield shard, None
             continue
-        if receipt is not None and all(_wrong_size(run.out, *file) is None for file in receipt.files.items()):
-            yield receipt
+        if receipt is not None:
+            sizes = (_wrong_size(run.out, *file) for file in receipt.files.items())
+            yield shard, None if any(sizes) else receipt
 
 
 def verify_run(run: Run) -> list[str]:
@@ -73,7 +87,7 @@ def _faults(run: Run, receipt: Receipt) -> list[str]:
     found = [fault for name in receipt.files if (fault := _fault_of(run.out, receipt, name)) is not None]
     if run.kind == "synth-videos":
         found += _unlabelled(run, receipt.shard)
-    planned = min(run.shard_size, run.n_inputs - receipt.shard * run.shard_size)
+    planned = len(run.inputs_of(receipt.shard))
     if (done := receipt.rows.get(store.IMAGES)) != planned:
         found.append(f"shard {receipt.shard} has {done} rows for {planned} inputs")
     return found
@@ -119,7 +133,7 @@ def _rows(path: Path) -> int | None:
 def withdraw(run: Run, shards: Iterable[int]) -> None:
     """Remove the receipts of shards, so that they are done again."""
     for shard in shards:
-        (run.out / store.SHARDS / f"{store.shard_name(shard)}.json").unlink(missing_ok=True)
+        store.remove_receipt(run.out, shard)
 
 
 def remove_leftovers(run: Run) -> None:

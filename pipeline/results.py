@@ -63,7 +63,8 @@ class Results:
 
     def clip(self, clip_id: int) -> list[U8]:
         """The pictures (H, W, 3) BGR of one clip of `synth-videos`, in order."""
-        shard = clip_id // CLIPS_PER_FACE // FACES_PER_IMAGE // self.run.shard_size
+        image_id = clip_id // CLIPS_PER_FACE // FACES_PER_IMAGE
+        shard = int(self.run.shards_of(np.array([image_id]))[0])
         return read_clip(self.path, shard, self.run.options["format"], clip_id)
 
     def _table(self, kind: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Table:
@@ -130,7 +131,7 @@ class Results:
 
     def _shards_of(self, face_ids: I64) -> dict[int, I64]:
         """Positions in `face_ids` by shard."""
-        shard = face_ids // FACES_PER_IMAGE // self.run.shard_size
+        shard = self.run.shards_of(face_ids // FACES_PER_IMAGE)
         have = {r.shard for r in self._receipts}
         for position, number in enumerate(shard.tolist()):
             if number not in have:

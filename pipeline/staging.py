@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ddfa_batch.schemas.decoding import Document, decode_json
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.in_flight import InFlight
+
+#: How the note of a shard ends that is being replaced.
+_NOTE = ".replacement"
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,51 @@ def commit(out: str, shard: int, staged: StagedShard) -> Receipt:
     )
     store.write_receipt(folder, receipt)
     InFlight.forget(folder, shard)
+    return receipt
+
+
+def replace_shard(out: str, shard: int, staged: StagedShard) -> Receipt:
+    """Commit a shard in place of the one that is there: all of its files or, whenever this is cut short, none.
+
+    What is to get its name is written down first; from then on `finish_replacement` does the rest. While files of the
+    old and the new stand side by side the shard has no receipt, so that nobody reads both.
+    """
+    folder, note = Path(out), _note(Path(out), shard)
+    if not note.exists():
+        for file in staged.files.values():
+            if Path(file.work).exists():  # else this was done before, and commit finds it so
+                atomic.flush(Path(file.work))
+        work = atomic.staged(folder / store.SHARDS / store.shard_name(shard))
+        work.write_text(json.dumps(asdict(staged)), encoding="utf-8")
+        atomic.publish(work, note)
+    return _replaced(folder, shard, staged)
+
+
+def finish_replacement(out: Path, shard: int) -> None:
+    """Finish a replacement that was cut short, if there is one; what cannot be finished leaves the shard undone."""
+    note = _note(out, shard)
+    if not note.exists():
+        return
+    try:
+        _replaced(out, shard, decode_json(note.read_bytes(), StagedShard, Document(str(note), RunFolderError, "")))
+    except RunFolderError:
+        store.remove_receipt(out, shard)
+        note.unlink()
+
+
+def begun_replacements(out: Path) -> list[int]:
+    """Shards whose replacement was cut short."""
+    return sorted(int(note.name[1:].split(".")[0]) for note in (out / store.SHARDS).glob(f".[0-9]*{_NOTE}"))
+
+
+def _note(out: Path, shard: int) -> Path:
+    return out / store.SHARDS / f".{store.shard_name(shard)}{_NOTE}"
+
+
+def _replaced(out: Path, shard: int, staged: StagedShard) -> Receipt:
+    store.remove_receipt(out, shard)
+    receipt = commit(str(out), shard, staged)
+    _note(out, shard).unlink(missing_ok=True)
     return receipt
 
 

@@ -310,8 +310,11 @@ def synthesize(
     overwrite: bool = False,
     report: Report = unheard,
     verify: bool = False,
+    extend: bool = False,
 ) -> tuple[Run, Totals]:
     """Make all clips of a run that are not made yet; see `engine.execute_run`."""
     if isinstance(request.options, SynthOptions):
         limits(request.options)
-    return execute_run(request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, report=report)
+    return execute_run(
+        request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, extend=extend, report=report
+    )

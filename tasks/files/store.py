@@ -86,6 +86,11 @@ def write_receipt(out: Path, receipt: Receipt) -> None:
     write_json(out / SHARDS / f"{shard_name(receipt.shard)}.json", asdict(receipt))
 
 
+def remove_receipt(out: Path, shard: int) -> None:
+    """Remove a shard's receipt, if it is there: from now on the shard is to do."""
+    (out / SHARDS / f"{shard_name(shard)}.json").unlink(missing_ok=True)
+
+
 def read_receipt(out: Path, shard: int) -> Receipt | None:
     """The receipt of a shard, or None while there is none; raises `RunFolderError` for one that is damaged."""
     path = out / SHARDS / f"{shard_name(shard)}.json"

@@ -12,9 +12,10 @@ from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE, ParameterLayout
 from ddfa_batch.tasks.geometry.pose import in_plane_angle
 
-#: Faces of one matrix product. Always the same, padded with zeros, so that a face's vertices have the same
-#: bits whatever stands beside it; 16 to 64 are equally fast here (benchmarks/kernels.py).
-BLOCK = 16
+#: Faces of one matrix product. Always the same, padded with zeros, so that a face's vertices have the same bits
+#: whatever stands beside it; and few enough that they do wherever in the block it stands: of 16, OpenBLAS's kernel for
+#: Haswell and Zen rounds the first six otherwise than the rest. 8 take a tenth longer, where meshes are small a third.
+BLOCK = 8
 
 
 @dataclass(frozen=True)

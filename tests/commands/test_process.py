@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,10 @@ def test_error_rows_end_a_run_with_0_or_3_if_strict(
         (("--scheduler", "tcp"), 1, "'tcp' is no scheduler"),
         (("--scheduler", "in-process", "--workers", "2"), 2, "has one worker"),
         (("--quiet", "--verbose"), 2, "exclude each other"),
+        (("--overwrite", "--extend"), 2, "leave out --extend"),
+        (("--overwrite", "--retry-failed"), 2, "leave out --retry-failed"),
+        (("--retry-failed", "truncated,bad"), 2, "'bad' is no kind of error; give all, or some of missing, unreadable"),
+        (("--retry-failed", ""), 2, "'' is no kind of error"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -147,3 +152,62 @@ def test_the_bundle_can_be_given_as_a_folder(photos: Path, bundle: Bundle, tmp_p
     answer = call("process", photos / "000.png", tmp_path / "out", "--model", bundle.folder, models=tmp_path)
     assert answer.code == 0, answer.stderr
     assert "1 image: 1 face, 0 without a face" in answer.stdout
+
+
+@pytest.fixture
+def partly(models: Path, tmp_path: Path) -> Path:
+    """A run of two pictures and three files that are none, in tmp_path/out."""
+    folder = small_model.pictures(tmp_path / "in", [1, 2])
+    (folder / "=1+1.jpg").write_text("nothing")
+    (folder / "esc\x1b[1m.jpg").write_text("nothing")
+    (folder / "cut.png").write_bytes(b"")
+    assert call("process", folder, tmp_path / "out", models=models).code == 0
+    return tmp_path / "out"
+
+
+def test_failed_inputs_are_done_again_and_added_ones_taken_up(models: Path, partly: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    shutil.copy(folder / "001.png", folder / "cut.png")
+    shutil.copy(folder / "000.png", folder / "new.png")
+    refused = call("process", folder, partly, models=models)
+    assert refused.code == 1
+    assert "inputs (planned 5, now 6, or other names). Use --extend to take up what was added" in refused.stderr
+    answer = call("process", folder, partly, "--extend", "--retry-failed", models=models)
+    assert answer.code == 0, answer.stderr
+    assert "6 images in" in answer.stdout
+    assert "2 shards of up to 128" in answer.stdout
+    assert "Extended: 1 image taken up that was added." in answer.stdout
+    assert "Retried: 3 images done again that were error rows." in answer.stdout
+    assert "Resuming: 2 images are done already." in answer.stdout
+    assert "6 images: 6 faces, 0 without a face, 2 errors (2 not_an_image)." in answer.stdout
+    told = call("status", partly).stdout
+    assert "Extended: 1 image taken up that was added (0" in told
+    assert "history: 2" in told
+    again = call("process", folder, partly, "--retry-failed", "empty,truncated", models=models)
+    assert "Nothing was left to do." in again.stdout
+
+
+def test_status_lists_what_failed(partly: Path, tmp_path: Path) -> None:
+    answer = call("status", partly, "--errors", "--errors-csv", tmp_path / "errors.csv")
+    assert answer.code == 0
+    lines = answer.stdout.splitlines()
+    start = lines.index("empty: the file has no bytes")
+    assert lines[start + 1].startswith("  cut.png: ")
+    assert lines[start + 2] == "not_an_image: the bytes are not those of a supported image format"
+    assert lines[start + 3].startswith("  =1+1.jpg: ")
+    assert lines[start + 4].startswith("  esc\\x1b[1m.jpg: ")
+    assert f"3 failed inputs in {tmp_path / 'errors.csv'}" in answer.stdout
+    with (tmp_path / "errors.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["key", "error_kind", "error_message"]
+    assert [row[:2] for row in rows[1:]] == [
+        ["cut.png", "empty"],
+        ["'=1+1.jpg", "not_an_image"],
+        ["esc\x1b[1m.jpg", "not_an_image"],
+    ]
+
+
+def test_status_lists_nothing_where_nothing_failed(done: tuple[Path, Answer], tmp_path: Path) -> None:
+    answer = call("status", done[0], "--errors", "--errors-csv", tmp_path / "errors.csv")
+    assert "0 failed inputs in" in answer.stdout
+    assert (tmp_path / "errors.csv").read_text() == "key,error_kind,error_message\n"

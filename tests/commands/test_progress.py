@@ -112,7 +112,7 @@ def test_what_a_run_is_doing(told: Progress, step: Step) -> None:
 
 def test_a_run_is_announced_once_as_soon_as_it_is_planned() -> None:
     announced: list[tuple[str, int]] = []
-    shown = RunProgress(Silence(), lambda run, done: announced.append((run.kind, done)))
+    shown = RunProgress(Silence(), lambda run, now: announced.append((run.kind, now.totals.images)))
     shown(Progress(Phase.LISTING, listed=1000))
     assert announced == []
     before = Totals(1, (("images", 100),))

@@ -31,6 +31,7 @@ def test_from_stills_to_a_preview(models: Path, tmp_path: Path) -> None:
         (("--size", "8"), 2, "--size is original or a number of pixels from 16 to 1024, but is '8'"),
         (("--params", "in"), 1, "in holds no parameters"),
         (("--params", "in", "--detector", "yunet"), 2, "--params replaces the detector"),
+        (("--retry-failed",), 2, "synth-videos does not do error rows again"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -21,7 +21,7 @@ from conftest import wanted
 from dask_clusters import Cluster, cluster
 
 from ddfa_batch.pipeline import cluster as clusters
-from ddfa_batch.pipeline import engine, graph, plan
+from ddfa_batch.pipeline import outstanding, graph, plan
 from ddfa_batch.pipeline import process as steps
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.progress import Progress
@@ -169,7 +169,7 @@ def test_a_worker_that_cannot_do_the_work_is_refused_in_a_sentence(
     def changed(run: plan.Run) -> Any:
         return functools.partial(worker_fault, replace(requirements(run).args[0], **change))  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(engine, "requirements", changed)
+    monkeypatch.setattr(outstanding, "requirements", changed)
     with pytest.raises(ClusterError, match=f"The worker at tcp://.* {reason}"):
         process(wanted(many, tmp_path / "out", bundle), Execution(str(two_workers.file)))
     assert not list(tmp_path.glob("out/shards/[0-9]*"))
@@ -182,7 +182,7 @@ def found_nowhere_else() -> None:
 def test_a_worker_without_ddfa_batch_is_named(
     two_workers: Cluster, many: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "requirements", lambda run: found_nowhere_else)
+    monkeypatch.setattr(outstanding, "requirements", lambda run: found_nowhere_else)
     with pytest.raises(ClusterError, match=r"The worker at tcp://.* cannot run ddfa-batch \(.*ModuleNotFoundError"):
         process(wanted(many, tmp_path / "out", bundle), Execution(str(two_workers.file)))
 

@@ -484,3 +484,12 @@ def test_300w_lp_needs_the_models_of_its_kind(bundle: Bundle, bfm: Bundle, tmp_p
         import_300w_lp(tmp_path, tmp_path / "o.parquet", bundle)
     with pytest.raises(InputError, match=r"holds no \.mat file"):
         import_300w_lp(tmp_path, tmp_path / "o.parquet", bfm)
+
+
+def test_clips_of_stills_that_were_added(stills: Path, out: Path, bundle: Bundle, tmp_path: Path) -> None:
+    folder = small_model.pictures(tmp_path / "in", COUNTS[:3])
+    synthesize(asked(folder, tmp_path / "out", bundle), HERE)
+    shutil.copytree(stills, folder, dirs_exist_ok=True)
+    run, _ = synthesize(asked(folder, tmp_path / "out", bundle), HERE, extend=True)
+    assert (run.parts, receipts.verify_run(run)) == ([3, 2], [])
+    same_clips(open_run(tmp_path / "out"), open_run(out))

@@ -1,0 +1,96 @@
+"""Error rows done again: the failed images of a finished shard, and its files replaced by such as hold the new rows.
+
+All other rows, and every face and image id, stay as they are: nothing but the failed images is read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddfa_batch.pipeline import graph, plan
+from ddfa_batch.pipeline.context import RunContext, run_context
+from ddfa_batch.pipeline.faces import ShardFaces, dense_blocks, find_faces_of, reconstruct
+from ddfa_batch.pipeline.outstanding import Retry
+from ddfa_batch.pipeline.run_tables import faces_table, images_table
+from ddfa_batch.pipeline.staging import StagedShard, finish_replacement, replace_shard, staging
+from ddfa_batch.schemas.arrays import F32
+from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
+from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.mesh_files import put_vertices
+
+
+def retry_faces(kinds: frozenset[str]) -> Retry | None:
+    """How the error rows of `process` are done again; None for no kinds."""
+    if not kinds:
+        return None
+    find_failed = functools.partial(find_failed_faces, kinds=kinds)
+    stages: graph.Stages = {
+        "find-faces": find_failed,
+        "reconstruct": reconstruct,
+        "write": write_merged,
+        "commit": replace_shard,
+    }
+    return Retry(kinds, stages)
+
+
+def find_failed_faces(out: str, shard: int, *, kinds: frozenset[str]) -> ShardFaces:
+    """`faces.find_faces` of the images of a finished shard that ended as an error row of one of `kinds`."""
+    finish_replacement(Path(out), shard)
+    rows = pq.read_table(_table(out, store.IMAGES, shard), columns=["image_id", "error_kind"]).to_pylist()
+    failed = {row["image_id"] for row in rows if row["error_kind"] in kinds}
+    return find_faces_of(out, shard, [row for row in plan.read_shard(Path(out), shard) if row.image_id in failed])
+
+
+def write_merged(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> StagedShard:
+    """Write a shard's tables and meshes anew under staged names: as they are, with the rows that were done again."""
+    context, (found, meaning) = run_context(out), reconstructed
+    stem, again = store.shard_name(shard), {record.image_id: record for record in found.records}
+    rows = pq.read_table(_table(out, store.IMAGES, shard)).to_pylist()
+    records = [again.get(row["image_id"]) or ImageRecord(**row) for row in rows]
+    new = faces_table(found.records, found.faces, meaning, None, context.run.model)
+    old = pq.read_table(_table(out, store.FACES, shard)).cast(new.schema)
+    faces = pa.concat_tables([old, new]).sort_by("face_id").combine_chunks()
+    with staging(out) as staged:
+        if context.options.vertices != "none" and len(faces):
+            name = f"{store.VERTICES}/{stem}.h5"
+            meshes = _merged_meshes(context, Path(out) / name, faces["vertices_row"].to_pylist(), found.faces)
+            ids = faces["face_id"].to_numpy()
+            put_vertices(staged.path(name), ids, meshes, context.dense.n_points, context.model.morphable.topology)
+            faces = _with_meshes(faces, name)
+        store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)
+        store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images_table(records))
+        return staged.shard(records, {store.FACES: len(faces)})
+
+
+def _table(out: str, kind: str, shard: int) -> Path:
+    return Path(out) / kind / f"{store.shard_name(shard)}.parquet"
+
+
+def _merged_meshes(context: RunContext, there: Path, rows: list[int | None], new: Faces) -> Iterator[F32]:
+    """Meshes (1, V, 3), one after the other: `rows` of the file that is there, and for None the next of `new`."""
+    made = (mesh for block in dense_blocks(context, new) for mesh in block)
+    with contextlib.ExitStack() as stack:
+        old: Any = ()
+        if any(row is not None for row in rows):
+            old = stack.enter_context(h5py.File(there, "r"))["vertices"]
+        for row in rows:
+            yield (next(made) if row is None else np.asarray(old[row]))[None]
+
+
+def _with_meshes(faces: pa.Table, file: str) -> pa.Table:
+    """A shard's faces with the file and row of their meshes, which stand there in the same order."""
+    columns = {"vertices_file": [file] * len(faces), "vertices_row": range(len(faces))}
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else faces[field.name]
+        for field in faces.schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=faces.schema)
