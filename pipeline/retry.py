@@ -67,7 +67,8 @@ def write_merged(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry
             put_vertices(staged.path(name), ids, meshes, context.dense.n_points, context.model.morphable.topology)
             faces = _with_meshes(faces, name)
         store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)
-        store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images_table(records))
+        images = images_table(records, context.options.sample_json)
+        store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images)
         return staged.shard(records, {store.FACES: len(faces)})
 
 

@@ -21,7 +21,7 @@ from conftest import wanted
 from dask_clusters import Cluster, cluster
 
 from ddfa_batch.pipeline import cluster as clusters
-from ddfa_batch.pipeline import outstanding, graph, plan
+from ddfa_batch.pipeline import graph, outstanding, plan
 from ddfa_batch.pipeline import process as steps
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.progress import Progress

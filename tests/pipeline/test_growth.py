@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +26,7 @@ from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic
+from ddfa_batch.tasks.files.inputs import resolve_source
 
 HERE = Execution("in-process")
 
@@ -128,6 +131,51 @@ def test_a_name_that_a_list_has_twice_is_two_inputs(bundle: Bundle, tmp_path: Pa
     process(wanted(tmp_path / "list.txt", tmp_path / "out", bundle), HERE, extend=True)
     keys = open_run(tmp_path / "out").images()["key"].to_pylist()
     assert keys == ["in/000.png", "in/001.png", "in/000.png"]
+
+
+def add_to_tar(path: Path, folder: Path, names: list[str], mode: str) -> None:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name in names:
+            archive.add(folder / name, name)
+
+
+def test_an_archive_may_grow_at_its_end_and_be_joined_by_others(bundle: Bundle, tmp_path: Path) -> None:
+    folder, out = folder_of(tmp_path), tmp_path / "out"
+    (tmp_path / "tars").mkdir()
+    pattern = str(tmp_path / "tars/*.tar")
+    add_to_tar(tmp_path / "tars/b.tar", folder, ["000.png", "001.png"], "w")
+    process(replace(wanted(folder, out, bundle), source=resolve_source(pattern)), HERE)
+    faces = open_run(out).faces()
+    add_to_tar(tmp_path / "tars/b.tar", folder, ["003.png"], "a")
+    add_to_tar(tmp_path / "tars/a.tar", folder, ["004.png"], "w")
+    process(replace(wanted(folder, out, bundle), source=resolve_source(pattern)), HERE, extend=True)
+    keys = open_run(out).images()["key"].to_pylist()
+    assert keys == ["b.tar#000.png", "b.tar#001.png", "a.tar#004.png", "b.tar#003.png"]
+    assert open_run(out).faces().slice(0, len(faces)).equals(faces)
+
+
+def test_an_archive_that_was_written_anew_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    """Its members stand elsewhere, and error rows could not be done again."""
+    folder, out = folder_of(tmp_path), tmp_path / "out"
+    add_to_tar(tmp_path / "a.tar", folder, ["000.png", "001.png"], "w")
+    process(wanted(tmp_path / "a.tar", out, bundle), HERE)
+    add_to_tar(tmp_path / "a.tar", folder, ["003.png", "000.png", "001.png"], "w")
+    with pytest.raises(RunFolderError, match=r"a\.tar was written anew since .*'a\.tar#000\.png' stands elsewhere"):
+        process(wanted(tmp_path / "a.tar", out, bundle), HERE, extend=True)
+    assert open_run(out).complete
+
+
+def test_a_plan_without_the_columns_of_later_versions_grows(bundle: Bundle, tmp_path: Path) -> None:
+    folder, out = folder_of(tmp_path), tmp_path / "out"
+    process(wanted(folder, out, bundle), HERE)
+    with pq.ParquetFile(out / "plan.parquet") as there:
+        groups = [there.read_row_group(i, columns=["image_id", "key", "path"]) for i in range(2)]
+    with pq.ParquetWriter(out / "plan.parquet", groups[0].schema) as writer:
+        for group in groups:
+            writer.write_table(group)
+    add(folder, "new.png", 2)
+    run, totals = process(wanted(folder, out, bundle), HERE, extend=True)
+    assert (totals.images, verify_run(run)) == (6, [])
 
 
 class Stopped(BaseException):
