@@ -184,8 +184,8 @@ def process(
 
     IMAGES is a folder (searched through), an image, a text list (.txt, a path per line; - for standard input), a
     manifest (.csv or .parquet with a path column), an archive (.tar, .zip), a Parquet file with the pictures in it, a
-    pattern, or several of these. Every input gets one row in OUT/images, every face one in OUT/faces. Running the same
-    command again resumes; a bad file costs a row, not the run.
+    pattern, a URL (s3://…, https://…), or several of these. Every input gets one row in OUT/images, every face one in
+    OUT/faces. Running the same command again resumes; a bad file costs a row, not the run.
 
     \b
     Examples:

@@ -12,10 +12,12 @@ from pathlib import Path
 from ddfa_batch.pipeline import plan
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.schemas.bundle import MANIFEST
+from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.tasks.bundles.model_bundle import recorded_folder
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.checksums import sha256
 from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.files.remote_files import filesystem, is_url
 
 #: Inputs of the plan among which one is sought that can be read here, for workers to prove that they can.
 _PROBES = 100
@@ -41,9 +43,10 @@ def requirements(run: Run) -> Callable[[], str | None]:
     """What a worker of a run is asked before it works: called there, it says what is amiss, or None."""
     probe = None
     for row in plan.read_shard(run.out, 0)[:_PROBES]:
-        path = Path(os.fsdecode(row.item.place.container)) if row.item.place else resolve_path(Path(run.root), row.item)
-        if _unreadable(path) is None:
-            probe = str(path)
+        place = row.item.place
+        path = os.fsdecode(place.container) if place else str(resolve_path(Path(run.root), row.item))
+        if is_url(path) or _unreadable(Path(path)) is None:
+            probe = path
             break
     needed = Requirements(str(run.out.resolve()), version("ddfa-batch"), run.model.folder, run.model.digest, probe)
     return functools.partial(worker_fault, needed)
@@ -86,8 +89,19 @@ def _other_model(needed: Requirements) -> str | None:
 
 
 def _unseen_inputs(needed: Requirements) -> str | None:
+    if needed.probe is not None and is_url(needed.probe):
+        return _no_filesystem(needed.probe)
     if needed.probe is not None and (reason := _unreadable(Path(needed.probe))) is not None:
         return f"cannot read the first input, {needed.probe} ({reason}): {_SHARED}"
+    return None
+
+
+def _no_filesystem(url: str) -> str | None:
+    """Why this worker has no package to read `url` with; nothing is fetched, for stores may be slow."""
+    try:
+        filesystem(url)
+    except InputError as fault:
+        return f"cannot read the inputs: {str(fault).rstrip('.')}"
     return None
 
 

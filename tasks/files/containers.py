@@ -9,13 +9,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddfa_batch.schemas.config import MAX_FILE_BYTES
-from ddfa_batch.schemas.errors import ImageError
+from ddfa_batch.schemas.errors import ImageError, InputError
+from ddfa_batch.tasks.files.remote_files import filesystem, is_url, read_url_range
+
+#: Bytes of a remote archive that are fetched at once while its members are found.
+_REMOTE_BLOCK = 1 << 18
 
 
 @contextlib.contextmanager
 def open_container(where: str) -> Iterator[BinaryIO]:
-    """A file to read and seek in."""
-    with Path(where).open("rb") as file:
+    """A file to read and seek in; raises `InputError` where one behind a URL cannot be opened."""
+    if not is_url(where):
+        with Path(where).open("rb") as file:
+            yield file
+        return
+    fs, path = filesystem(where)
+    try:
+        remote = fs.open(path, "rb", block_size=_REMOTE_BLOCK)
+    except Exception as fault:  # of a class that only the package of the file system knows
+        raise InputError(f"{where} cannot be opened ({fault or type(fault).__name__}).") from None
+    with remote as file:
         yield file
 
 
@@ -26,7 +39,8 @@ def read_range(container: bytes, offset: int, size: int) -> bytes:
     """
     if size > MAX_FILE_BYTES:
         raise ImageError("too_large", f"The archive announces {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
-    data = _local_range(container, offset, size)
+    where = os.fsdecode(container)
+    data = read_url_range(where, offset, size) if is_url(where) else _local_range(container, offset, size)
     if len(data) < size:
         raise ImageError("truncated", f"The archive ends before the picture does ({len(data):,} of {size:,} bytes).")
     return data

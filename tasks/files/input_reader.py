@@ -1,7 +1,8 @@
-"""The bytes of an input, wherever it stands: a file, a member of an archive, a row of a table."""
+"""The bytes of an input, wherever it stands: a file, a member of an archive, a row of a table, a URL."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ddfa_batch.schemas.errors import ImageError
@@ -9,6 +10,7 @@ from ddfa_batch.tasks.files import images, places
 from ddfa_batch.tasks.files.inputs import Input, resolve_path
 from ddfa_batch.tasks.files.picture_tables import read_picture
 from ddfa_batch.tasks.files.places import Place
+from ddfa_batch.tasks.files.remote_files import read_url
 from ddfa_batch.tasks.files.tar_members import read_tar_member
 from ddfa_batch.tasks.files.zip_members import read_zip_member
 
@@ -42,4 +44,6 @@ def _read_place(place: Place, numbers: tuple[int, ...]) -> bytes:
         return read_tar_member(place.container, numbers)
     if place.form == places.ZIP:
         return read_zip_member(place.container, numbers)
+    if place.form == places.URL:
+        return read_url(os.fsdecode(place.container), *numbers)
     return read_picture(place.container, numbers, str(place.column))

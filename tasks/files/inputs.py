@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from ddfa_batch.schemas.errors import InputError
+from ddfa_batch.schemas.errors import ImageError, InputError
 from ddfa_batch.tasks.files import table_columns
 from ddfa_batch.tasks.files.images import SUFFIXES, is_picture
-from ddfa_batch.tasks.files.listed_members import ARCHIVES, MARK, pictures_in, rows_of
-from ddfa_batch.tasks.files.local_paths import check_local
+from ddfa_batch.tasks.files.input_items import NO_OPTIONS, Ignored, Input, Source, SourceOptions
+from ddfa_batch.tasks.files.listed_members import ARCHIVES, MARK, is_picture_name, pictures_in, rows_of
 from ddfa_batch.tasks.files.picture_tables import picture_column
-from ddfa_batch.tasks.files.places import Place
+from ddfa_batch.tasks.files.places import URL, Place
+from ddfa_batch.tasks.files.remote_files import as_url, is_url, list_url, parent_of, read_url, scheme_of
 from ddfa_batch.tasks.files.source_names import STANDARD_INPUT, base_folder, common_folder, expand
+
+__all__ = ["Given", "Ignored", "Input", "Source", "SourceOptions", "list_inputs", "resolve_source", "resolve_sources"]
 
 _LISTS = frozenset({".txt", ".lst"})
 _PARQUET = frozenset({".parquet", ".pq"})
@@ -27,85 +29,15 @@ _COMPRESSED_TARS = frozenset({".tgz", ".tbz2", ".txz"})
 _PATH_COLUMNS = ("path", "image", "file", "filename", "file_name", "image_path", "key")
 #: Columns taken for the key of what is given for inputs.
 KEY_COLUMNS = ("key", *_PATH_COLUMNS[:-1])
+#: Schemes whose URLs may end in a query, and name a file whatever they end in.
+_WEB = frozenset({"http", "https"})
 #: What can be named, for sentences.
 _TAKEN = (
-    "a folder, a picture, a text list (.txt, .lst), a manifest (.csv, .tsv, .parquet), an archive (.tar, .zip) or a "
-    "Parquet file with pictures in it"
+    "a folder, a picture, a text list (.txt, .lst), a manifest (.csv, .tsv, .parquet), an archive (.tar, .zip), a "
+    "Parquet file with pictures in it, or the URL of pictures"
 )
 #: How many of the keys that match no input are named.
 _NAMED = 3
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """How inputs are taken from what the user names."""
-
-    #: A manifest's column of paths; None for one with a usual name.
-    path_column: str | None = None
-    #: A Parquet file's column of pictures; None for one with a usual name.
-    image_column: str | None = None
-    #: A Parquet file's column that names its pictures; None for their numbers.
-    key_column: str | None = None
-    #: Whether the JSON beside an archive's picture is wanted.
-    sample_json: bool = False
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the inputs come from."""
-
-    #: What the user named.
-    name: str
-    #: "folder", "file", "list", "manifest", "tar", "zip", "pictures" or "several".
-    kind: str
-    #: The folder that keys are relative to.
-    root: Path
-    #: The folder or file.
-    path: Path = Path()
-    #: What stands before keys: the way from the root to what keys would be relative to alone.
-    prefix: str = ""
-    #: A manifest's column of paths, or a table's column of pictures.
-    column: str | None = None
-    #: How inputs are taken.
-    options: SourceOptions = SourceOptions()
-    #: The lines of a list that came on standard input.
-    lines: tuple[bytes, ...] | None = None
-    #: What several sources consist of.
-    parts: tuple[Source, ...] = ()
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input."""
-
-    #: Its path relative to the source's root, as text.
-    key: str
-    #: The path in bytes, where the key cannot be turned back into it.
-    path: bytes | None = None
-    #: Where it is, if it is no file of its own.
-    place: Place | None = None
-
-    @property
-    def name(self) -> bytes:
-        """What tells it from other inputs."""
-        own = self.path if self.path is not None else self.key.encode("utf-8", "surrogatepass")
-        return own if self.place is None else own + b"\0" + self.place.identity()
-
-
-@dataclass
-class Ignored:
-    """What a folder holds besides images."""
-
-    #: How many files of each ending; hidden entries are counted as such.
-    by_suffix: Counter[str] = field(default_factory=Counter)
-
-    def sentence(self) -> str | None:
-        """Say it, or None where nothing was passed over."""
-        if not self.by_suffix:
-            return None
-        what = ", ".join(f"{count} {suffix}" for suffix, count in self.by_suffix.most_common(5))
-        total = sum(self.by_suffix.values())
-        return f"{total} {'file is' if total == 1 else 'files are'} no image by name and left out ({what})."
 
 
 def resolve_source(path: str | Path, column: str | None = None) -> Source:
@@ -113,16 +45,15 @@ def resolve_source(path: str | Path, column: str | None = None) -> Source:
     return resolve_sources([str(path)], SourceOptions(path_column=column))
 
 
-def resolve_sources(names: Sequence[str], options: SourceOptions = SourceOptions()) -> Source:
+def resolve_sources(names: Sequence[str], options: SourceOptions = NO_OPTIONS) -> Source:
     """Find out what the user named: one thing, a pattern, or several of either.
 
     The keys of one thing are relative to it. Those of a pattern are relative to the folder that its beginning names,
     those of several things to the deepest folder that they all lie in. Raises `InputError`.
     """
-    for name in names:
-        check_local(Path(name))
+    names = [name if Path(name).exists() else as_url(name) for name in names]
     expanded = [found for name in names for found in expand(name)]
-    if expanded == list(names) and len(names) == 1:
+    if expanded == names and len(names) == 1:
         return _one(names[0], options)
     root = Path(common_folder(names))
     parts = tuple(_below(root, _one(name, options)) for name in expanded)
@@ -130,16 +61,24 @@ def resolve_sources(names: Sequence[str], options: SourceOptions = SourceOptions
 
 
 def _below(root: Path, part: Source) -> Source:
-    """A source as one of several, whose keys are relative to `root`."""
+    """A source as one of several, whose keys are relative to `root`; those behind URLs are called by their URLs."""
+    if is_url(part.name):
+        return replace(part, prefix=part.prefix if part.kind == "list" else _url_base(part))
     folder = Path(base_folder(part.name))
     prefix = os.path.relpath(folder / Path(part.name).name if part.kind == "folder" else folder, root)
     return replace(part, root=root, prefix="" if prefix == "." else prefix + "/")
+
+
+def _url_base(part: Source) -> str:
+    return str(part.root).rstrip("/") + "/"
 
 
 def _one(name: str, options: SourceOptions) -> Source:
     if name == STANDARD_INPUT:
         lines = tuple(sys.stdin.buffer.read().splitlines())
         return Source("standard input", "list", Path.cwd(), Path(name), options=options, lines=lines)
+    if is_url(name):
+        return _behind_url(name, options)
     path = Path(name)
     if path.is_dir():
         return Source(name, "folder", path.resolve(), path, options=options)
@@ -147,6 +86,25 @@ def _one(name: str, options: SourceOptions) -> Source:
         raise InputError(f"{path} does not exist; give {_TAKEN}.")
     kind, column = _kind_of_file(path, options)
     return Source(name, kind, path.resolve().parent, path, column=column, options=options)
+
+
+def _behind_url(name: str, options: SourceOptions) -> Source:
+    """What a URL names: by its ending; else a file of the web, or all below it of a store."""
+    path = PurePosixPath(name if scheme_of(name) not in _WEB else name.partition("?")[0])
+    suffix, folder = path.suffix.lower(), parent_of(name)
+    if suffix in table_columns.TABLES:
+        raise InputError(f"{name} is a table, and tables are read from local files only; copy it here.")
+    if suffix in _LISTS:
+        try:
+            lines = tuple(read_url(name).splitlines())
+        except ImageError as fault:
+            raise InputError(f"{name} cannot be read: {fault.message}") from None
+        return Source(name, "list", folder, prefix=folder, options=options, lines=lines)
+    if suffix in ARCHIVES or ".tar" in path.suffixes or suffix in _COMPRESSED_TARS:
+        return Source(name, ARCHIVES.get(suffix, "tar"), folder, options=options)
+    if suffix in SUFFIXES or (scheme_of(name) in _WEB and not name.endswith("/")):
+        return Source(name, "url", folder, options=options)
+    return Source(name, "url-folder", name, options=options)
 
 
 def _kind_of_file(path: Path, options: SourceOptions) -> tuple[str, str | None]:
@@ -184,6 +142,10 @@ def list_inputs(source: Source, leave_out: Path, ignored: Ignored) -> Iterator[I
         yield from _walk(source.path, source.prefix, leave_out.resolve(), seen, ignored)
     elif source.kind == "file":
         yield _input(os.fsencode(source.prefix + source.path.name))
+    elif source.kind == "url":
+        yield _remote(source.name)
+    elif source.kind == "url-folder":
+        yield from _below_url(source, ignored)
     elif source.kind == "list":
         yield from (_listed(source, line) for line in _lines(source) if line)
     elif source.kind == "manifest":
@@ -215,16 +177,36 @@ def _lines(source: Source) -> Iterator[bytes]:
 
 
 def _listed(source: Source, name: bytes) -> Input:
-    """The input that a list or a manifest names; relative to the list, unless it is absolute."""
+    """The input that a list or a manifest names: a URL, an absolute path, or a name relative to the list."""
+    text = name.decode("utf-8", "replace")
+    if is_url(text):
+        return _remote(text)
+    if is_url(source.prefix):  # a list from elsewhere has no say in what is read of this machine
+        return _remote(source.prefix + text.lstrip("/"))
     return _input(os.fsencode(source.prefix) + name if name and not name.startswith(b"/") else name)
+
+
+def _remote(url: str) -> Input:
+    return Input(url, place=Place(URL, url.encode("utf-8", "surrogatepass")))
+
+
+def _below_url(source: Source, ignored: Ignored) -> Iterator[Input]:
+    """The pictures that a store lists below a URL, with their sizes."""
+    for file in list_url(source.name):
+        if not file.name:
+            yield _remote(file.url)
+        elif is_picture_name(file.name, ignored.by_suffix):
+            sizes = () if file.size is None else (file.size,)
+            yield Input(source.prefix + file.name, place=Place(URL, file.url.encode("utf-8", "surrogatepass"), sizes))
 
 
 def _members(source: Source, ignored: Ignored) -> Iterator[Input]:
     """The pictures in an archive or a table."""
-    where, options = Path(os.path.abspath(source.path)), source.options  # noqa: PTH100 - links stay as they are named
-    archive = _input(os.fsencode(source.prefix + source.path.name)).key
+    remote, options = is_url(source.name), source.options
+    where = source.name if remote else os.path.abspath(source.path)  # noqa: PTH100 - links stay as they are named
+    archive = _input(os.fsencode(source.prefix + PurePosixPath(where).name)).key
     if source.kind == "pictures":
-        found = rows_of(where, str(source.column), options.key_column)
+        found = rows_of(Path(where), str(source.column), options.key_column)
     else:
         found = pictures_in(where, source.kind, options.sample_json, ignored.by_suffix)
     for name, place in found:

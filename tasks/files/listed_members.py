@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -20,13 +21,13 @@ ARCHIVES = {".tar": places.TAR, ".zip": places.ZIP}
 _JSON = ".json"
 
 
-def pictures_in(archive: Path, form: str, sample_json: bool, passed_over: Counter[str]) -> Iterator[tuple[str, Place]]:
+def pictures_in(archive: str, form: str, sample_json: bool, passed_over: Counter[str]) -> Iterator[tuple[str, Place]]:
     """Name and place of every picture in an archive, in its order; the names of one archive differ.
 
     Members are chosen as a folder's files are: by their endings, nothing hidden; the others are counted in
     `passed_over`. With `sample_json` the JSON of the same sample, `a/1.json` of `a/1.jpg`, is found too.
     """
-    members: Iterable[Member] = (tar_members if form == places.TAR else zip_members)(str(archive))
+    members: Iterable[Member] = (tar_members if form == places.TAR else zip_members)(archive)
     samples: dict[str, tuple[int, ...]] = {}
     if sample_json:
         members = list(members)
@@ -34,9 +35,9 @@ def pictures_in(archive: Path, form: str, sample_json: bool, passed_over: Counte
     taken: set[str] = set()
     for member in members:
         name = _text(member.name)
-        if member.name == DAMAGED or _is_picture(name, passed_over):
+        if member.name == DAMAGED or is_picture_name(name, passed_over):
             sample = samples.get(_sample(name), ())
-            yield _distinct(name, taken), Place(form, bytes(archive), member.numbers, sample=sample)
+            yield _distinct(name, taken), Place(form, os.fsencode(archive), member.numbers, sample=sample)
 
 
 def rows_of(table: Path, column: str, key_column: str | None) -> Iterator[tuple[str, Place]]:
@@ -54,7 +55,8 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def _is_picture(name: str, passed_over: Counter[str]) -> bool:
+def is_picture_name(name: str, passed_over: Counter[str]) -> bool:
+    """Whether a name below an archive or a URL is taken: nothing hidden, and with a picture's ending."""
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
     if any(part.startswith(".") and part != ".." for part in path.parts):

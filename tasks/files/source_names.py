@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ddfa_batch.schemas.errors import InputError
+from ddfa_batch.tasks.files.remote_files import is_url, match_urls
 
 #: The list of inputs that comes on standard input.
 STANDARD_INPUT = "-"
@@ -28,13 +29,13 @@ def expand(name: str) -> list[str]:
     wildcards match comes in byte order, `**` goes through folders, hidden files are not matched. Raises `InputError`
     for a pattern that matches nothing.
     """
-    if name == STANDARD_INPUT or Path(name).exists() or not _WILD.search(name):
+    if name == STANDARD_INPUT or not _WILD.search(name) or (not is_url(name) and Path(name).exists()):
         return [name]
     found: list[str] = []
     for plain in _without_braces(name):
         if not glob.has_magic(plain):
             found.append(plain)
-        elif matches := glob.glob(plain, recursive=True):  # noqa: PTH207 - names as they are written, not paths
+        elif matches := match_urls(plain) if is_url(plain) else glob.glob(plain, recursive=True):  # noqa: PTH207 - names as they are written, not paths
             found += sorted(matches, key=os.fsencode)
         else:
             raise InputError(f"{plain} matches nothing; check the pattern.")
@@ -76,5 +77,6 @@ def base_folder(name: str) -> str:
 
 
 def common_folder(names: Sequence[str]) -> str:
-    """The deepest folder, absolute, in which everything lies that these names stand for."""
-    return os.path.commonpath([base_folder(name) for name in names])
+    """The deepest folder, absolute, in which everything lies that these names stand for; URLs have no say in it."""
+    local = [base_folder(name) for name in names if not is_url(name)]
+    return os.path.commonpath(local) if local else os.sep

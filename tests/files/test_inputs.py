@@ -129,11 +129,6 @@ def test_a_broken_picture_is_an_input_of_its_own(tmp_path: Path) -> None:
     assert keys(tmp_path / "a.jpg") == ["a.jpg"]
 
 
-def test_a_url_is_no_source() -> None:
-    with pytest.raises(InputError, match="s3://bucket/photos is a URL"):
-        resolve_source(Path("s3://bucket/photos"), None)
-
-
 def test_what_is_given_for_no_input_is_counted_and_named() -> None:
     boxes = GivenBoxes({name: np.zeros((1, 5), np.float32) for name in "abcdef"}, "")
     assert unmatched(boxes, {"a", "b", "c", "d", "e", "f", "g"}) is None

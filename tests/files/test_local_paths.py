@@ -12,7 +12,7 @@ from ddfa_batch.tasks.files.local_paths import check_local
 
 @pytest.mark.parametrize("url", ["s3://bucket/x", "https://host/a.jpg", "gs://b", "file:///tmp/x", "hdfs+ssl://n/x"])
 def test_a_url_is_refused_as_it_was_written(url: str) -> None:
-    with pytest.raises(InputError, match=r"is a URL; .* local files"):
+    with pytest.raises(InputError, match=r"is a URL; .*name a local file"):
         check_local(Path(url))
 
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import fsspec
 import packed_pictures
 import pytest
 from command_line import call
@@ -32,6 +33,7 @@ KEYS = {
     "out-all-shards/": [f"0000{i}.tar#a.png" for i in range(3)],
     "out-samples/": ["shard.tar#a.png"],
     "out-named/": ["part-0.parquet#a.png"],
+    "out-urls/": ["memory://photos/000.png"],
 }
 
 
@@ -49,6 +51,8 @@ def here(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in PICTURES:
         (tmp_path / "photos" / name).write_bytes((photos / name).read_bytes())
     (tmp_path / "list.txt").write_text("photos/001.png\n")
+    fsspec.filesystem("memory").pipe("/photos/000.png", files["a.png"])
+    (tmp_path / "list-of-urls.txt").write_text("memory://photos/000.png\n")
     (tmp_path / "manifest.csv").write_text("file,path\nphotos/002.png,none.png\n")
     return tmp_path
 
