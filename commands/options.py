@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from ddfa_batch.commands import exit_codes
-from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, MAX_MAX_PIXELS
-from ddfa_batch.schemas.errors import ERROR_KINDS
+from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, MAX_MAX_PIXELS, MAX_SHARD_SIZE
+from ddfa_batch.schemas.errors import ALL_KINDS, ERROR_KINDS, OptionError, checked_kinds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,16 +137,12 @@ def _error_kinds(context: click.Context, option: click.Parameter, value: str | N
     """`ALL_KINDS`, or kinds of error rows with commas between them."""
     if value is None:
         return None
-    kinds = ERROR_KINDS if value == ALL_KINDS else value.split(",")
-    for kind in kinds:
-        if kind not in ERROR_KINDS:
-            known = ", ".join(ERROR_KINDS)
-            raise click.BadParameter(f"'{kind}' is no kind of error; give {ALL_KINDS}, or some of {known}.")
-    return frozenset(kinds)
+    try:
+        return checked_kinds(ERROR_KINDS if value == ALL_KINDS else value.split(","))
+    except OptionError as fault:
+        raise click.BadParameter(str(fault)) from None
 
 
-#: What stands for every kind of error row.
-ALL_KINDS = "all"
 retry_option = click.option(
     "--retry-failed",
     callback=_error_kinds,
@@ -172,7 +168,7 @@ run_options = grouped(
         ),
         click.option(
             "--shard-size",
-            type=click.IntRange(1, 1_000_000),
+            type=click.IntRange(1, MAX_SHARD_SIZE),
             metavar="N",
             help="Images per shard, the unit of work and of resuming.  [default: by the number of images]",
         ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,75 +22,15 @@ from ddfa_batch.commands.options import (
     retry_option,
     run_options,
 )
-from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions
+from ddfa_batch.schemas.config import DETECT_SIZES, MAX_REFINE, VERTEX_FORMS, FaceOptions
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
-    from ddfa_batch.tasks.bundles.model_bundle import Bundle
-    from ddfa_batch.tasks.files.inputs import Given, SourceOptions
-
-
-@dataclass(frozen=True)
-class _FaceOptions:
-    """How faces are found and what is written of them, as the user said it."""
-
-    #: Name of a detector; None for the model's.
-    detector: str | None
-    #: File of boxes that replaces the detector.
-    boxes: Path | None
-    #: Refinement passes.
-    refine: int
-    #: Form of the dense meshes, or "none".
-    vertices: str
-    #: Least score of a face; None for the detector's.
-    min_score: float | None
-    #: Faces per image; 0 for all.
-    max_faces: int
-    #: Longer side of the copy that is searched, pixels; None for the detector's.
-    detect_size: int | None
-    #: Pixels above which a picture is refused.
-    max_pixels: int
-    #: Column of a manifest that holds the paths.
-    path_column: str | None
-    #: Column of a Parquet file that holds the pictures themselves.
-    image_column: str | None
-    #: Column of a Parquet file that names its pictures.
-    key_column: str | None
-    #: Whether the JSON beside an archive's pictures goes into the images table.
-    sample_json: bool
-
-    @property
-    def source(self) -> SourceOptions:
-        """How inputs are taken from what is named."""
-        from ddfa_batch.tasks.files.inputs import SourceOptions
-
-        return SourceOptions(self.path_column, self.image_column, self.key_column, self.sample_json)
-
-    def resolved(self, bundle: Bundle, boxes: Given | None) -> ProcessOptions:
-        """The options with the model's defaults in place of what was not said."""
-        detector, min_score = GIVEN_BOXES, 0.0
-        if boxes is None:
-            detector, spec = bundle.detector(self.detector)
-            min_score = spec.face_threshold if self.min_score is None else self.min_score
-        return ProcessOptions(
-            detector=detector,
-            min_score=min_score,
-            detect_size=self.detect_size,
-            max_faces=self.max_faces,
-            refine=self.refine,
-            vertices=self.vertices,
-            max_pixels=self.max_pixels,
-            boxes_digest=boxes.digest if boxes else None,
-            path_column=self.path_column,
-            image_column=self.image_column,
-            key_column=self.key_column,
-            sample_json=self.sample_json,
-        )
 
 
 _face_options = grouped(
     "faces",
-    _FaceOptions,
+    FaceOptions,
     [
         click.option("--detector", metavar="NAME", help="One of the model's detectors.  [default: the model's]"),
         click.option(
@@ -101,7 +40,7 @@ _face_options = grouped(
         ),
         click.option(
             "--refine",
-            type=click.IntRange(0, 5),
+            type=click.IntRange(0, MAX_REFINE),
             metavar="N",
             default=1,
             show_default=True,
@@ -109,7 +48,7 @@ _face_options = grouped(
         ),
         click.option(
             "--vertices",
-            type=click.Choice(["float32", "none"]),
+            type=click.Choice(VERTEX_FORMS),
             default="float32",
             show_default=True,
             help="Dense meshes to HDF5, or not: they can be rebuilt from the parameters at any time.",
@@ -129,7 +68,7 @@ _face_options = grouped(
         ),
         click.option(
             "--detect-size",
-            type=click.IntRange(64, 8192),
+            type=click.IntRange(*DETECT_SIZES),
             metavar="N",
             help="Detect on a copy whose longer side is at most this.  [default: the detector's]",
         ),
@@ -175,7 +114,7 @@ def process(
     sources: tuple[str, ...],
     out: Path,
     model: str | None,
-    faces: _FaceOptions,
+    faces: FaceOptions,
     preview: int,
     retry_failed: frozenset[str] | None,
     settings: RunSettings,
@@ -217,19 +156,16 @@ def _request(
     sources: tuple[str, ...],
     out: Path,
     model: str | None,
-    faces: _FaceOptions,
+    faces: FaceOptions,
     settings: RunSettings,
 ) -> RunRequest:
     """Everything the run needs, resolved and checked before any work starts."""
-    from ddfa_batch.pipeline.plan import RunRequest
-    from ddfa_batch.tasks.files.given_boxes import read_boxes
-    from ddfa_batch.tasks.files.inputs import resolve_sources
+    from ddfa_batch.pipeline.process_request import process_request
 
     chosen = choose_model(models_folder, model, None if settings.overwrite else out)
     if faces.boxes and (faces.detector or faces.min_score is not None):
         raise click.UsageError("--boxes replaces the detector; leave out --detector and --min-score.")
-    boxes = read_boxes(faces.boxes) if faces.boxes else None
-    options = faces.resolved(chosen.bundle, boxes)
-    where = resolve_sources(sources, faces.source)
-    chosen.announce(settings.quiet, "boxes given" if boxes else f"detector {options.detector}")
-    return RunRequest("process", where, out, options, chosen.bundle, boxes, settings.shard_size)
+    request = process_request(sources, out, chosen.bundle, faces, settings.shard_size)
+    how = "boxes given" if request.given else f"detector {request.options.detector}"
+    chosen.announce(settings.quiet, how)
+    return request

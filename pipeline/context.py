@@ -21,12 +21,10 @@ from ddfa_batch.tasks.inference.regressor import Regressor
 _LOADING = threading.Lock()
 
 
-@dataclass(frozen=True)
-class RunContext:
-    """All that one process needs for a run. It is shared by the process's threads, and changed by none."""
+@dataclass(frozen=True, kw_only=True)
+class ModelContext:
+    """A model ready to work by some options. It is shared by the process's threads, and changed by none."""
 
-    #: The run that is worked at.
-    run: Run
     #: How faces are found and regressed.
     options: ProcessOptions
     #: The bundle, its morphable model and its sessions.
@@ -55,6 +53,35 @@ class RunContext:
         return self.model.bundle.manifest.layout.size
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunContext(ModelContext):
+    """All that one process needs for a run."""
+
+    #: The run that is worked at.
+    run: Run
+
+
+def model_context(folder: str, digest: str, options: ProcessOptions) -> ModelContext:
+    """The model in `folder` for these options; raises `BundleError` where it cannot do what they ask for."""
+    with _LOADING:
+        return _model_context(folder, digest, options)
+
+
+def _model_context(folder: str, digest: str, options: ProcessOptions) -> ModelContext:
+    model = loaded_model(folder, digest)
+    occlusion = Occlusion.of(model.morphable)
+    return ModelContext(
+        options=options,
+        model=model,
+        find=_face_finder(folder, digest, options),
+        regressor=Regressor(model.regressor, model.bundle.manifest),
+        landmarks=PointBasis.of(model.morphable, model.morphable.landmarks),
+        dense=PointBasis.of(model.morphable),
+        occlusion=occlusion,
+        occluding=PointBasis.of(model.morphable, occlusion.vertices),
+    )
+
+
 def run_context(out: str) -> RunContext:
     """This process's `RunContext` for the run in `out`."""
     with _LOADING:
@@ -64,20 +91,8 @@ def run_context(out: str) -> RunContext:
 @lru_cache(maxsize=2)
 def _run_context(out: str, _: int) -> RunContext:
     run = plan.read_run(Path(out))
-    options = regression_options(run)
-    model = loaded_model(run.model.folder, run.model.digest)
-    occlusion = Occlusion.of(model.morphable)
-    return RunContext(
-        run=run,
-        options=options,
-        model=model,
-        find=_face_finder(run.model.folder, run.model.digest, options),
-        regressor=Regressor(model.regressor, model.bundle.manifest),
-        landmarks=PointBasis.of(model.morphable, model.morphable.landmarks),
-        dense=PointBasis.of(model.morphable),
-        occlusion=occlusion,
-        occluding=PointBasis.of(model.morphable, occlusion.vertices),
-    )
+    context = _model_context(run.model.folder, run.model.digest, regression_options(run))
+    return RunContext(run=run, **vars(context))
 
 
 def check_model(run: Run) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ddfa_batch.pipeline import engine, plan
-from ddfa_batch.pipeline.context import RunContext, run_context
+from ddfa_batch.pipeline.context import ModelContext, RunContext, run_context
 from ddfa_batch.pipeline.plan import PlanRow
 from ddfa_batch.pipeline.run_tables import face_ids, faces_table, images_table
 from ddfa_batch.pipeline.staging import StagedShard, staging
@@ -69,7 +69,7 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
     data = input_reader.read_input(context.run.root, row.item)
     image = images.decode(data, context.options.max_pixels)
     clock.append(time.perf_counter())
-    found = _found(context, image) if context.find else _given_faces(context, image, row)
+    found = found_faces(context, image) if context.find else _given_faces(context, image, row)
     n = len(found)
     height, width = image.shape[:2]
     detect_ms = found.seconds * 1e3
@@ -85,11 +85,15 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
         detect_ms=detect_ms,
         regress_ms=(time.perf_counter() - clock[1]) * 1e3 - detect_ms,
     )
-    if not n:
-        return record, None
-    faces = Faces(
-        image_id=np.full(n, row.image_id, np.int64),
-        index=np.arange(n, dtype=np.int32),
+    return record, image_faces(found, image, row.image_id) if n else None
+
+
+def image_faces(found: FaceCandidates, image: U8, image_id: int) -> Faces:
+    """The faces found in one image, as rows."""
+    height, width = image.shape[:2]
+    return Faces(
+        image_id=np.full(len(found), image_id, np.int64),
+        index=np.arange(len(found), dtype=np.int32),
         box=found.detections.boxes,
         score=found.detections.scores,
         roi=found.rois,
@@ -97,10 +101,9 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
         sharpness=np.array([quality.sharpness(c) for c in found.crops], np.float32),
         roi_outside=crop.outside_share(found.rois, width, height),
     )
-    return record, faces
 
 
-def _found(context: RunContext, image: U8) -> FaceCandidates:
+def found_faces(context: ModelContext, image: U8) -> FaceCandidates:
     """The faces that the detector finds; twins are merged first, so that none costs another face its place."""
     assert context.find is not None
     most, times = context.options.max_faces or FACES_PER_IMAGE, context.options.refine
@@ -130,7 +133,7 @@ def reconstruct(out: str, _: int, found: ShardFaces) -> tuple[ShardFaces, Geomet
     return found, geometry(run_context(out), found.faces.params, found.faces.roi)
 
 
-def geometry(context: RunContext, params: F32, rois: F64) -> Geometry:
+def geometry(context: ModelContext, params: F32, rois: F64) -> Geometry:
     """What parameters (N, P) in crops of rois (N, 4) mean in the image; equations (1) to (5)."""
     manifest = context.model.bundle.manifest
     in_image = image_pose(context.model.morphable.layout.pose(params), rois, context.size)
@@ -170,7 +173,7 @@ def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> S
         return staged.shard(found.records, {store.FACES: n})
 
 
-def dense_blocks(context: RunContext, faces: Faces) -> Iterator[F32]:
+def dense_blocks(context: ModelContext, faces: Faces) -> Iterator[F32]:
     """Meshes (n, V, 3) of faces, block by block."""
     for start in range(0, len(faces), BLOCK):
         block = slice(start, start + BLOCK)

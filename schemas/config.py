@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from ddfa_batch.schemas.errors import OptionError
 
 #: The model that comes with the package, and is used where none is named.
 BUILTIN = "builtin"
@@ -17,6 +21,63 @@ MAX_MAX_PIXELS = 178_956_970
 MAX_FILE_BYTES = 1 << 30
 #: Faces of one image that can be told apart: face_id = image_id · FACES_PER_IMAGE + face_index.
 FACES_PER_IMAGE = 10_000
+#: Most passes of refinement.
+MAX_REFINE = 5
+#: Forms of dense meshes, or none.
+VERTEX_FORMS = ("float32", "none")
+#: Least and most pixels of the longer side of the copy that is searched.
+DETECT_SIZES = (64, 8192)
+#: Most inputs of a shard that can be asked for.
+MAX_SHARD_SIZE = 1_000_000
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """How faces are found and what is written of them, as a user says it; `ProcessOptions` is what comes of it.
+
+    Raises `OptionError` for what is out of range.
+    """
+
+    #: Name of a detector; None for the model's.
+    detector: str | None = None
+    #: File of boxes that replaces the detector.
+    boxes: Path | None = None
+    #: Refinement passes.
+    refine: int = 1
+    #: Form of the dense meshes, or "none".
+    vertices: str = "float32"
+    #: Least score of a face; None for the detector's.
+    min_score: float | None = None
+    #: Faces per image; 0 for all.
+    max_faces: int = 0
+    #: Longer side of the copy that is searched, pixels; None for the detector's.
+    detect_size: int | None = None
+    #: Pixels above which a picture is refused.
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    #: Column of a manifest that holds the paths.
+    path_column: str | None = None
+    #: Column of a Parquet file that holds the pictures themselves.
+    image_column: str | None = None
+    #: Column of a Parquet file that names its pictures.
+    key_column: str | None = None
+    #: Whether the JSON beside an archive's pictures goes into the images table.
+    sample_json: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("refine", self.refine, 0, MAX_REFINE)
+        check_range("min_score", self.min_score, 0, 1)
+        check_range("max_faces", self.max_faces, 0)
+        check_range("detect_size", self.detect_size, *DETECT_SIZES)
+        check_range("max_pixels", self.max_pixels, 1, MAX_MAX_PIXELS)
+        if self.vertices not in VERTEX_FORMS:
+            raise OptionError(f"vertices is one of {', '.join(VERTEX_FORMS)}, but is {self.vertices!r}.")
+
+
+def check_range(name: str, value: float | None, least: float, most: float = math.inf) -> None:
+    """Raise `OptionError` where an option that is given lies beyond its bounds."""
+    if value is not None and not least <= value <= most:
+        bounds = f"at least {least:,}" if most == math.inf else f"from {least:,} to {most:,}"
+        raise OptionError(f"{name} is {bounds}, but is {value}.")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class DdfaError(Exception):
     """A fault a user can act on: one sentence that names the file and what to do."""
@@ -17,6 +19,10 @@ class UnsafeFileError(BundleError):
 
 class InputError(DdfaError):
     """The list of inputs as a whole cannot be used: no such folder, no images, no path column."""
+
+
+class OptionError(DdfaError, ValueError):
+    """An option has a value that it cannot have, or excludes another one."""
 
 
 class RunFolderError(DdfaError):
@@ -61,3 +67,14 @@ ERROR_KINDS: dict[str, str] = {
     "crashed": "the worker process died twice while it held this image",
     "failed": "an unexpected error while this image was processed; the message names it",
 }
+#: What stands for every kind.
+ALL_KINDS = "all"
+
+
+def checked_kinds(kinds: Collection[str]) -> frozenset[str]:
+    """Kinds of error rows; raises `OptionError` for one that there is not."""
+    for kind in kinds:
+        if kind not in ERROR_KINDS:
+            known = ", ".join(ERROR_KINDS)
+            raise OptionError(f"'{kind}' is no kind of error; give {ALL_KINDS}, or some of {known}.")
+    return frozenset(kinds)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import portraits
 import pytest
 from conftest import ROOT, wanted
 
@@ -94,3 +97,19 @@ def test_the_tour_in_the_readme_runs(
     scope: dict[str, object] = {}
     exec(code, scope)
     assert np.asarray(scope["meshes"]).shape[0] == 16
+
+
+def test_the_examples_from_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the built-in model; the guarded one is what a script has, and starts no cluster here."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(portraits.astronaut(), "photos")
+    (tmp_path / "photos/cut.jpg").touch()
+    scope: dict[str, Any] = {"__name__": "example"}
+    for code in re.findall(r"```python\n(.*?)```", TEXT[ROOT / "docs/python.md"], re.DOTALL):
+        exec(code, scope)
+    assert len(scope["faces"]) == 1
+    assert scope["meshes"].shape == (1, 6363, 3)
+    (nose,) = scope["faces"].landmarks68[:, 30, :2]
+    assert np.linalg.norm(nose - portraits.ASTRONAUT[2]) < 10
+    assert [entry.what for entry in scope["run"].run.history] == ["retried"]

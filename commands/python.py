@@ -1,0 +1,160 @@
+"""The door from Python: `ddfa_batch.process` and `ddfa_batch.Pipeline`, with the command's options as keywords."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ddfa_batch.commands.model_choice import choose_model, default_models_folder
+from ddfa_batch.pipeline.context import model_context
+from ddfa_batch.pipeline.picture import PictureFaces, picture_faces
+from ddfa_batch.pipeline.process import process as run_process
+from ddfa_batch.pipeline.process_request import process_request, resolved_options
+from ddfa_batch.pipeline.results import Results, open_run
+from ddfa_batch.schemas.arrays import U8
+from ddfa_batch.schemas.config import (
+    BUILTIN,
+    DEFAULT_MAX_PIXELS,
+    MAX_SHARD_SIZE,
+    Execution,
+    FaceOptions,
+    check_range,
+)
+from ddfa_batch.schemas.errors import ALL_KINDS, ERROR_KINDS, OptionError, checked_kinds
+from ddfa_batch.tasks.files.local_paths import check_local
+
+_Path = str | os.PathLike[str]
+
+
+def process(
+    source: _Path | Sequence[_Path],
+    out: _Path,
+    *,
+    model: _Path | None = None,
+    detector: str | None = None,
+    boxes: _Path | None = None,
+    refine: int = 1,
+    vertices: str = "float32",
+    min_score: float | None = None,
+    max_faces: int = 0,
+    detect_size: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    path_column: str | None = None,
+    image_column: str | None = None,
+    key_column: str | None = None,
+    sample_json: bool = False,
+    workers: int | None = None,
+    scheduler: str = "auto",
+    shard_size: int | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+    extend: bool = False,
+    retry_failed: bool | Collection[str] = False,
+    models_dir: _Path | None = None,
+) -> Results:
+    """Find the faces of `source` and write them to the folder `out`, as `ddfa-batch process` does; give its results.
+
+    Options mean what the command's do, and a run begun here can be gone on with there. `source` is one thing or a
+    list of things that hold pictures. model: None for that of the run in `out`, else the built-in one. retry_failed:
+    True for all error rows, or kinds of them. models_dir: where imported models lie; None for the user's data folder.
+    Raises `DdfaError`, as `OptionError` (a `ValueError`) for options that cannot be; nothing is printed. A script whose
+    work goes to a local cluster needs `if __name__ == "__main__":`, for workers import it.
+    """
+    _check(workers, scheduler, shard_size, overwrite and (extend or retry_failed is not False))
+    folder = _folder(out)
+    faces = FaceOptions(
+        detector=detector,
+        boxes=None if boxes is None else Path(boxes),
+        refine=refine,
+        vertices=vertices,
+        min_score=min_score,
+        max_faces=max_faces,
+        detect_size=detect_size,
+        max_pixels=max_pixels,
+        path_column=path_column,
+        image_column=image_column,
+        key_column=key_column,
+        sample_json=sample_json,
+    )
+    bundle = choose_model(_models(models_dir), _name(model), None if overwrite else folder).bundle
+    request = process_request(_sources(source), folder, bundle, faces, shard_size)
+    run, _ = run_process(
+        request,
+        Execution(scheduler, workers),
+        overwrite=overwrite,
+        verify=verify,
+        extend=extend,
+        retry_failed=_kinds(retry_failed),
+    )
+    return open_run(run.out)
+
+
+class Pipeline:
+    """A model that is loaded once and called with one picture after another, from any thread.
+
+    Options mean what those of `process` do, and so do the faces: they are what a run writes of the same picture.
+    """
+
+    def __init__(
+        self,
+        model: _Path = BUILTIN,
+        *,
+        detector: str | None = None,
+        refine: int = 1,
+        max_faces: int = 0,
+        min_score: float | None = None,
+        detect_size: int | None = None,
+        models_dir: _Path | None = None,
+    ) -> None:
+        faces = FaceOptions(
+            detector=detector, refine=refine, max_faces=max_faces, min_score=min_score, detect_size=detect_size
+        )
+        bundle = choose_model(_models(models_dir), _name(model)).bundle
+        self._context = model_context(str(bundle.folder), bundle.digest, resolved_options(faces, bundle))
+
+    def __call__(self, image: U8) -> PictureFaces:
+        """The faces of `image` (H, W, 3), BGR uint8 as OpenCV reads it; raises `ShapeError` for anything else."""
+        return picture_faces(self._context, image)
+
+    def __repr__(self) -> str:
+        options = self._context.options
+        name = self._context.model.bundle.manifest.name
+        return f"<ddfa_batch.Pipeline {name}, detector {options.detector}, refine {options.refine}>"
+
+
+def _check(workers: int | None, scheduler: str, shard_size: int | None, contradictory: bool) -> None:
+    check_range("workers", workers, 1)
+    check_range("shard_size", shard_size, 1, MAX_SHARD_SIZE)
+    if scheduler == "in-process" and (workers or 1) > 1:
+        raise OptionError("scheduler='in-process' has one worker; leave out workers.")
+    if contradictory:
+        raise OptionError("overwrite replaces the run in out; leave out extend and retry_failed.")
+
+
+def _folder(out: _Path) -> Path:
+    if not os.fspath(out):
+        raise OptionError("out is a folder; an empty string names none.")
+    check_local(Path(out))
+    return Path(out)
+
+
+def _sources(source: _Path | Sequence[_Path]) -> list[str]:
+    names = [source] if isinstance(source, str | os.PathLike) else list(source)
+    if not names or not all(os.fspath(name) for name in names):
+        raise OptionError("source names a folder, a file or a list of them; nothing is named.")
+    return [os.fspath(name) for name in names]
+
+
+def _kinds(retry_failed: bool | Collection[str]) -> frozenset[str]:
+    if isinstance(retry_failed, bool) or retry_failed == ALL_KINDS:
+        return frozenset(ERROR_KINDS) if retry_failed else frozenset()
+    return checked_kinds([retry_failed] if isinstance(retry_failed, str) else retry_failed)
+
+
+def _models(models_dir: _Path | None) -> Path:
+    return default_models_folder() if models_dir is None else Path(models_dir)
+
+
+def _name(model: _Path | None) -> str | None:
+    return None if model is None else os.fspath(model)
