@@ -208,6 +208,14 @@ def test_an_extension_that_is_interrupted_is_done_by_the_same_command(
     assert open_run(out).faces(["face_id"]).num_rows == open_run(tmp_path / "once").faces().num_rows
 
 
+def test_a_run_that_is_not_done_yet_may_grow(bundle: Bundle, tmp_path: Path) -> None:
+    folder, out = folder_of(tmp_path), tmp_path / "out"
+    plan.prepare(wanted(folder, out, bundle))
+    add(folder, "0.png", 2)
+    run, totals = process(wanted(folder, out, bundle), HERE, extend=True)
+    assert (totals.images, run.parts, verify_run(run)) == (6, [5, 1], [])
+
+
 def test_inputs_elsewhere_are_no_extension(bundle: Bundle, tmp_path: Path) -> None:
     folder, out = folder_of(tmp_path), tmp_path / "out"
     process(wanted(folder, out, bundle), HERE)

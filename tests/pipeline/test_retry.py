@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import dying
+import dying_commit
 import numpy as np
 import pytest
 import small_model
@@ -169,6 +170,24 @@ def test_a_retry_that_is_killed_ends_as_the_run_that_succeeded_at_once(
     assert all(row["status"] != "error" for row in rows if row["key"] not in BROKEN)
     process(request, HERE, retry_failed=ALL)
     same_tables(out, expected)
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3, 5, 6])
+def test_a_retry_whose_process_is_killed_is_finished_by_the_next_command(
+    bundle: Bundle, tmp_path: Path, moment: int
+) -> None:
+    """With SIGKILL, after which nothing tidies up."""
+    folder, out = spoiled(tmp_path / "in"), tmp_path / "out"
+    process(wanted(folder, out, bundle), HERE)
+    repaired(folder)
+    command = [sys.executable, Path(dying_commit.__file__), folder, out, bundle.folder, str(moment)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(dying_commit.__file__).parent), *sys.path])}
+    assert subprocess.run(command, check=False, env=environment).returncode == -signal.SIGKILL
+    run, totals = process(wanted(folder, out, bundle), HERE, retry_failed=ALL)
+    assert (verify_run(run), totals.n_errors, totals.faces) == ([], 0, 11)
+    assert not list(out.rglob(".*"))
+    process(wanted(folder, tmp_path / "once", bundle), HERE)
+    same_tables(out, tmp_path / "once")
 
 
 def test_a_replacement_whose_file_is_lost_has_its_shard_done_again(
