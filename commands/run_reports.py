@@ -32,7 +32,7 @@ def change(entry: HistoryEntry) -> str:
 def announcement(request: RunRequest, n_inputs: int, n_shards: int, shard_size: int) -> str:
     """What a run is about to do, with which model and options, and how much room it takes."""
     lines = [
-        f"{count(n_inputs, 'image')} in {request.source.path}; {', '.join(_how(request))}; "
+        f"{count(n_inputs, 'image')} in {request.source.name}; {', '.join(_how(request))}; "
         f"{count(n_shards, 'shard')} of up to {shard_size:,}."
     ]
     if isinstance(request.options, ProcessOptions) and request.options.vertices != "none":

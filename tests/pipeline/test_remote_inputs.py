@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import object_store
 import packed_pictures
 import pyarrow as pa
 import pytest
-from command_line import call
+from command_line import COMMAND, call, environment
 from compared_runs import TIMES
 from conftest import options
 
@@ -153,8 +154,9 @@ def test_a_bucket_that_is_not_there_is_one_sentence(store: str, models: Path, tm
 
 
 def test_the_command_takes_a_bucket(store: str, models: Path, tmp_path: Path) -> None:
-    answer = call("process", "s3://photos/set/", tmp_path / "out", "--quiet", models=models)
-    assert (answer.code, answer.stderr) == (0, "")
+    answer = call("process", "s3://photos/set/", tmp_path / "out", models=models)
+    assert answer.code == 0
+    assert "12 images in s3://photos/set/;" in answer.stdout
     run_there = open_run(tmp_path / "out").run
     assert (run_there.root, run_there.source) == ("s3://photos/set/", "s3://photos/set/")
     assert call("process", "s3://photos/set/", tmp_path / "out", "--quiet", models=models).code == 0
@@ -241,3 +243,20 @@ def test_a_file_system_without_event_loop_is_read_too(tmp_path: Path) -> None:
     assert read("memory://photos/a/1.jpg") == b"picture"
     (part,) = resolve_source("memory://photos/*/1.jpg").parts
     assert part.name.endswith("photos/a/1.jpg")
+
+
+def test_a_run_from_a_bucket_that_was_killed_goes_on(
+    endpoint: str, as_files: Results, tmp_path: Path, models: Path
+) -> None:
+    settings = {"ENDPOINT_URL": endpoint, "KEY": "test", "SECRET": "test"}
+    more = {f"FSSPEC_S3_{name}": value for name, value in settings.items()}
+    words = ("s3://photos/set/", tmp_path / "out", "--shard-size", 4, "--vertices", "none", "--detector", "yunet")
+    words = (*words, "--scheduler", "local", "--workers", 2, "--min-score", 0.9)
+    command = [COMMAND, "process", *map(str, words)]
+    begun = subprocess.Popen(command, env=environment(models, "small", **more), stderr=subprocess.PIPE)
+    while begun.poll() is None and not any((tmp_path / "out/shards").glob("[0-9]*.json")):
+        time.sleep(0.02)
+    begun.kill()
+    begun.communicate()
+    subprocess.run(command, env=environment(models, "small", **more), check=True, capture_output=True)
+    assert without_keys(open_run(tmp_path / "out").faces()).equals(without_keys(as_files.faces()))
