@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddfa_batch.schemas.config import MAX_FILE_BYTES
-from ddfa_batch.schemas.errors import ImageError, InputError
+from ddfa_batch.schemas.errors import DdfaError, ImageError, InputError
 from ddfa_batch.tasks.files.remote_files import filesystem, is_url, read_url_range
 
 #: Bytes of a remote archive that are fetched at once while its members are found.
@@ -18,18 +18,23 @@ _REMOTE_BLOCK = 1 << 18
 
 @contextlib.contextmanager
 def open_container(where: str) -> Iterator[BinaryIO]:
-    """A file to read and seek in; raises `InputError` where one behind a URL cannot be opened."""
-    if not is_url(where):
-        with Path(where).open("rb") as file:
-            yield file
-        return
-    fs, path = filesystem(where)
+    """A file to read and seek in; raises `InputError` where it cannot be opened, or read meanwhile."""
     try:
-        remote = fs.open(path, "rb", block_size=_REMOTE_BLOCK)
+        with _opened(where) as file:
+            yield file
+    except DdfaError:
+        raise
     except Exception as fault:  # of a class that only the package of the file system knows
-        raise InputError(f"{where} cannot be opened ({fault or type(fault).__name__}).") from None
-    with remote as file:
-        yield file
+        reason = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+        raise InputError(f"{where} cannot be read ({reason.splitlines()[0][:200]}).") from None
+
+
+def _opened(where: str) -> BinaryIO:
+    if not is_url(where):
+        return Path(where).open("rb")
+    fs, path = filesystem(where)
+    remote: BinaryIO = fs.open(path, "rb", block_size=_REMOTE_BLOCK)
+    return remote
 
 
 def read_range(container: bytes, offset: int, size: int) -> bytes:

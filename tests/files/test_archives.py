@@ -243,6 +243,13 @@ def test_an_archive_that_is_gone_or_shorter_is_an_error_of_each_member(tmp_path:
     assert set(contents(items).values()) == {"unreadable"}
 
 
+def test_an_archive_that_goes_before_it_is_listed_is_one_sentence(tmp_path: Path) -> None:
+    source = resolve_sources([str(packed_pictures.tar(tmp_path / "t.tar", FILES))])
+    (tmp_path / "t.tar").unlink()
+    with pytest.raises(InputError, match=r"t.tar cannot be read \(No such file or directory\)"):
+        list(list_inputs(source, Path("/nowhere"), Ignored()))
+
+
 def test_a_zip_with_something_before_it_is_read(tmp_path: Path) -> None:
     memory = io.BytesIO()
     with zipfile.ZipFile(memory, "w") as archive:

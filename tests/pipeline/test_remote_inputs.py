@@ -217,11 +217,16 @@ def test_a_file_that_says_it_is_too_large_is_not_read(store: str, monkeypatch: p
     [
         ("gs://bucket/photos/", r"gs:// needs a package that is missing \('pip install gcsfs'\)"),
         ("hf://datasets/x/y/", r"hf:// needs a package that is missing \('pip install huggingface_hub'\)"),
+        ("s3://photos/none.tar", "s3://photos/none.tar cannot be read"),
+        ("s3://photos/set/000.zip", "s3://photos/set/000.zip cannot be read"),
+        ("s3://photos/none.txt", "s3://photos/none.txt cannot be read: There is no such file"),
         ("nospace://x/", "fsspec knows no nospace://"),
         ("s3://bucket/part.parquet", "is a table, and tables are read from local files only"),
     ],
 )
-def test_what_cannot_be_read_is_one_sentence(url: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_one_sentence(
+    store: str, url: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for package in ("gcsfs", "huggingface_hub"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=sentence):
