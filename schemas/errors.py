@@ -60,6 +60,8 @@ ERROR_KINDS: dict[str, str] = {
     "unreadable": "the file exists but cannot be read (permission, a folder, an I/O error)",
     "empty": "the file has no bytes",
     "not_an_image": "the bytes are not those of a supported image format",
+    "not_a_video": "the bytes are not those of a supported video format",
+    "no_frames": "the file has no video stream, or no frame in it",
     "truncated": "the file ends before the picture does",
     "too_large": "the picture has more pixels, or the file more bytes, than the limits allow",
     "undecodable": "the format is known but the decoder gave up",
