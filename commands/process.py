@@ -22,10 +22,11 @@ from ddfa_batch.commands.options import (
     retry_option,
     run_options,
 )
-from ddfa_batch.schemas.config import DETECT_SIZES, MAX_REFINE, VERTEX_FORMS, FaceOptions
+from ddfa_batch.schemas.config import DETECT_SIZES, MAX_REFINE, NO_SMOOTHING, SMOOTHINGS, VERTEX_FORMS, FaceOptions
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
+
 
 
 _face_options = grouped(
@@ -72,6 +73,31 @@ _face_options = grouped(
             metavar="N",
             help="Detect on a copy whose longer side is at most this.  [default: the detector's]",
         ),
+        click.option(
+            "--every",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Of videos: take every N-th frame.  [default: all]",
+        ),
+        click.option(
+            "--fps",
+            type=click.FloatRange(0, min_open=True),
+            metavar="F",
+            help="Of videos: take so many frames a second.",
+        ),
+        click.option(
+            "--track/--no-track",
+            default=True,
+            show_default=True,
+            help="Of videos: follow every face from frame to frame, or detect anew in each.",
+        ),
+        click.option(
+            "--smooth",
+            type=click.Choice(SMOOTHINGS),
+            default=NO_SMOOTHING,
+            show_default=True,
+            help="Of videos: add smoothed columns for followed faces; raw ones stay.",
+        ),
         max_pixels_option,
         path_column_option,
         click.option(
@@ -93,7 +119,7 @@ _face_options = grouped(
 )
 
 
-@click.command(short_help="Find faces in photographs: parameters, landmarks, meshes.")
+@click.command(short_help="Find faces in photographs and videos: parameters, landmarks, meshes, tracks.")
 @click.argument("sources", metavar="IMAGES...", type=SOURCE, nargs=-1, required=True)
 @click.argument("out", type=PATH)
 @model_option("Name or folder of a model.")
@@ -121,16 +147,18 @@ def process(
 ) -> None:
     """Find the faces of IMAGES and write parameters, landmarks and meshes to the folder OUT.
 
-    IMAGES is a folder (searched through), an image, a text list (.txt, a path per line; - for standard input), a
-    manifest (.csv or .parquet with a path column), an archive (.tar, .zip), a Parquet file with the pictures in it, a
-    pattern, a URL (s3://…, https://…), or several of these. Every input gets one row in OUT/images, every face one in
-    OUT/faces. Running the same command again resumes; a bad file costs a row, not the run.
+    IMAGES is a folder (searched through), an image or a video, a text list (.txt, a path per line; - for standard
+    input), a manifest (.csv or .parquet with a path column), an archive (.tar, .zip), a Parquet file with the pictures
+    in it, a pattern, a URL (s3://…, https://…), or several of these. Every input and every frame of a video gets one
+    row in OUT/images, every face one in OUT/faces, every face followed through a video one in OUT/tracks. Running the
+    same command again resumes; a bad file costs a row, not the run.
 
     \b
     Examples:
       ddfa-batch process ./images out/ --preview 20
       ddfa-batch process list.csv out/ --vertices none --max-faces 1
       ddfa-batch process 'shards/{00000..00099}.tar' out/
+      ddfa-batch process clip.mp4 out/ --smooth one-euro
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
       ddfa-batch process ./images out/ --extend --retry-failed truncated,missing
     """
@@ -162,9 +190,13 @@ def _request(
     """Everything the run needs, resolved and checked before any work starts."""
     from ddfa_batch.pipeline.process_request import process_request
 
-    chosen = choose_model(models_folder, model, None if settings.overwrite else out)
     if faces.boxes and (faces.detector or faces.min_score is not None):
         raise click.UsageError("--boxes replaces the detector; leave out --detector and --min-score.")
+    if faces.every is not None and faces.fps is not None:
+        raise click.UsageError("--every and --fps exclude each other.")
+    if faces.smooth != NO_SMOOTHING and (faces.boxes or not faces.track):
+        raise click.UsageError("--smooth smooths faces that are followed; leave out --no-track and --boxes.")
+    chosen = choose_model(models_folder, model, None if settings.overwrite else out)
     request = process_request(sources, out, chosen.bundle, faces, settings.shard_size)
     how = "boxes given" if request.given else f"detector {request.options.detector}"
     chosen.announce(settings.quiet, how)

@@ -17,6 +17,7 @@ from ddfa_batch.schemas.config import (
     BUILTIN,
     DEFAULT_MAX_PIXELS,
     MAX_SHARD_SIZE,
+    NO_SMOOTHING,
     Execution,
     FaceOptions,
     check_range,
@@ -44,6 +45,10 @@ def process(
     image_column: str | None = None,
     key_column: str | None = None,
     sample_json: bool = False,
+    every: int | None = None,
+    fps: float | None = None,
+    track: bool = True,
+    smooth: str = NO_SMOOTHING,
     workers: int | None = None,
     scheduler: str = "auto",
     shard_size: int | None = None,
@@ -76,6 +81,10 @@ def process(
         image_column=image_column,
         key_column=key_column,
         sample_json=sample_json,
+        every=every,
+        fps=fps,
+        track=track,
+        smooth=smooth,
     )
     bundle = choose_model(_models(models_dir), _name(model), None if overwrite else folder).bundle
     request = process_request(_sources(source), folder, bundle, faces, shard_size)

@@ -158,11 +158,12 @@ def each_item(
     *,
     failed: Callable[[], None] = lambda: None,
     announced: bool = True,
+    counted: int | None = None,
 ) -> list[tuple[ImageRecord, T | None]]:
     """Do `work` for every row of a shard: the per-item boundary. Whatever goes wrong with one input becomes its row.
 
     An input that killed its worker `DEATHS` times is not tried again. `failed` is called after each failure. With
-    `announced` it is told now and then how far the shard is.
+    `announced` it is told now and then how far the shard is; counted: how many of the rows are the shard's own.
     """
     tick = graph.Ticker(out, shard)
     done: list[tuple[ImageRecord, T | None]] = []
@@ -175,7 +176,7 @@ def each_item(
             if record.status == "error":
                 failed()
             faces, errors = faces + record.n_faces, errors + (record.status == "error")
-            if announced:
+            if announced and (counted is None or len(done) <= counted):
                 tick(len(done), faces, errors)
     return done
 
@@ -198,7 +199,16 @@ def _one_item(
 
 def error_record(row: PlanRow, fault: ImageError) -> ImageRecord:
     """The row of an input that could not be used."""
-    return ImageRecord(row.image_id, row.item.key, "error", fault.kind, fault.message)
+    return ImageRecord(
+        row.image_id,
+        row.item.key,
+        "error",
+        fault.kind,
+        fault.message,
+        video=row.video,
+        frame=row.frame,
+        time_s=row.time_s,
+    )
 
 
 _uncollected, _was_on, _collecting = 0, True, threading.Lock()

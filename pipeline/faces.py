@@ -18,10 +18,12 @@ from ddfa_batch.pipeline.context import ModelContext, RunContext, run_context
 from ddfa_batch.pipeline.plan import PlanRow
 from ddfa_batch.pipeline.run_tables import face_ids, faces_table, images_table
 from ddfa_batch.pipeline.staging import StagedShard, staging
+from ddfa_batch.pipeline.track_seams import FollowedSegment, seam_arrays
+from ddfa_batch.pipeline.video_segments import Follower, FrameReader, by_frame, frame_record, seam_rows, segments_of
 from ddfa_batch.schemas.arrays import F32, F64, U8
-from ddfa_batch.schemas.config import FACES_PER_IMAGE
+from ddfa_batch.schemas.config import FACES_PER_IMAGE, NO_SMOOTHING
 from ddfa_batch.schemas.errors import ImageError
-from ddfa_batch.schemas.faces import Detections, Faces, Geometry, ImageRecord
+from ddfa_batch.schemas.faces import NO_TRACK, Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.files import images, input_reader, store
 from ddfa_batch.tasks.files.mesh_files import put_vertices
@@ -29,6 +31,7 @@ from ddfa_batch.tasks.geometry import crop, pose, quality
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, image_pose, points
 from ddfa_batch.tasks.geometry.visibility import visible
 from ddfa_batch.tasks.inference.face_finder import FaceCandidates
+from ddfa_batch.tasks.inference.face_observer import NetworkObserver
 from ddfa_batch.tasks.inference.refinement import distinct_faces, refine, regress_faces
 
 #: Roi of a box the user brings: as upstream's, which fits boxes of the face from brow to chin.
@@ -43,48 +46,78 @@ class ShardFaces:
     records: list[ImageRecord]
     #: The regressed faces of all of them, in the same order.
     faces: Faces
+    #: What is known of each video whose faces were followed.
+    segments: tuple[FollowedSegment, ...] = ()
 
 
 def find_faces(out: str, shard: int, announced: bool = True) -> ShardFaces:
-    """Decode, detect, crop and regress every image of a shard. One image's failure is its own row."""
+    """Decode, detect, crop and regress every image of a shard. One image's failure is its own row.
+
+    Faces are followed through the frames of a video, where that is asked for.
+    """
     return find_faces_of(out, shard, plan.read_shard(Path(out), shard), announced)
 
 
 def find_faces_of(out: str, shard: int, rows: Sequence[PlanRow], announced: bool = True) -> ShardFaces:
-    """The same of some images of a shard."""
+    """The same of some images of a shard; where faces are followed, of all."""
     context = run_context(out)
-    done = engine.each_item(out, shard, rows, lambda row: _faces_of(context, row), announced=announced)
+    follows = follows_faces(context, rows)
+    beyond = seam_rows(rows, plan.read_after(context.run, shard)) if follows else []
+    followers = _followers(context, [*rows, *beyond]) if follows else {}
+    readers = {} if follows else {video: FrameReader(context, frames) for video, frames in segments_of(rows).items()}
+
+    def work(row: PlanRow) -> tuple[ImageRecord, Faces | None]:
+        if row.video is None:
+            return _faces_of(context, row)
+        return followers[row.video].look(row) if follows else _faces_of_frame(context, row, readers[row.video])
+
+    done = engine.each_item(out, shard, [*rows, *beyond], work, announced=announced, counted=len(rows))
     parts = [faces for _, faces in done if faces is not None]
-    records = [record for record, _ in done]
+    found = Faces.concatenate(parts, context.n_params)
+    records = [record for record, _ in done[: len(rows)]]
     if context.options.sample_json:
         samples = [input_reader.read_sample(row.item) for row in rows]
         records = [replace(record, meta_json=text) for record, text in zip(records, samples, strict=True)]
-    return ShardFaces(records, Faces.concatenate(parts, context.n_params))
+    if not follows:
+        return ShardFaces(records, found)
+    counted, ordered = by_frame(records, found, context.options.max_faces or FACES_PER_IMAGE)
+    return ShardFaces(counted, ordered, tuple(follower.segment() for follower in followers.values()))
+
+
+def follows_faces(context: RunContext, rows: Sequence[PlanRow]) -> bool:
+    """Whether the faces of a shard with these rows are followed: it has frames, and no boxes are given for them."""
+    return context.find is not None and context.options.track and any(row.video is not None for row in rows)
+
+
+def _followers(context: RunContext, rows: Sequence[PlanRow]) -> dict[int, Follower]:
+    """What follows the faces of each video among the rows of a shard, by video."""
+    assert context.find is not None
+    see = NetworkObserver(context.find, context.regressor, context.landmarks, context.options.refine)
+    return {video: Follower(context, see, frames) for video, frames in segments_of(rows).items()}
 
 
 def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | None]:
     if not row.item.key and row.item.path is None:
         raise ImageError("missing", "The list names no path in this row.")
-    clock = [time.perf_counter()]
+    began = time.perf_counter()
     data = input_reader.read_input(context.run.root, row.item)
     image = images.decode(data, context.options.max_pixels)
-    clock.append(time.perf_counter())
+    record, found = _faces_in(context, row, image, began)
+    return replace(record, n_bytes=len(data)), found
+
+
+def _faces_of_frame(context: RunContext, row: PlanRow, reader: FrameReader) -> tuple[ImageRecord, Faces | None]:
+    began = time.perf_counter()
+    return _faces_in(context, row, reader.picture(row), began)
+
+
+def _faces_in(context: RunContext, row: PlanRow, image: U8, began: float) -> tuple[ImageRecord, Faces | None]:
+    """The faces of a picture (H, W, 3) that took since `began` to decode."""
+    clock = [began, time.perf_counter()]
     found = found_faces(context, image) if context.find else _given_faces(context, image, row)
-    n = len(found)
-    height, width = image.shape[:2]
-    detect_ms = found.seconds * 1e3
-    record = ImageRecord(
-        row.image_id,
-        row.item.key,
-        "ok" if n else "no_face",
-        width=width,
-        height=height,
-        n_bytes=len(data),
-        n_faces=n,
-        decode_ms=(clock[1] - clock[0]) * 1e3,
-        detect_ms=detect_ms,
-        regress_ms=(time.perf_counter() - clock[1]) * 1e3 - detect_ms,
-    )
+    n, detect_ms = len(found), found.seconds * 1e3
+    regress_ms = (time.perf_counter() - clock[1]) * 1e3 - detect_ms
+    record = frame_record(row, image, n, ((clock[1] - clock[0]) * 1e3, detect_ms, regress_ms))
     return record, image_faces(found, image, row.image_id) if n else None
 
 
@@ -100,6 +133,7 @@ def image_faces(found: FaceCandidates, image: U8, image_id: int) -> Faces:
         params=found.params,
         sharpness=np.array([quality.sharpness(c) for c in found.crops], np.float32),
         roi_outside=crop.outside_share(found.rois, width, height),
+        track=np.full(len(found), NO_TRACK, np.int64),
     )
 
 
@@ -166,7 +200,10 @@ def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> S
             meshes = f"{store.VERTICES}/{stem}.h5"
             topology, dense = context.model.morphable.topology, dense_blocks(context, found.faces)
             put_vertices(staged.path(meshes), face_ids(found.faces), dense, context.dense.n_points, topology)
-        faces = faces_table(found.records, found.faces, meaning, meshes, context.run.model)
+        if found.segments:
+            store.put_arrays(staged.path(f"{store.SEAMS}/{stem}.npz"), seam_arrays(found.faces.track, found.segments))
+        smooth = context.options.smooth != NO_SMOOTHING
+        faces = faces_table(found.records, found.faces, meaning, meshes, context.run.model, smooth)
         store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)
         inputs = images_table(found.records, context.options.sample_json)
         store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), inputs)

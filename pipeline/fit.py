@@ -21,7 +21,7 @@ from ddfa_batch.pipeline.staging import commit
 from ddfa_batch.schemas.arrays import I32, I64, Floats
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, GIVEN_BOXES, ProcessOptions
 from ddfa_batch.schemas.errors import InputError
-from ddfa_batch.schemas.faces import Faces, ImageRecord
+from ddfa_batch.schemas.faces import NO_TRACK, Faces, ImageRecord
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import store
@@ -168,6 +168,7 @@ def _found(labelled: LabelledFaces, fitted: Fitted, keys: tuple[str, ...], index
         params=fitted.params[rows],
         sharpness=unknown,
         roi_outside=unknown,
+        track=np.full(len(rows), NO_TRACK, np.int64),
     )
     return ShardFaces([_record(i, key, int(counts[i]), labelled) for i, key in enumerate(keys)], faces)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs, unmatched
 from ddfa_batch.tasks.files.mesh_files import write_topology
 from ddfa_batch.tasks.files.places import take_place
+from ddfa_batch.tasks.files.video_files import SEGMENT_FRAMES
 
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
 #: lose little when killed, large enough that flushing files to disk does not show.
@@ -61,6 +63,10 @@ class PlanRow:
     params: list[float] | None = None
     #: Their rois, four numbers each.
     rois: list[float] | None = None
+    #: Of a frame of a video: the image_id of the video's first row, its number there, and its time in seconds.
+    video: int | None = None
+    frame: int | None = None
+    time_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,12 +99,14 @@ class Listing:
     count: int
     #: What to tell the user about them.
     notes: list[str]
+    #: How many of them are videos, whose frames are counted.
+    n_videos: int = 0
 
 
 def estimate(request: RunRequest) -> tuple[int, int, list[str]]:
     """What a run would do: number of inputs, shard size, and what to tell the user. Writes nothing."""
     listing = list_request(request)
-    return listing.count, request.shard_size or default_shard_size(request.kind, listing.count), listing.notes
+    return listing.count, request.shard_size or _default_size(request, listing), listing.notes
 
 
 def prepare(request: RunRequest, overwrite: bool = False) -> Run:
@@ -112,25 +120,36 @@ def default_shard_size(kind: str, n_inputs: int) -> int:
     return min(max(-(-n_inputs // _SHARDS_WANTED), _SMALLEST_SHARD[kind]), _LARGEST_SHARD)
 
 
+def _default_size(request: RunRequest, listing: Listing) -> int:
+    """With videos a shard is what one worker follows in one go, so that a long one keeps all of them busy."""
+    return SEGMENT_FRAMES if listing.n_videos else default_shard_size(request.kind, listing.count)
+
+
 def list_request(request: RunRequest, listed: Callable[[int], None] = lambda n: None) -> Listing:
     """List the inputs of a request; `listed` is told their number now and then. Raises `InputError` for none."""
     sha, count, ignored, with_given = hashlib.sha256(), 0, Ignored(), 0
+    videos = Counter[str]()
     matched: set[str] = set()
     keys = request.given.keys() if request.given is not None else ()
     for item in list_inputs(request.source, request.out, ignored):
         sha.update(item.name + b"\0")
         count += 1
+        if item.frame is not None:
+            videos.update({"videos": not item.frame.position, "frames": item.frame.number is not None})
         if item.key in keys:
             with_given += 1
             matched.add(item.key)
         if count % _LISTED_EVERY == 0:
             listed(count)
     notes = [sentence] if (sentence := ignored.sentence()) else []
+    if videos:
+        n = videos["videos"]
+        notes.append(f"{n:,} {'is a video' if n == 1 else 'are videos'}, with {videos['frames']:,} frames taken.")
     if not count:
         raise InputError(f"{request.source.name} holds no images." + (f" {notes[0]}" if notes else ""))
     if request.given is not None:
         notes += _notes_on_given(request, request.given, count - with_given, matched)
-    return Listing(sha.hexdigest(), count, notes)
+    return Listing(sha.hexdigest(), count, notes, videos["videos"])
 
 
 def _notes_on_given(request: RunRequest, given: Given, without: int, matched: set[str]) -> list[str]:
@@ -149,7 +168,7 @@ def asked_run(request: RunRequest, listing: Listing, overwrite: bool = False) ->
     if size is None and not overwrite and _stands(request.out):
         size = read_run(request.out).shard_size
     if size is None:
-        size = default_shard_size(request.kind, listing.count)
+        size = _default_size(request, listing)
     return new_run(
         request.kind,
         request.out,
@@ -260,7 +279,8 @@ def planned_row(request: RunRequest, image_id: int, item: Input) -> dict[str, An
     """The plan's row of one input."""
     given = request.given.plan_columns(item.key) if request.given else {}
     place = item.place.plan_columns() if item.place is not None else {}
-    return {"image_id": image_id, "key": item.key, "path": item.path, **place, **given}
+    frame = {} if item.frame is None else item.frame.plan_columns(image_id)
+    return {"image_id": image_id, "key": item.key, "path": item.path, **place, **given, **frame}
 
 
 def _write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
@@ -309,6 +329,11 @@ def read_run(out: Path) -> Run:
         raise RunFolderError(f"{path} cannot be read ({fault.strerror}).") from None
     record = decode_run(raw, Document(str(path), RunFolderError, _REMEDY))
     return Run(out=out, **vars(record))
+
+
+def read_after(run: Run, shard: int) -> list[PlanRow]:
+    """The inputs of the shard after `shard`; none where that is the last."""
+    return read_shard(run.out, shard + 1) if shard + 1 < run.n_shards else []
 
 
 def read_shard(out: Path, shard: int) -> list[PlanRow]:

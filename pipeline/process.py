@@ -2,10 +2,13 @@
 
 A shard of images goes through four stages, each a task of the graph:
 
-    find_faces    decode, detect, crop, regress, refine; holds pixels, one image at a time
+    find_faces    decode, detect, crop, regress, refine, or follow faces through a video's frames; holds pixels, one
+                  image at a time
     reconstruct   parameters → landmarks, pose, visibility
     write         tables and meshes, under staged names
     commit        flush to disk, rename, receipt
+
+When all shards are done the tracks of videos are joined (`pipeline.tracks`): a shard knows its stretch of them only.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from ddfa_batch.pipeline.progress import Report, Totals, unheard
 from ddfa_batch.pipeline.receipts import receipts
 from ddfa_batch.pipeline.retry import retry_faces
 from ddfa_batch.pipeline.staging import commit
+from ddfa_batch.pipeline.tracks import join_videos
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.mesh_files import MAX_VIRTUAL_SOURCES, write_virtual
@@ -52,8 +56,13 @@ def process(
         extend=extend,
         retry=retry_faces(retry_failed),
         report=report,
-        finish=join_vertices,
+        finish=_finish,
     )
+
+
+def _finish(run: Run) -> None:
+    join_vertices(run)
+    join_videos(run)
 
 
 def join_vertices(run: Run) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddfa_batch.pipeline.plan import RunRequest
-from ddfa_batch.schemas.config import GIVEN_BOXES, FaceOptions, ProcessOptions
+from ddfa_batch.schemas.config import GIVEN_BOXES, NO_SMOOTHING, FaceOptions, ProcessOptions
 from ddfa_batch.schemas.errors import OptionError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files.given_boxes import read_boxes
 from ddfa_batch.tasks.files.inputs import SourceOptions, resolve_sources
+from ddfa_batch.tasks.files.video_inputs import Sampling
 
 
 def process_request(
@@ -22,9 +23,14 @@ def process_request(
     """
     if faces.boxes and (faces.detector or faces.min_score is not None):
         raise OptionError("boxes replaces the detector; leave out detector and min_score.")
+    if faces.every is not None and faces.fps is not None:
+        raise OptionError("every and fps exclude each other.")
+    if faces.smooth != NO_SMOOTHING and (faces.boxes or not faces.track):
+        raise OptionError("smooth smooths faces that are followed; leave track True and boxes out.")
     given = read_boxes(faces.boxes) if faces.boxes else None
     options = resolved_options(faces, bundle, given.digest if given else None)
-    taken = SourceOptions(faces.path_column, faces.image_column, faces.key_column, faces.sample_json)
+    sampling = Sampling(options.every, options.fps, options.max_pixels)
+    taken = SourceOptions(faces.path_column, faces.image_column, faces.key_column, faces.sample_json, sampling)
     return RunRequest("process", resolve_sources(sources, taken), out, options, bundle, given, shard_size)
 
 
@@ -47,4 +53,8 @@ def resolved_options(faces: FaceOptions, bundle: Bundle, boxes_digest: str | Non
         image_column=faces.image_column,
         key_column=faces.key_column,
         sample_json=faces.sample_json,
+        every=faces.every or 1,
+        fps=faces.fps,
+        track=faces.track,
+        smooth=faces.smooth,
     )

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from ddfa_batch.pipeline import plan, receipts
+from ddfa_batch.pipeline import plan, receipts, tracks
 from ddfa_batch.pipeline.cluster import one_thread_each
+from ddfa_batch.pipeline.video_tables import planned_videos
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, I32, I64, U8
-from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE
+from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE, NO_SMOOTHING
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import load_bundle, recorded_folder
@@ -53,8 +54,24 @@ class Results:
 
     def faces(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One row per face; `filter` is a pyarrow expression, such as `pyarrow.dataset.field("score") > 0.9`."""
-        schema = tables.faces_schema(self._n_params(), {})
+        smooth = self.run.options.get("smooth", NO_SMOOTHING) != NO_SMOOTHING
+        schema = tables.faces_schema(self._n_params(), {}, smooth)
         return self._table(store.FACES, schema, columns, filter)
+
+    def tracks(self) -> pa.Table:
+        """One row per face that was followed through a video; empty where none was. Of a complete run only."""
+        return self._joined(tracks.TRACKS_FILE, tables.tracks_schema({}))
+
+    def videos(self) -> pa.Table:
+        """One row per video; empty where there was none. Of a complete run only."""
+        return self._joined(tracks.VIDEOS_FILE, tables.videos_schema())
+
+    def _joined(self, name: str, schema: pa.Schema) -> pa.Table:
+        if not planned_videos(self.run):
+            return schema.empty_table()
+        if not self.complete or not tracks.joined(self.run):
+            raise RunFolderError(f"The tracks of {self.path} are not joined yet; run the same command again.")
+        return pq.read_table(self.path / name)
 
     def frames(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One row per frame of `synth-videos`; see docs/synth-videos.md for the columns."""

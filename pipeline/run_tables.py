@@ -25,15 +25,24 @@ def images_table(records: Sequence[ImageRecord], sample_json: bool = False) -> p
 
 
 def faces_table(
-    records: Sequence[ImageRecord], faces: Faces, g: Geometry, vertices_file: str | None, model: RunModel
+    records: Sequence[ImageRecord],
+    faces: Faces,
+    g: Geometry,
+    vertices_file: str | None,
+    model: RunModel,
+    smooth: bool = False,
 ) -> pa.Table:
-    """The rows of `faces/`; `vertices_file` holds their meshes in the same order, where they are written."""
-    n = len(faces)
-    keys = {record.image_id: record.key for record in records}
+    """The rows of `faces/`; `vertices_file` holds their meshes in the same order, where they are written.
+
+    Tracks are not known yet, nor what they are smoothed to (columns that are there with `smooth`).
+    """
+    n, n_params = len(faces), faces.params.shape[1]
+    record_of = {record.image_id: record for record in records}
+    owners = [record_of[i] for i in faces.image_id.tolist()]
     columns: dict[str, Any] = {
         "face_id": face_ids(faces),
         "image_id": faces.image_id,
-        "key": [keys[i] for i in faces.image_id.tolist()],
+        "key": [owner.key for owner in owners],
         "face_index": faces.index,
         "box": faces.box,
         "score": faces.score,
@@ -45,8 +54,11 @@ def faces_table(
         "sharpness": faces.sharpness,
         "vertices_file": None if vertices_file is None else [vertices_file] * n,
         "vertices_row": None if vertices_file is None else np.arange(n, dtype=np.int32),
+        **{name: [getattr(owner, name) for owner in owners] for name in ("video", "frame", "time_s")},
+        "track_id": None,
+        **{name: None for name, _, _ in tables.smooth_columns(n_params)},
     }
-    return table_of(columns, tables.faces_schema(faces.params.shape[1], model_metadata(model)))
+    return table_of(columns, tables.faces_schema(n_params, model_metadata(model), smooth))
 
 
 def face_ids(faces: Faces) -> I64:

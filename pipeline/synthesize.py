@@ -27,7 +27,7 @@ from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64, I64, U8
 from ddfa_batch.schemas.config import ORIGINAL, Execution, SynthOptions
 from ddfa_batch.schemas.errors import ImageError
-from ddfa_batch.schemas.faces import Faces, ImageRecord
+from ddfa_batch.schemas.faces import NO_TRACK, Faces, ImageRecord
 from ddfa_batch.tasks.files import atomic, clip_files, images, store
 from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.geometry import crop, motion, pose
@@ -133,6 +133,7 @@ def _given(row: PlanRow, n_params: int) -> Faces:
         params=np.array(row.params or [], np.float32).reshape(n, n_params),
         sharpness=nil,
         roi_outside=nil,
+        track=np.full(n, NO_TRACK, np.int64),
     )
 
 

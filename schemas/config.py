@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ FACES_PER_IMAGE = 10_000
 MAX_REFINE = 5
 #: Forms of dense meshes, or none.
 VERTEX_FORMS = ("float32", "none")
+#: How followed faces can be smoothed.
+NO_SMOOTHING, ONE_EURO = "none", "one-euro"
+SMOOTHINGS = (NO_SMOOTHING, ONE_EURO)
 #: Least and most pixels of the longer side of the copy that is searched.
 DETECT_SIZES = (64, 8192)
 #: Most inputs of a shard that can be asked for.
@@ -62,8 +65,21 @@ class FaceOptions:
     key_column: str | None = None
     #: Whether the JSON beside an archive's pictures goes into the images table.
     sample_json: bool = False
+    #: Of videos: each so manieth frame is taken; None for what `fps` says, or all.
+    every: int | None = None
+    #: Of videos: frames a second that are taken; None for what `every` says.
+    fps: float | None = None
+    #: Whether faces are followed through videos.
+    track: bool = True
+    #: How followed faces are smoothed.
+    smooth: str = NO_SMOOTHING
 
     def __post_init__(self) -> None:
+        check_range("every", self.every, 1)
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise OptionError(f"fps is a number above 0, but is {self.fps}.")
+        if self.smooth not in SMOOTHINGS:
+            raise OptionError(f"smooth is one of {', '.join(SMOOTHINGS)}, but is {self.smooth!r}.")
         check_range("refine", self.refine, 0, MAX_REFINE)
         check_range("min_score", self.min_score, 0, 1)
         check_range("max_faces", self.max_faces, 0)
@@ -96,11 +112,20 @@ class ProcessOptions:
     image_column: str | None = None
     key_column: str | None = None
     sample_json: bool = False
+    #: Of videos: each so manieth frame is taken, or so many a second.
+    every: int = 1
+    fps: float | None = None
+    #: Whether faces are followed through videos, and how followed faces are smoothed.
+    track: bool = True
+    smooth: str = NO_SMOOTHING
 
     def as_dict(self) -> dict[str, Any]:
-        """The options by name, for `run.json` and its comparison; runs made before had none of the last three."""
-        later = ("image_column", "key_column", "sample_json")
-        return {name: value for name, value in asdict(self).items() if value or name not in later}
+        """The options by name, for `run.json` and its comparison.
+
+        Those that runs made before had not stand there only where they are not as usual.
+        """
+        usual = {f.name: f.default for f in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != usual[name]}
 
 
 #: Clips of one face that can be told apart: clip_id = face_id · CLIPS_PER_FACE + clip.

@@ -8,6 +8,9 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, F64, I32, I64, Bools, check_shape
 
+#: The track of a face that was not followed.
+NO_TRACK = -1
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -51,10 +54,12 @@ class Faces:
     sharpness: F32
     #: Share (N,) of the roi beyond the image.
     roi_outside: F32
+    #: Track (N,) within the shard and the video, from 0; `NO_TRACK` for faces that were not followed.
+    track: I64
 
     def __post_init__(self) -> None:
         n = self.image_id.shape[0]
-        for name in ("index", "score", "sharpness", "roi_outside"):
+        for name in ("index", "score", "sharpness", "roi_outside", "track"):
             check_shape(name, getattr(self, name), n)
         check_shape("box", self.box, n, 4)
         check_shape("roi", self.roi, n, 4)
@@ -62,6 +67,10 @@ class Faces:
 
     def __len__(self) -> int:
         return int(self.image_id.shape[0])
+
+    def take(self, rows: I64) -> Faces:
+        """The faces of `rows`."""
+        return Faces(*(getattr(self, name)[rows] for name in Faces.__annotations__))
 
     @staticmethod
     def concatenate(parts: list[Faces], n_params: int) -> Faces:
@@ -77,6 +86,7 @@ class Faces:
                 params=np.zeros((0, n_params), np.float32),
                 sharpness=none,
                 roi_outside=none,
+                track=np.zeros(0, np.int64),
             )
         return Faces(*(np.concatenate([getattr(p, name) for p in parts]) for name in Faces.__annotations__))
 
@@ -127,3 +137,7 @@ class ImageRecord:
     regress_ms: float | None = None
     #: The JSON beside it in its archive, where that was asked for.
     meta_json: str | None = None
+    #: Of a frame: its video, its number there, and its time; of a video without frames only the first.
+    video: int | None = None
+    frame: int | None = None
+    time_s: float | None = None

@@ -12,6 +12,13 @@ from ddfa_batch.schemas.morphable import N_LANDMARKS
 
 SCHEMA_VERSION = 1
 
+Columns = list[tuple[str, pa.DataType, str]]
+#: What images and faces tell of the video that they are of; null for stills.
+_FRAME_OF_VIDEO: Columns = [
+    ("video", pa.int64(), "row of the videos table; null for a still"),
+    ("frame", pa.int64(), "number of the frame in its video, from 0; null for a still"),
+    ("time_s", pa.float64(), "when the frame is shown, seconds after the video's first; null for a still"),
+]
 #: (column, type, meaning) of `images/*.parquet`, one row per input.
 _IMAGES = [
     ("image_id", pa.int64(), "position of the input in the plan, from 0"),
@@ -21,16 +28,18 @@ _IMAGES = [
     ("error_message", pa.string(), "why, in one sentence; null unless status is error"),
     ("width", pa.int32(), "pixels, after EXIF orientation"),
     ("height", pa.int32(), "pixels, after EXIF orientation"),
-    ("n_bytes", pa.int64(), "size of the file"),
+    ("n_bytes", pa.int64(), "size of the file; null for a frame of a video"),
     ("n_faces", pa.int32(), "rows of the faces table with this image_id"),
     ("decode_ms", pa.float32(), "time to read and decode"),
-    ("detect_ms", pa.float32(), "time to find the faces"),
-    ("regress_ms", pa.float32(), "time to crop and regress all faces, refinement included"),
+    ("detect_ms", pa.float32(), "time to find the faces; null where they are followed"),
+    ("regress_ms", pa.float32(), "time to crop and regress all faces, refinement included; or to follow them"),
+    *_FRAME_OF_VIDEO,
 ]
 
-#: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it; form, container, numbers, column
-#: and sample where the input is no file of its own (`tasks.files.places.Place`), which plans made before lack; boxes
-#: (n, 5), or face_index (n,), params (n, P) and rois (n, 4), all flattened, where the user gave them.
+#: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it, as of a frame; form, container,
+#: numbers, column and sample where the input is no file of its own (`tasks.files.places.Place`); video, frame and time_s
+#: as in the images table; boxes (n, 5), or face_index (n,), params (n, P) and rois (n, 4), all flattened, where the user
+#: gave them. Plans made before lack what they did not know of.
 PLAN = pa.schema(
     [
         pa.field("image_id", pa.int64(), False),
@@ -45,15 +54,15 @@ PLAN = pa.schema(
         pa.field("face_index", pa.list_(pa.int32())),
         pa.field("params", pa.list_(pa.float32())),
         pa.field("rois", pa.list_(pa.float64())),
+        pa.field("video", pa.int64()),
+        pa.field("frame", pa.int64()),
+        pa.field("time_s", pa.float64()),
     ]
 )
 
 
 def _vector(kind: pa.DataType, length: int) -> pa.DataType:
     return pa.list_(kind, length)
-
-
-Columns = list[tuple[str, pa.DataType, str]]
 
 
 def _pose_columns(n_params: int) -> Columns:
@@ -76,10 +85,26 @@ def _pose_columns(n_params: int) -> Columns:
     ]
 
 
-def faces_schema(n_params: int, metadata: dict[str, str]) -> pa.Schema:
+#: Columns of faces that are null for stills.
+_TRACKED = ("video", "frame", "time_s", "track_id")
+
+
+def smooth_columns(n_params: int) -> Columns:
+    """What `--smooth` adds to faces, null for faces that are of no track."""
+    f32 = pa.float32()
+    return [
+        ("landmarks68_smooth", _vector(f32, 3 * N_LANDMARKS), "landmarks68, smoothed along the track"),
+        ("yaw_smooth", f32, "yaw, smoothed along the track"),
+        ("pitch_smooth", f32, "pitch, smoothed along the track"),
+        ("roll_smooth", f32, "roll, smoothed along the track"),
+        ("params_smooth", _vector(f32, n_params), "params, smoothed along the track; of the same roi"),
+    ]
+
+
+def faces_schema(n_params: int, metadata: dict[str, str], smooth: bool = False) -> pa.Schema:
     """The schema of `faces/*.parquet` for parameter vectors of `n_params`, one row per face.
 
-    `metadata` (topology, model digest, licence …) is added to the file's own.
+    `metadata` (topology, model digest, licence …) is added to the file's own. smooth: with `smooth_columns`.
     """
     f32 = pa.float32()
     columns: Columns = [
@@ -95,8 +120,60 @@ def faces_schema(n_params: int, metadata: dict[str, str]) -> pa.Schema:
         ("sharpness", f32, "variance of the Laplacian of the grey crop; low: blurred or enlarged"),
         ("vertices_file", pa.string(), "HDF5 file with the dense mesh, relative to the run; null if none"),
         ("vertices_row", pa.int32(), "row of that file's `vertices`; null if none"),
+        *_FRAME_OF_VIDEO,
+        ("track_id", pa.int64(), "row of the tracks table: who it is; null for stills, and until tracks are joined"),
     ]
-    return _schema("faces", columns, ("vertices_file", "vertices_row"), metadata)
+    added = smooth_columns(n_params) if smooth else []
+    nullable = ("vertices_file", "vertices_row", *_TRACKED, *(name for name, _, _ in added))
+    return _schema("faces", [*columns, *added], nullable, metadata)
+
+
+#: `tracks/*.parquet`, one row per track.
+_TRACKS: Columns = [
+    ("track_id", pa.int64(), "which track, from 0: in order of videos, then of first frames"),
+    ("video", pa.int64(), "row of the videos table"),
+    ("key", pa.string(), "the video's key"),
+    ("first_frame", pa.int64(), "number of the first frame with the face"),
+    ("last_frame", pa.int64(), "number of the last frame with the face"),
+    ("first_time_s", pa.float64(), "when that is shown, seconds after the video's first frame"),
+    ("last_time_s", pa.float64(), "likewise"),
+    ("n_frames", pa.int64(), "frames with the face: rows of the faces table with this track_id"),
+    ("n_gaps", pa.int64(), "times that the face was away in between"),
+    ("frames_missing", pa.int64(), "taken frames in all that it was away"),
+    ("mean_score", pa.float64(), "mean of `score`"),
+    ("mean_size", pa.float64(), "mean of `face_size`, pixels"),
+]
+#: `videos/*.parquet`, one row per video.
+_VIDEOS: Columns = [
+    ("video", pa.int64(), "image_id of its first frame, or of the one row of a video without frames"),
+    ("key", pa.string(), "the video's path relative to the run's root, or as its list names it"),
+    ("status", pa.string(), "ok, ended_early (its frames are kept) or error (it has none)"),
+    ("error_kind", pa.string(), "why, in one word; null unless status is error"),
+    ("message", pa.string(), "what is wrong, in one sentence; null if nothing"),
+    ("container", pa.string(), "the kind of file; null for an error"),
+    ("codec", pa.string(), "the decoder's name; null for an error"),
+    ("width", pa.int32(), "pixels of the first frame as it is shown; null for an error"),
+    ("height", pa.int32(), "likewise"),
+    ("rotation", pa.int32(), "degrees counter-clockwise by which frames are turned; null for an error"),
+    ("fps", pa.float64(), "frames a second on average; null for an error"),
+    ("duration_s", pa.float64(), "from the first frame's to the last frame's time; null for an error"),
+    ("n_frames", pa.int64(), "frames in the file"),
+    ("n_taken", pa.int64(), "frames taken: rows of the images table with this video and a frame"),
+    ("n_errors", pa.int64(), "of those, frames that could not be read"),
+    ("n_faces", pa.int64(), "rows of the faces table with this video"),
+    ("n_tracks", pa.int64(), "rows of the tracks table with this video"),
+]
+_ABSENT = ("error_kind", "message", "container", "codec", "width", "height", "rotation", "fps", "duration_s")
+
+
+def tracks_schema(metadata: dict[str, str]) -> pa.Schema:
+    """The schema of `tracks/*.parquet`."""
+    return _schema("tracks", _TRACKS, (), metadata)
+
+
+def videos_schema() -> pa.Schema:
+    """The schema of `videos/*.parquet`."""
+    return _schema("videos", _VIDEOS, _ABSENT, {})
 
 
 def frames_schema(n_params: int, metadata: dict[str, str]) -> pa.Schema:

@@ -15,7 +15,8 @@ from dask_clusters import Cluster, cluster
 from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.schemas.config import ProcessOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
-from ddfa_batch.tasks.files.inputs import resolve_source
+from ddfa_batch.tasks.files.inputs import SourceOptions, resolve_sources
+from ddfa_batch.tasks.files.video_inputs import Sampling
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -76,7 +77,10 @@ def options(**changes: object) -> ProcessOptions:
 
 def wanted(source: Path, out: Path, bundle: Bundle, shard_size: int | None = 4, **changes: object) -> RunRequest:
     """A request with the small model, four images a shard, and the options changed as named."""
-    return RunRequest("process", resolve_source(source, None), out, options(**changes), bundle, None, shard_size)
+    asked = options(**changes)
+    sampling = Sampling(asked.every, asked.fps, asked.max_pixels)
+    where = resolve_sources([str(source)], SourceOptions(sampling=sampling))
+    return RunRequest("process", where, out, asked, bundle, None, shard_size)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddfa_batch.tasks.files.places import Place
+from ddfa_batch.tasks.files.video_inputs import Frame, Sampling
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class SourceOptions:
     key_column: str | None = None
     #: Whether the JSON beside an archive's picture is wanted.
     sample_json: bool = False
+    #: Which frames of videos are taken; None where only pictures are inputs.
+    sampling: Sampling | None = None
 
 
 NO_OPTIONS = SourceOptions()
@@ -60,11 +63,15 @@ class Input:
     path: bytes | None = None
     #: Where it is, if it is no file of its own.
     place: Place | None = None
+    #: Which frame it is of the video that lies there; None for a picture.
+    frame: Frame | None = None
 
     @property
     def name(self) -> bytes:
         """What tells it from other inputs."""
         own = self.path if self.path is not None else self.key.encode("utf-8", "surrogatepass")
+        if self.frame is not None:
+            return own + f"#{self.frame.number}@{self.frame.time_s}".encode()
         return own if self.place is None else own + b"\0" + self.place.identity()
 
 

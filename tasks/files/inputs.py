@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -18,6 +18,8 @@ from ddfa_batch.tasks.files.picture_tables import picture_column
 from ddfa_batch.tasks.files.places import URL, Place
 from ddfa_batch.tasks.files.remote_files import as_url, is_url, list_url, parent_of, read_url, scheme_of
 from ddfa_batch.tasks.files.source_names import STANDARD_INPUT, base_folder, common_folder, expand
+from ddfa_batch.tasks.files.video_containers import VIDEO_SUFFIXES
+from ddfa_batch.tasks.files.video_inputs import Frame, frame_key, taken_frames
 
 __all__ = ["Given", "Ignored", "Input", "Source", "SourceOptions", "list_inputs", "resolve_source", "resolve_sources"]
 
@@ -33,8 +35,8 @@ KEY_COLUMNS = ("key", *_PATH_COLUMNS[:-1])
 _WEB = frozenset({"http", "https"})
 #: What can be named, for sentences.
 _TAKEN = (
-    "a folder, a picture, a text list (.txt, .lst), a manifest (.csv, .tsv, .parquet), an archive (.tar, .zip), a "
-    "Parquet file with pictures in it, or the URL of pictures"
+    "a folder, a picture, a video, a text list (.txt, .lst), a manifest (.csv, .tsv, .parquet), an archive (.tar, "
+    ".zip), a Parquet file with pictures in it, or the URL of pictures"
 )
 #: How many of the keys that match no input are named.
 _NAMED = 3
@@ -118,8 +120,10 @@ def _kind_of_file(path: Path, options: SourceOptions) -> tuple[str, str | None]:
         return "list", None
     if suffix in ARCHIVES or ".tar" in path.suffixes or suffix in _COMPRESSED_TARS:
         return ARCHIVES.get(suffix, "tar"), None
-    if suffix not in SUFFIXES and not is_picture(path):
-        raise InputError(f"{path} is no picture; give {_TAKEN}. Videos are not read.")
+    if suffix in VIDEO_SUFFIXES and options.sampling is None:
+        raise InputError(f"{path} is a video; 'ddfa-batch process' reads those.")
+    if suffix not in SUFFIXES | VIDEO_SUFFIXES and not is_picture(path):
+        raise InputError(f"{path} is neither a picture nor a video; give {_TAKEN}.")
     return "file", None
 
 
@@ -132,14 +136,36 @@ def _path_column(path: Path, wanted: str | None) -> str:
 def list_inputs(source: Source, leave_out: Path, ignored: Ignored) -> Iterator[Input]:
     """Yield every input in a fixed order, one at a time.
 
-    `leave_out` (the output folder) is skipped inside a folder; `ignored` is filled with what else was. Raises
-    `InputError` where two of several sources name the same input.
+    `leave_out` (the output folder) is skipped inside a folder; `ignored` is filled with what else was. Where frames are
+    taken a video is as many inputs as frames are taken of it. Raises `InputError` where two of several sources name the
+    same input.
     """
     if source.kind == "several":
         yield from _several(source.parts, leave_out, ignored)
-    elif source.kind == "folder":
-        seen = frozenset([_identity(source.path)])
-        yield from _walk(source.path, source.prefix, leave_out.resolve(), seen, ignored)
+        return
+    sampling = source.options.sampling
+    for item in _whole_inputs(source, leave_out, ignored):
+        frames = None
+        if sampling is not None and item.place is None:
+            frames = taken_frames(resolve_path(Path(source.root), item), sampling)
+        if frames is None:
+            yield item
+        else:
+            yield from _frames_of(item, frames)
+
+
+def _frames_of(video: Input, frames: list[Frame]) -> Iterator[Input]:
+    path = os.fsencode(video.key) if video.path is None else video.path
+    for frame in frames:
+        key = video.key if frame.number is None else frame_key(video.key, frame.number)
+        yield Input(key, path, frame=frame)
+
+
+def _whole_inputs(source: Source, leave_out: Path, ignored: Ignored) -> Iterator[Input]:
+    """The pictures and videos of one source."""
+    if source.kind == "folder":
+        suffixes = SUFFIXES if source.options.sampling is None else SUFFIXES | VIDEO_SUFFIXES
+        yield from _walk(source.path, source.prefix, _Walk(leave_out.resolve(), suffixes, ignored))
     elif source.kind == "file":
         yield _input(os.fsencode(source.prefix + source.path.name))
     elif source.kind == "url":
@@ -230,10 +256,21 @@ def _identity(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _walk(
-    folder: Path, prefix: str, leave_out: Path, above: frozenset[tuple[int, int]], ignored: Ignored
-) -> Iterator[Input]:
+@dataclass(frozen=True)
+class _Walk:
+    """What holds throughout a walk through a folder."""
+
+    #: The output folder, which is left out.
+    leave_out: Path
+    #: Endings of what is taken.
+    suffixes: frozenset[str]
+    #: What is not.
+    ignored: Ignored
+
+
+def _walk(folder: Path, prefix: str, walk: _Walk, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Input]:
     """Depth first, names in byte order, links followed unless they lead back up."""
+    above |= {_identity(folder)}
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     except OSError as fault:
@@ -241,17 +278,16 @@ def _walk(
     for entry in entries:
         name = prefix + entry.name
         if entry.name.startswith("."):
-            ignored.by_suffix["hidden"] += 1
+            walk.ignored.by_suffix["hidden"] += 1
         elif entry.is_dir():
             below = Path(entry.path)
-            identity = _identity(below)
-            if identity in above or below.resolve() == leave_out:
+            if _identity(below) in above or below.resolve() == walk.leave_out:
                 continue
-            yield from _walk(below, name + "/", leave_out, above | {identity}, ignored)
-        elif (suffix := Path(entry.name).suffix.lower()) in SUFFIXES:
+            yield from _walk(below, name + "/", walk, above)
+        elif (suffix := Path(entry.name).suffix.lower()) in walk.suffixes:
             yield _input(os.fsencode(name))
         else:
-            ignored.by_suffix[suffix or "without ending"] += 1
+            walk.ignored.by_suffix[suffix or "without ending"] += 1
 
 
 class Given(Protocol):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+from numpy.typing import NDArray
 
 from ddfa_batch.schemas.decoding import Document, decode_json
 from ddfa_batch.schemas.errors import RunFolderError
@@ -17,6 +21,8 @@ from ddfa_batch.tasks.files.atomic import whole_file, write_json
 
 RUN, PLAN, SHARDS = "run.json", "plan.parquet", "shards"
 IMAGES, FACES, VERTICES, FRAMES = "images", "faces", "vertices", "frames"
+#: Of videos: one row per track, one per video, and what the segments of a shard know of each other.
+TRACKS, VIDEOS, SEAMS = "tracks", "videos", "seams"
 TOPOLOGY, ALL_VERTICES = "topology.h5", "vertices.h5"
 #: What `fit` adds: one row per labelled face, fitted or not.
 FITS = "fits.parquet"
@@ -24,8 +30,8 @@ FITS = "fits.parquet"
 REPLACING, LOCK = ".replacing", ".lock"
 #: What a run makes, and all that --overwrite removes: these files, and in these folders what a shard is named.
 OWN_FILES = (RUN, PLAN, TOPOLOGY, ALL_VERTICES, FITS, "preview.png", "preview.gif")
-OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips")
-OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar))?|\.\d{6,}\..*")
+OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips", TRACKS, VIDEOS, SEAMS)
+OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar|npz))?|\.\d{6,}\..*")
 #: What planning writes before run.json.
 PLANNED = (PLAN, TOPOLOGY, LOCK)
 #: Bytes of a file that are read at once to check it.
@@ -65,6 +71,21 @@ def put_table(path: Path, table: pa.Table) -> None:
     pq.write_table(
         table, path, compression="zstd", compression_level=3, use_dictionary=text, use_byte_stream_split=floats
     )
+
+
+def put_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays by name (NumPy's .npz); equal arrays give equal bytes."""
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # whose stub takes names for its options
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays that `put_arrays` wrote; raises `RunFolderError` where they cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as fault:
+        raise RunFolderError(f"{path} cannot be read ({fault}); see 'ddfa-batch status'.") from None
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F64, Floats, check_shape
+from ddfa_batch.schemas.arrays import F64, I64, Floats, check_shape
 from ddfa_batch.schemas.errors import DdfaError
 
 
@@ -66,7 +66,7 @@ def _share(cutoff: float | F64, seconds: float) -> float | F64:
     return turn / (turn + 1)
 
 
-def smooth_track(frames: Floats, times: Floats, values: Floats, by: OneEuro, unit: Floats | float = 1.0) -> F64:
+def smooth_track(frames: Floats | I64, times: Floats, values: Floats, by: OneEuro, unit: Floats | float = 1.0) -> F64:
     """Values (T, K, D) of one track, smoothed anew after every gap in `frames` (T,); `unit` (T,) or one number.
 
     Values are divided by the mean of `unit` over the frames between two gaps for the filter, and multiplied after.
@@ -81,7 +81,7 @@ def smooth_track(frames: Floats, times: Floats, values: Floats, by: OneEuro, uni
     return out
 
 
-def _step(frames: Floats) -> float:
+def _step(frames: Floats | I64) -> float:
     """The distance of two frames that follow each other, where only some of a video's frames are taken."""
     return float(np.diff(frames).min(initial=1 << 62))
 
