@@ -38,10 +38,12 @@ def status(out: Path, errors: bool, errors_csv: Path | None) -> None:
       ddfa-batch status out/ --errors-csv errors.csv
     """
     from ddfa_batch.pipeline import failures, plan, receipts
+    from ddfa_batch.pipeline.video_accounts import video_account
 
     run = plan.read_run(out)
     totals, left = receipts.total(run), len(receipts.pending_shards(run))
-    click.echo("\n".join(_lines(run, totals, left)))
+    videos = video_account(run, complete=not left)
+    click.echo("\n".join(_lines(run, totals, left, videos.lines)))
     if errors or errors_csv:
         failed = failures.failed_inputs(run)
         for line in _failures(failed.to_pylist()) if errors else ():
@@ -49,12 +51,13 @@ def status(out: Path, errors: bool, errors_csv: Path | None) -> None:
         if errors_csv:
             failures.write_errors_csv(failed, errors_csv)
             click.echo(f"{count(len(failed), 'failed input')} in {errors_csv}")
-    if found := receipts.verify_run(run):
+    if found := [*receipts.verify_run(run), *videos.faults]:
         for fault in found[:_FAULTS_NAMED]:
             click.echo(f"wrong:   {fault}", err=True)
         wrong = f"{count(len(found), 'thing')} in {out} {'does' if len(found) == 1 else 'do'} not add up"
         raise DdfaError(f"{wrong}; the command that made the run mends it, with --verify.")
-    click.echo("Every finished shard adds up: one row per input, one row per face.")
+    proven = ", one row per frame and video, one track per face" if videos.lines and not left else ""
+    click.echo(f"Every finished shard adds up: one row per input, one row per face{proven}.")
 
 
 def _failures(failed: list[dict[str, str]]) -> Iterator[str]:
@@ -64,7 +67,7 @@ def _failures(failed: list[dict[str, str]]) -> Iterator[str]:
             yield f"  {printable(row['key'])}: {printable(row['error_message'])}"
 
 
-def _lines(run: Run, totals: Totals, left: int) -> list[str]:
+def _lines(run: Run, totals: Totals, left: int, videos: list[str]) -> list[str]:
     with_faces = totals.images - totals.no_face - totals.n_errors
     return [
         f"{run.kind} of {run.source}, planned {run.created}, model {run.model.name}",
@@ -72,6 +75,7 @@ def _lines(run: Run, totals: Totals, left: int) -> list[str]:
         f"images:  {totals.images:,} of {run.n_inputs:,}",
         f"         {with_faces:,} with faces, {totals.no_face:,} without, {totals.n_errors:,} errors",
         *[f"           {n:,} {kind}: {ERROR_KINDS.get(kind, '')}" for kind, n in totals.errors],
+        *[f"{'         ' if place else 'videos:  '}{printable(line)}" for place, line in enumerate(videos)],
         f"made:    {products(run, totals)}",
         *[f"history: {entry.when} {change(entry)} ({entry.version})" for entry in run.history],
         *[f"note:    {note}" for note in [*limited(totals), *run.notes]],

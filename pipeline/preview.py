@@ -16,6 +16,9 @@ from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.files import images, store
 from ddfa_batch.tasks.files.input_reader import read_input
+from ddfa_batch.tasks.files.inputs import resolve_path
+from ddfa_batch.tasks.files.video_files import frame_of
+from ddfa_batch.tasks.files.video_inputs import known_index
 from ddfa_batch.tasks.rendering import overlay, sheets
 
 #: Frames of a clip on the sheet, at most; side of a tile on the sheet and in the animation, pixels.
@@ -75,8 +78,7 @@ def _tile_of(results: Results, planned: PlanRow, row: dict[str, Any], faces: lis
 
     def draw(zoom: float) -> U8:
         try:
-            data = read_input(results.run.root, planned.item)
-            image = images.decode(data, results.run.options["max_pixels"])
+            image = _picture(results.run, planned)
         except DdfaError as fault:  # it was there when it was processed
             return sheets.notice(str(fault), round(zoom * min(row["height"], row["width"])))
         meshes = results.vertices(face["face_id"] for face in faces)
@@ -85,6 +87,15 @@ def _tile_of(results: Results, planned: PlanRow, row: dict[str, Any], faces: lis
         return overlay.overlay(image, meshes, results.triangles, landmarks, seen, zoom)
 
     return sheets.Tile((row["height"], row["width"]), draw, name, outcome(row, faces))
+
+
+def _picture(run: Run, planned: PlanRow) -> U8:
+    """The picture of an input (H, W, 3) BGR, a still or a frame; raises `ImageError`."""
+    max_pixels = run.options["max_pixels"]
+    if planned.frame is None:
+        return images.decode(read_input(run.root, planned.item), max_pixels)
+    index = known_index(resolve_path(Path(run.root), planned.item), max_pixels)
+    return frame_of(index, planned.frame, max_pixels)
 
 
 def draw_clips(run: Run, n: int, progress: Progress = lambda done, of: None) -> list[Path]:
