@@ -37,9 +37,9 @@ _IMAGES = [
 ]
 
 #: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it, as of a frame; form, container,
-#: numbers, column and sample where the input is no file of its own (`tasks.files.places.Place`); video, frame and time_s
-#: as in the images table; boxes (n, 5), or face_index (n,), params (n, P) and rois (n, 4), all flattened, where the user
-#: gave them. Plans made before lack what they did not know of.
+#: numbers, column and sample where the input is no file of its own (`tasks.files.places.Place`); video, frame and
+#: time_s as in the images table; boxes (n, 5), or face_index (n,), params (n, P) and rois (n, 4), all flattened, where
+#: the user gave them. Plans made before lack what they did not know of.
 PLAN = pa.schema(
     [
         pa.field("image_id", pa.int64(), False),

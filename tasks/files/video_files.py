@@ -31,6 +31,8 @@ from ddfa_batch.tasks.files.video_decoder import (
     video_stream,
 )
 
+#: Seconds by which rounding may move a time.
+_SAME_INSTANT = 1e-6
 #: Frames of a segment: half a minute of work for one core, and few enough seams.
 SEGMENT_FRAMES = 300
 
@@ -101,9 +103,9 @@ def every_nth(n_frames: int, every: int) -> I64:
 
 def at_rate(times: F64, fps: float) -> I64:
     """Numbers of the frames shown at 0, 1/fps, 2/fps … seconds; none twice where the video has fewer."""
-    ticks = np.arange(0.0, times[-1] + 0.5 / fps, 1 / fps)
     # A tick that falls on a frame but for rounding is that frame's.
-    return np.unique(np.searchsorted(times, ticks + 1e-6, side="right") - 1).astype(np.int64)
+    ticks = np.arange(0.0, times[-1] + _SAME_INSTANT, 1 / fps) + _SAME_INSTANT
+    return np.unique(np.searchsorted(times, ticks, side="right") - 1).astype(np.int64)
 
 
 # ------------------------------------------------------------------------------------------------- the index
