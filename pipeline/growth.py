@@ -20,9 +20,10 @@ from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.inputs import Ignored, Input, list_inputs
 from ddfa_batch.tasks.files.places import take_place
+from ddfa_batch.tasks.files.video_inputs import Frame, video_key
 
 #: The columns that tell an input from others.
-_NAMED_BY = ["key", "path", "form", "container", "numbers", "column", "sample"]
+_NAMED_BY = ["key", "path", "form", "container", "numbers", "column", "sample", "video", "frame", "time_s"]
 
 
 def extended(run: Run, request: RunRequest, asked: Run) -> Run:
@@ -46,6 +47,8 @@ def extended(run: Run, request: RunRequest, asked: Run) -> Run:
                 continue
             if item.place is not None and item.key in members:
                 raise _moved(run, item)
+            if item.frame is not None and video_key(item.key, item.frame.number) in members:
+                raise _other_frames(run, item.frame, item.key)
             yield plan.planned_row(request, image_id, item)
             image_id += 1
 
@@ -59,15 +62,20 @@ def extended(run: Run, request: RunRequest, asked: Run) -> Run:
 
 
 def _planned(run: Run) -> tuple[Counter[bytes], set[str]]:
-    """How often each input is planned, by its name, and the keys of those that are no files of their own."""
+    """How often each input is planned, by its name; and the keys of those that are no files of their own, and of the
+    videos whose frames are."""
     names: Counter[bytes] = Counter()
     members: set[str] = set()
     for table in _row_groups(run):
         for row in table.select(_NAMED_BY).to_pylist():
-            item = Input(row.pop("key"), row.pop("path"), take_place(row))
+            video, number, time_s = (row.pop(name) for name in ("video", "frame", "time_s"))
+            frame = None if video is None else Frame(0, number, time_s)
+            item = Input(row.pop("key"), row.pop("path"), take_place(row), frame)
             names[item.name] += 1
             if item.place is not None:
                 members.add(item.key)
+            if number is not None:
+                members.add(video_key(item.key, number))
     return names, members
 
 
@@ -86,6 +94,13 @@ def _moved(run: Run, item: Input) -> RunFolderError:
     return RunFolderError(
         f"{os.fsdecode(item.place.container)} was written anew since {run.out} was planned: '{item.key}' stands "
         "elsewhere in it. Add pictures at its end or in a file of their own, or choose another output folder."
+    )
+
+
+def _other_frames(run: Run, frame: Frame, key: str) -> RunFolderError:
+    return RunFolderError(
+        f"{video_key(key, frame.number)} has other frames than when {run.out} was planned; only whole videos are taken "
+        "up: give it another name, or choose another output folder."
     )
 
 

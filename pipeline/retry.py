@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline import graph, plan
 from ddfa_batch.pipeline.context import RunContext, run_context
-from ddfa_batch.pipeline.faces import ShardFaces, dense_blocks, find_faces_of, reconstruct
+from ddfa_batch.pipeline.faces import ShardFaces, dense_blocks, find_faces_of, follows_faces, reconstruct, write
 from ddfa_batch.pipeline.outstanding import Retry
 from ddfa_batch.pipeline.run_tables import faces_table, images_table
 from ddfa_batch.pipeline.staging import StagedShard, finish_replacement, replace_shard, staging
 from ddfa_batch.schemas.arrays import F32
+from ddfa_batch.schemas.config import NO_SMOOTHING
 from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.mesh_files import put_vertices
@@ -43,20 +44,30 @@ def retry_faces(kinds: frozenset[str]) -> Retry | None:
 
 
 def find_failed_faces(out: str, shard: int, *, kinds: frozenset[str]) -> ShardFaces:
-    """`faces.find_faces` of the images of a finished shard that ended as an error row of one of `kinds`."""
+    """`faces.find_faces` of the images of a finished shard that ended as an error row of one of `kinds`.
+
+    A frame that can be read now changes what is known of the faces around it: where faces are followed the whole shard
+    is done again.
+    """
     finish_replacement(Path(out), shard)
+    planned = plan.read_shard(Path(out), shard)
+    if follows_faces(run_context(out), planned):
+        return find_faces_of(out, shard, planned)
     rows = pq.read_table(_table(out, store.IMAGES, shard), columns=["image_id", "error_kind"]).to_pylist()
     failed = {row["image_id"] for row in rows if row["error_kind"] in kinds}
-    return find_faces_of(out, shard, [row for row in plan.read_shard(Path(out), shard) if row.image_id in failed])
+    return find_faces_of(out, shard, [row for row in planned if row.image_id in failed])
 
 
 def write_merged(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> StagedShard:
     """Write a shard's tables and meshes anew under staged names: as they are, with the rows that were done again."""
     context, (found, meaning) = run_context(out), reconstructed
+    if found.segments:
+        return write(out, shard, reconstructed)
     stem, again = store.shard_name(shard), {record.image_id: record for record in found.records}
     rows = pq.read_table(_table(out, store.IMAGES, shard)).to_pylist()
     records = [again.get(row["image_id"]) or ImageRecord(**row) for row in rows]
-    new = faces_table(found.records, found.faces, meaning, None, context.run.model)
+    smooth = context.options.smooth != NO_SMOOTHING
+    new = faces_table(found.records, found.faces, meaning, None, context.run.model, smooth)
     old = pq.read_table(_table(out, store.FACES, shard)).cast(new.schema)
     faces = pa.concat_tables([old, new]).sort_by("face_id").combine_chunks()
     with staging(out) as staged:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.receipts import receipts
 from ddfa_batch.pipeline.run_tables import model_metadata, table_of
+from ddfa_batch.pipeline.staging import StagedFile, StagedShard, replace_shard
 from ddfa_batch.pipeline.track_seams import ShardTracks, read_tracks
 from ddfa_batch.pipeline.track_smoothing import NEEDED, Smoother
 from ddfa_batch.pipeline.video_tables import PlannedVideo, planned_videos, videos_table
@@ -243,7 +244,7 @@ def _columns_of(
 
 
 def _replace_columns(run: Run, receipt: Receipt, columns: dict[str, tuple[I64, Any]]) -> None:
-    """Give the faces of a shard these columns, null in other rows, and its receipt the file's new size and checksum."""
+    """Give the faces of a shard these columns, null in other rows; its other files stay."""
     path = _faces_file(run.out, receipt.shard)
     before = pq.read_table(path)
     table = before
@@ -256,13 +257,12 @@ def _replace_columns(run: Run, receipt: Receipt, columns: dict[str, tuple[I64, A
     work = atomic.staged(path)
     try:
         store.put_table(work, table)
-        name = path.relative_to(run.out).as_posix()
-        sizes = {**receipt.files, name: store.size_of(work)}
-        changed = replace(receipt, files=sizes, checksums={**receipt.checksums, name: store.checksum(work)})
-        atomic.publish(work, path)
+        files = {n: StagedFile(str(run.out / n), size, receipt.checksums[n]) for n, size in receipt.files.items()}
+        files[path.relative_to(run.out).as_posix()] = StagedFile(str(work), store.size_of(work), store.checksum(work))
+        staged = StagedShard(files, receipt.rows, receipt.no_face, receipt.errors)
+        replace_shard(str(run.out), receipt.shard, staged)
     finally:
         atomic.discard(work)
-    store.write_receipt(run.out, changed)
 
 
 def _sparse(n: int, rows: I64, values: Any, kind: pa.DataType) -> pa.Array:

@@ -77,7 +77,12 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_every_column_and_error_kind_is_documented() -> None:
     output = TEXT[ROOT / "docs/output.md"]
-    for schema in (tables.IMAGES, tables.faces_schema(62, {})):
+    for schema in (
+        tables.IMAGES,
+        tables.faces_schema(62, {}, smooth=True),
+        tables.tracks_schema({}),
+        tables.videos_schema(),
+    ):
         for name in schema.names:
             assert re.search(rf"\b{name}\b", output), name
     synth = TEXT[ROOT / "docs/synth-videos.md"]

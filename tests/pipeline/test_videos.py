@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import pytest
 import small_videos
 from command_line import COMMAND, call
 from compared_runs import TIMES
-from conftest import wanted
+from conftest import ROOT, wanted
 from dask_clusters import Cluster, stop
 
 from ddfa_batch.pipeline import faces, plan
@@ -322,6 +323,43 @@ def test_a_frame_that_kills_its_worker_twice_is_left_out_with_those_that_need_it
     assert video["n_errors"] == 7
 
 
+def test_frames_that_crashed_are_tried_again_on_request(
+    film: Path, builtin: Bundle, expected: Results, tmp_path: Path
+) -> None:
+    """The shard is followed anew, for the frames around know more then."""
+    out = tmp_path / "out"
+    request = wanted(film, out, builtin, SHARD, detector="builtin", min_score=0.76, vertices="none", smooth="one-euro")
+    plan.prepare(request)
+    (out / "shards").mkdir()
+    for attempt in range(2):
+        (out / f"shards/.000001.{attempt}.inflight").write_bytes((20).to_bytes(8, "little"))
+    process(request, HERE)
+    assert open_run(out).images()["error_kind"].to_pylist().count("crashed") == 6  # of the shard's, up to its end
+    process(request, HERE, retry_failed=frozenset({"crashed"}))
+    same(open_run(out), expected)
+    assert [entry.what for entry in open_run(out).run.history] == ["retried"]
+
+
+def test_videos_that_were_added_are_taken_up_whole(film: Path, builtin: Bundle, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(film, folder / "b.mp4")
+    asked = {"detector": "builtin", "min_score": 0.76, "vertices": "none"}
+    process(wanted(folder, out, builtin, SHARD, **asked), HERE)
+    before = open_run(out)
+    old = before.faces()
+    portrait_films.write(folder / "a.mp4", shown=range(8))
+    process(wanted(folder, out, builtin, SHARD, **asked), HERE, extend=True)
+    run = open_run(out)
+    assert run.videos()["key"].to_pylist() == ["b.mp4", "a.mp4"]
+    assert run.videos()["n_tracks"].to_pylist() == [2, 2]
+    assert run.faces().slice(0, len(old)).equals(old)
+    assert video_account(run.run, complete=True).faults == []
+    portrait_films.write(folder / "b.mp4", N + 5)
+    with pytest.raises(RunFolderError, match=r"b\.mp4 has other frames than when"):
+        process(wanted(folder, out, builtin, SHARD, **asked), HERE, extend=True)
+
+
 # ----------------------------------------------------------------------------------- files that are not as wished
 
 
@@ -467,3 +505,24 @@ def test_clips_are_not_made_of_videos(film: Path, models: Path, tmp_path: Path) 
     answer = call("synth-videos", film, tmp_path / "out", models=models)
     assert answer.code != 0
     assert "clip.mp4 is a video; 'ddfa-batch process' reads those." in answer.stderr
+
+
+def test_the_examples_of_the_documentation_do_what_it_says(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+    for name in ("clip.mp4", "videos/a.mp4"):
+        shutil.copy(film, tmp_path / name)
+    text = (ROOT / "docs/videos.md").read_text()
+    commands = [line for line in text.splitlines() if line.startswith("ddfa-batch process")]
+    for line in commands:
+        answer = call(*line.split()[1:], "--quiet", "--vertices", "none", model="builtin")
+        assert answer.code == 0, answer.stderr
+    counts = {out: len(open_run(tmp_path / out).images()) for out in ("out", "out-sampled", "out-rate", "out-frames")}
+    assert counts == {"out": N, "out-sampled": 8, "out-rate": 16, "out-frames": N}
+    assert "yaw_smooth" in open_run(tmp_path / "out-smooth").faces().schema.names
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    assert len(scope["turning"]) == N  # type: ignore[arg-type]
