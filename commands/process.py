@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
 
 
-
 _face_options = grouped(
     "faces",
     FaceOptions,
