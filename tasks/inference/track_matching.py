@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ddfa_batch.schemas.arrays import F64, I64, Floats, check_shape
 from ddfa_batch.tasks.geometry.boxes import landmark_boxes
@@ -36,6 +35,8 @@ def assign(cost: Floats, most: float) -> tuple[I64, I64]:
     if not cost.size:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     allowed = cost <= most
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(np.where(allowed, cost, _FORBIDDEN))
     kept = allowed[rows, columns]
     return rows[kept].astype(np.int64), columns[kept].astype(np.int64)
