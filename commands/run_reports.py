@@ -109,8 +109,9 @@ def _whereabouts(run: Run) -> list[str]:
             f'In Python: ddfa_batch.open("{out}").frames(), an Arrow table',
         ]
     meshes = f", meshes in {out / 'vertices.h5'}" if (out / "vertices.h5").exists() else ""
+    videos = f", faces followed in {out / 'tracks'}, videos in {out / 'videos'}" if (out / "videos").is_dir() else ""
     return [
-        f"Faces in {out / 'faces'}/*.parquet, images in {out / 'images'}/*.parquet{meshes}.",
+        f"Faces in {out / 'faces'}/*.parquet, images in {out / 'images'}/*.parquet{videos}{meshes}.",
         f'In Python: ddfa_batch.open("{out}").faces(), an Arrow table',
     ]
 

@@ -53,7 +53,7 @@ def _lines(videos: pa.Table, tracks: pa.Table) -> list[str]:
     told = [f"{row['key']}: {row['message']}" for row in amiss[:_NAMED]]
     more = [f"and {len(amiss) - _NAMED:,} more that end early or have no frames"] if len(amiss) > _NAMED else []
     taken, errors = (pc.sum(videos[name]).as_py() for name in ("n_taken", "n_errors"))
-    counts = f"{len(videos):,} with {taken:,} frames, {errors:,} of them errors; {len(tracks):,} faces followed"
+    counts = f"{len(videos):,} with {taken:,} frames, {errors:,} of them errors; tracks: {len(tracks):,}"
     return [counts, *told, *more]
 
 
