@@ -99,8 +99,10 @@ def film(see: NetworkObserver, model: object) -> Film:
 def _portraits() -> tuple[U8, ...]:
     """Two people, and two more made of them: mirrored, and of other colours."""
     astronaut, hopper = (cv2.imread(str(path)) for path in (portraits.astronaut(), portraits.hopper()))
-    others = [cv2.convertScaleAbs(p[:, ::-1], alpha=0.75, beta=20)[:, :, order]
-              for p, order in ((astronaut, [1, 0, 2]), (hopper, [0, 2, 1]))]  # fmt: skip
+    others = [
+        cv2.convertScaleAbs(p[:, ::-1], alpha=0.75, beta=20)[:, :, order]
+        for p, order in ((astronaut, [1, 0, 2]), (hopper, [0, 2, 1]))
+    ]
     return tuple(np.ascontiguousarray(picture, np.uint8) for picture in (astronaut, hopper, *others))
 
 

@@ -52,8 +52,9 @@ class ScriptedObserver:
         for roi in rois:
             middle, side = (roi[:2] + roi[2:]) / 2, roi[2] - roi[0]
             all_there = [face_at(*at) for at in self._now(image).values()]
-            away = [np.abs(landmark_boxes(there[None])[0].reshape(2, 2).mean(axis=0) - middle).max()
-                    for there in all_there]  # fmt: skip
+            away = [
+                np.abs(landmark_boxes(there[None])[0].reshape(2, 2).mean(axis=0) - middle).max() for there in all_there
+            ]
             near = bool(away) and min(away) < side / 2
             faces.append(all_there[int(np.argmin(away))] if near else face_at(*middle))
             scores.append(0.95 if near else 0.1)

@@ -43,9 +43,13 @@ def shows(image: U8, number: int) -> bool:
 
 
 def write(
-    path: Path, codec: str = "libx264", pixels: str = "yuv420p", n_frames: int = 40, times: Sequence[int] | None = None,
+    path: Path,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    n_frames: int = 40,
+    times: Sequence[int] | None = None,
     options: dict[str, str] | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """A film of so many frames at 25 a second, a keyframe every 12; `times` in 1/25 s, for other rates."""
     with av.open(str(path), "w", options=options or {}) as file:
         stream = file.add_stream(codec, rate=25)

@@ -87,10 +87,12 @@ def _pairs(end: Seam, start: Seam) -> tuple[I64, I64]:
     """Track ids before the seam and after it that are of one face: seen on both sides, on one of them, or near it."""
     before: list[I64] = []
     after: list[I64] = []
-    sides = ((end.live, end.live_landmarks, start.live, start.live_landmarks, _SAME),
-             (end.near, end.near_landmarks, start.live, start.live_landmarks, _LOST),
-             (end.live, end.live_landmarks, start.near, start.near_landmarks, _LOST),
-             (end.near, end.near_landmarks, start.near, start.near_landmarks, _LOST))  # fmt: skip
+    sides = (
+        (end.live, end.live_landmarks, start.live, start.live_landmarks, _SAME),
+        (end.near, end.near_landmarks, start.live, start.live_landmarks, _LOST),
+        (end.live, end.live_landmarks, start.near, start.near_landmarks, _LOST),
+        (end.near, end.near_landmarks, start.near, start.near_landmarks, _LOST),
+    )
     for ids, landmarks, other_ids, other_landmarks, most in sides:
         mine = np.flatnonzero(~np.isin(ids, np.concatenate([*before, np.zeros(0, np.int64)])))
         theirs = np.flatnonzero(~np.isin(other_ids, np.concatenate([*after, np.zeros(0, np.int64)])))

@@ -140,9 +140,12 @@ def rotated(path: Path, matrix: tuple[int, ...]) -> Path:
 
 @pytest.mark.parametrize(
     ("matrix", "turns"),
-    [((0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30), 3), ((0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 0, 1 << 30), 1),
-     ((-(1 << 16), 0, 0, 0, -(1 << 16), 0, 0, 0, 1 << 30), 2)],
-)  # fmt: skip
+    [
+        ((0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30), 3),
+        ((0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 0, 1 << 30), 1),
+        ((-(1 << 16), 0, 0, 0, -(1 << 16), 0, 0, 0, 1 << 30), 2),
+    ],
+)
 def test_rotation_is_applied(tmp_path: Path, matrix: tuple[int, ...], turns: int) -> None:
     """The matrix maps right to down and down to left: a film taken with the telephone turned, shown upright."""
     plain = index_video(small_videos.write(tmp_path / "plain.mp4", n_frames=5), MAX_PIXELS)

@@ -91,9 +91,11 @@ def test_each_person_has_one_track_between_coming_and_going(result: Result) -> N
 def test_a_person_is_nowhere_twice(result: Result) -> None:
     assert len({row[:2] for row in result.rows}) == len(result.rows)
     for frame in range(len(result.film.images)):
-        owners = [int(np.argmin(distances(landmarks, result.film.landmarks[frame])))
-                  for number, _, landmarks in result.rows if number == frame
-                  and distances(landmarks, result.film.landmarks[frame]).min() < _SAME]  # fmt: skip
+        owners = [
+            int(np.argmin(distances(landmarks, result.film.landmarks[frame])))
+            for number, _, landmarks in result.rows
+            if number == frame and distances(landmarks, result.film.landmarks[frame]).min() < _SAME
+        ]
         assert len(owners) == len(set(owners))
 
 
@@ -102,8 +104,10 @@ def test_followed_faces_are_as_near_to_their_labels_as_detected_ones(result: Res
     for frame, labels in enumerate(result.film.landmarks):
         mine = [landmarks for number, _, landmarks in result.rows if number == frame]
         for person in np.flatnonzero(np.isfinite(labels[:, 0, 0])):
-            errors = [min((float(distances(face, labels)[person]) for face in faces), default=np.inf)
-                      for faces in (mine, result.detected[frame])]  # fmt: skip
+            errors = [
+                min((float(distances(face, labels)[person]) for face in faces), default=np.inf)
+                for faces in (mine, result.detected[frame])
+            ]
             if max(errors) < _SAME:
                 followed.append(errors[0])
                 detected.append(errors[1])
