@@ -189,12 +189,8 @@ def _request(
     """Everything the run needs, resolved and checked before any work starts."""
     from ddfa_batch.pipeline.process_request import process_request
 
-    if faces.boxes and (faces.detector or faces.min_score is not None):
-        raise click.UsageError("--boxes replaces the detector; leave out --detector and --min-score.")
-    if faces.every is not None and faces.fps is not None:
-        raise click.UsageError("--every and --fps exclude each other.")
-    if faces.smooth != NO_SMOOTHING and (faces.boxes or not faces.track):
-        raise click.UsageError("--smooth smooths faces that are followed; leave out --no-track and --boxes.")
+    if contradiction := faces.contradiction(lambda name: f"--{name.replace('_', '-')}"):
+        raise click.UsageError(contradiction)
     chosen = choose_model(models_folder, model, None if settings.overwrite else out)
     request = process_request(sources, out, chosen.bundle, faces, settings.shard_size)
     how = "boxes given" if request.given else f"detector {request.options.detector}"

@@ -89,7 +89,7 @@ def picture_faces(context: ModelContext, image: U8) -> PictureFaces:
         translation=meaning.translation,
         landmarks68=meaning.landmarks,
         visible=meaning.visible,
-        face_size=quality.face_size(meaning.landmarks) if len(faces) else np.zeros(0, np.float32),
+        face_size=quality.face_size(meaning.landmarks),
         roi_outside=faces.roi_outside,
         param_distance=meaning.param_distance,
         sharpness=faces.sharpness,

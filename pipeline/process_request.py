@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddfa_batch.pipeline.plan import RunRequest
-from ddfa_batch.schemas.config import GIVEN_BOXES, NO_SMOOTHING, FaceOptions, ProcessOptions
+from ddfa_batch.schemas.config import GIVEN_BOXES, FaceOptions, ProcessOptions
 from ddfa_batch.schemas.errors import OptionError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files.given_boxes import read_boxes
@@ -21,12 +21,8 @@ def process_request(
 
     Raises `OptionError` for options that exclude each other, `InputError` for sources or boxes that cannot be read.
     """
-    if faces.boxes and (faces.detector or faces.min_score is not None):
-        raise OptionError("boxes replaces the detector; leave out detector and min_score.")
-    if faces.every is not None and faces.fps is not None:
-        raise OptionError("every and fps exclude each other.")
-    if faces.smooth != NO_SMOOTHING and (faces.boxes or not faces.track):
-        raise OptionError("smooth smooths faces that are followed; leave track True and boxes out.")
+    if contradiction := faces.contradiction(lambda name: "track=False" if name == "no_track" else name):
+        raise OptionError(contradiction)
     given = read_boxes(faces.boxes) if faces.boxes else None
     options = resolved_options(faces, bundle, given.digest if given else None)
     sampling = Sampling(options.every, options.fps, options.max_pixels)

@@ -83,7 +83,7 @@ def geometry_columns(g: Geometry) -> dict[str, Any]:
         **{"scale": g.scale, "tx": tx, "ty": ty, "tz": tz},
         "landmarks68": g.landmarks.reshape(n, 3 * N_LANDMARKS),
         "landmarks68_visible": g.visible,
-        "face_size": quality.face_size(g.landmarks) if n else np.zeros(0, np.float32),
+        "face_size": quality.face_size(g.landmarks),
     }
 
 

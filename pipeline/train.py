@@ -6,7 +6,6 @@ the validation part was nearest), history.json, and model/ (the bundle). The sam
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from ddfa_batch.schemas.errors import RunFolderError, TrainingError
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files.checksums import sha256
 from ddfa_batch.tasks.training import export, host, meta_joint, state, validation
 from ddfa_batch.tasks.training.architectures import Architecture, mac_count, parameter_count
 from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening
@@ -185,7 +185,7 @@ def _about(request: TrainingRequest) -> dict[str, Any]:
         "version": version("ddfa-batch"),
         "model": {"name": request.bundle.manifest.name, "digest": request.bundle.digest},
         "data": {name: None if path is None else open_run(path).run.identity for name, path in runs.items()},
-        "start": None if request.start is None else hashlib.sha256(request.start.read_bytes()).hexdigest(),
+        "start": None if request.start is None else sha256(request.start),
         "validation": {"share": request.validation, "rule": "sha256 of the key, first 8 bytes, below share · 2^64"},
         "architecture": asdict(request.architecture),
         "config": asdict(request.config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,18 @@ class FaceOptions:
         check_range("max_pixels", self.max_pixels, 1, MAX_MAX_PIXELS)
         if self.vertices not in VERTEX_FORMS:
             raise OptionError(f"vertices is one of {', '.join(VERTEX_FORMS)}, but is {self.vertices!r}.")
+
+    def contradiction(self, spelled: Callable[[str], str]) -> str | None:
+        """What excludes each other of the options, in a sentence that has their names as `spelled` writes them."""
+        if self.boxes and (self.detector or self.min_score is not None):
+            detector, min_score = spelled("detector"), spelled("min_score")
+            return f"{spelled('boxes')} replaces the detector; leave out {detector} and {min_score}."
+        if self.every is not None and self.fps is not None:
+            return f"{spelled('every')} and {spelled('fps')} exclude each other."
+        if self.smooth != NO_SMOOTHING and (self.boxes or not self.track):
+            off, boxes = spelled("no_track"), spelled("boxes")
+            return f"{spelled('smooth')} smooths faces that are followed; leave out {off} and {boxes}."
+        return None
 
 
 def check_range(name: str, value: float | None, least: float, most: float = math.inf) -> None:
