@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -64,6 +66,31 @@ def write(
         file.start_encoding()
         file.mux(stream.encode(None))
     return path
+
+
+def write_two_sizes(path: Path, codec: str, first: int, n_frames: int) -> Path:
+    """A film whose frames have twice the width and height from number `first` on, in one stream."""
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
+        larger = av.CodecContext.create(codec, "w")
+        larger.width, larger.height, larger.pix_fmt = 2 * WIDTH, 2 * HEIGHT, pixels
+        larger.framerate, larger.time_base = 25, Fraction(1, 25)
+        for encoder, numbers, factor in ((stream, range(first), 1), (larger, range(first, n_frames), 2)):
+            for number in numbers:
+                image = picture(number, factor * WIDTH, factor * HEIGHT)
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                _mux(file, stream, encoder.encode(frame))
+            _mux(file, stream, encoder.encode(None))
+    return path
+
+
+def _mux(file: Any, stream: Any, packets: Sequence[Any]) -> None:
+    for packet in packets:
+        packet.stream = stream
+        file.mux(packet)
 
 
 def write_audio(path: Path) -> Path:

@@ -21,6 +21,8 @@ _DECODER_LINE = re.compile(
     rb"|Invalid SOS parameters for sequential JPEG[^\n]*|Application transferred too many scanlines[^\n]*"
     rb"|\[ ?(?:WARN|ERROR|FATAL|INFO|DEBUG):\d+@[^\n]*\n?(?=\n))\n"
 )
+#: What OpenCV's log puts before its words: the level, the seconds that the process has run, a line of its source code.
+_LOG_PREFIX = re.compile(r"^\[ ?[A-Z]+:\d+@[\d.]+\] (?:global \S+ \S+ )?")
 
 
 class _Redirection:
@@ -49,14 +51,18 @@ class _Redirection:
             self._decoding += 1
 
     def leave(self) -> list[str]:
-        """End one thread's share: the decoders' lines since the last end. Anything else goes on to where it belongs."""
+        """End one thread's share: the decoders' lines since the last end, the same in every run.
+
+        Anything else goes on to where it belongs.
+        """
         with self._lock:
             self._decoding -= 1
             words = self._taken() if self._terminal >= 0 else b""
             if self._decoding == 0 and self._terminal >= 0:
                 os.close(self._terminal)
                 self._terminal = -1
-        return [found.group().decode("utf-8", "replace").strip() for found in _DECODER_LINE.finditer(words)]
+        lines = (found.group().decode("utf-8", "replace").strip() for found in _DECODER_LINE.finditer(words))
+        return [_LOG_PREFIX.sub("", line) for line in lines]
 
     def _taken(self) -> bytes:
         """What was printed so far. The file is changed before it is read, so that nothing falls between."""

@@ -22,23 +22,26 @@ def printed(words: bytes) -> None:
     os.write(2, words)
 
 
-#: What each decoder prints for some damage, as seen.
-DECODERS_LINES = [
-    b"Corrupt JPEG data: 314 extraneous bytes before marker 0xd9\n",
-    b"Premature end of JPEG file\n",
-    b"libpng warning: iCCP: known incorrect sRGB profile\n",
-    b"libpng error: bad adaptive filter value\n",
-    b"[ERROR:0@0.338] global grfmt_tiff.cpp:117 TIFF_Error LZWDecode: Not enough data\n",
-    b"[ WARN:0@0.308] global grfmt_png.cpp:793 readFromStreamOrBuffer PNG input buffer is incomplete\n\n",
-]
+#: What each decoder prints for some damage, as seen, and its words: OpenCV's log has a time before them.
+CAUGHT = {
+    b"Corrupt JPEG data: 314 extraneous bytes before marker 0xd9\n": None,
+    b"Premature end of JPEG file\n": None,
+    b"libpng warning: iCCP: known incorrect sRGB profile\n": None,
+    b"libpng error: bad adaptive filter value\n": None,
+    b"[ERROR:0@0.338] global grfmt_tiff.cpp:117 TIFF_Error LZWDecode: Not enough data\n": "LZWDecode: Not enough data",
+    b"[ WARN:0@0.308] global grfmt_png.cpp:793 readFromStreamOrBuffer PNG input buffer is incomplete\n\n": (
+        "PNG input buffer is incomplete"
+    ),
+}
+DECODERS_LINES = list(CAUGHT)
 
 
 @pytest.mark.parametrize("line", DECODERS_LINES)
-def test_a_decoders_line_is_caught(line: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_decoders_words_are_caught(line: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     lines: list[str] = []
     with caught_messages(lines):
         printed(line)
-    assert lines == [line.decode().strip()]
+    assert lines == [CAUGHT[line] or line.decode().strip()]
     assert capfd.readouterr().err == ""
 
 
