@@ -14,6 +14,9 @@ TORCH ?=
 SHARED ?= ../shared
 WORK ?= work
 IMAGES ?= $(VENV)/demo-images
+# Tests run in so many processes, each a file at a time: make test JOBS=4, and JOBS=0 for one after the other
+JOBS ?= 2
+PYTEST = pytest --numprocesses=$(JOBS) --dist=loadfile
 
 .PHONY: demo test check style coverage bench builtin clean
 
@@ -35,7 +38,7 @@ demo: $(VENV)/.ddfa-batch-demo ## the main job on real photographs; with the off
 	$(BIN)/python examples/demo.py "$(MODEL)"
 
 test: $(VENV)/.ddfa-batch-ready ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m $(PYTEST)
 
 # Without torch the training's tests are skipped, so its code is not counted.
 UNMEASURED = $(shell $(BIN)/python -c "import torch" 2>/dev/null || echo "--omit=tasks/training/*,pipeline/train*.py")
@@ -52,7 +55,7 @@ style: $(VENV)/.ddfa-batch-ready ## style, types, import contracts
 
 coverage: $(VENV)/.ddfa-batch-ready ## all tests; fails where they reach too few branches of the package
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m $(PYTEST)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report $(UNMEASURED)
 
