@@ -2,9 +2,10 @@
 
     python benchmarks/refinement.py ../shared/data/aflw2000_dev [--model NAME-OR-FOLDER] [--rounds 3]
 
-Runs `process` with --refine 0, 1 and 2 side by side, in this process, and prints the NME (68 points, 2-D, in % of
-√(w·h) of the true points' box, three yaw bins and their mean, original and re-annotated labels) and the time per
-image as a ratio to --refine 0. FOLDER holds photographs and labels.parquet, as AFLW2000-3D's dev half does.
+Runs `process` with --refine 0, 1 and 2, and 0 and 1 with --average mirror, side by side, in this process, and prints
+the NME (68 points, 2-D, in % of √(w·h) of the true points' box, three yaw bins and their mean, original and
+re-annotated labels) and the time per image as a ratio to --refine 0. FOLDER holds photographs and labels.parquet, as
+AFLW2000-3D's dev half does.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
-from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, Execution, ProcessOptions
+from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, MIRROR, NO_AVERAGE, Execution, ProcessOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
 from ddfa_batch.tasks.evaluation.landmark_errors import match_box, mean_by_yaw, nme
 from ddfa_batch.tasks.files.inputs import resolve_source
 
-PASSES = (0, 1, 2)
+#: --refine and --average.
+PASSES = ((0, NO_AVERAGE), (0, MIRROR), (1, NO_AVERAGE), (1, MIRROR), (2, NO_AVERAGE))
 
 
-def run(folder: Path, out: Path, bundle: Bundle, refine: int) -> float:
+def run(folder: Path, out: Path, bundle: Bundle, refine: int, average: str) -> float:
     """Seconds of one run."""
     name, spec = bundle.detector(None)
-    options = ProcessOptions(name, spec.face_threshold, None, 0, refine, "none", DEFAULT_MAX_PIXELS, None, None)
+    options = ProcessOptions(
+        name, spec.face_threshold, None, 0, refine, "none", DEFAULT_MAX_PIXELS, None, None, average=average
+    )
     start = time.perf_counter()
     request = RunRequest("process", resolve_source(folder, None), out, options, bundle)
     process(request, Execution("in-process"), overwrite=True)
@@ -57,6 +61,10 @@ def accuracy(results: Results, labels: Path) -> tuple[np.ndarray, np.ndarray, in
     return rows[0], rows[1], len(found)
 
 
+def _out(folder: str, passes: tuple[int, str]) -> Path:
+    return Path(folder) / "-".join(map(str, passes))
+
+
 def main() -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,18 +74,18 @@ def main() -> None:
     arguments = parser.parse_args()
     models = default_models_folder()
     bundle = find_bundle(arguments.model, models)
-    seconds: dict[int, list[float]] = {refine: [] for refine in PASSES}
+    seconds: dict[tuple[int, str], list[float]] = {passes: [] for passes in PASSES}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
-            for refine in PASSES:
-                seconds[refine].append(run(arguments.folder, Path(folder) / str(refine), bundle, refine))
-        print("| --refine | 0–30 | 30–60 | 60–90 | mean | mean, re-annotated | time |")
-        print("|---|---|---|---|---|---|---|")
-        for refine in PASSES:
-            first, second, n = accuracy(open_run(Path(folder) / str(refine)), arguments.folder / "labels.parquet")
-            ratio = statistics.median(s / base for s, base in zip(seconds[refine], seconds[0], strict=True))
+            for passes in PASSES:
+                seconds[passes].append(run(arguments.folder, _out(folder, passes), bundle, *passes))
+        print("| --refine | --average | 0–30 | 30–60 | 60–90 | mean | mean, re-annotated | time |")
+        print("|---|---|---|---|---|---|---|---|")
+        for passes in PASSES:
+            first, second, n = accuracy(open_run(_out(folder, passes)), arguments.folder / "labels.parquet")
+            ratio = statistics.median(s / base for s, base in zip(seconds[passes], seconds[PASSES[0]], strict=True))
             cells = [f"{value:.2f}" for value in (*first, first.mean(), second.mean())]
-            print(f"| {refine} | {' | '.join(cells)} | ×{ratio:.2f} |")
+            print(f"| {passes[0]} | {passes[1]} | {' | '.join(cells)} | ×{ratio:.2f} |")
         print(f"\n{bundle.manifest.name}, {n} faces, median of {arguments.rounds} rounds")
 
 

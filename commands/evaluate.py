@@ -10,7 +10,7 @@ import click
 from ddfa_batch.commands.model_choice import ModelChoice, choose_model
 from ddfa_batch.commands.options import EXISTING, EXISTING_FOLDER, PATH, model_option, quiet_option
 from ddfa_batch.commands.progress import Step, shown
-from ddfa_batch.schemas.config import PROTOCOLS
+from ddfa_batch.schemas.config import AVERAGES, NO_AVERAGE, PROTOCOLS
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.evaluation.report import Evaluation, Score
@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Passes of --model after the first, around its own points.",
 )
+@click.option(
+    "--average",
+    type=click.Choice(AVERAGES),
+    default=NO_AVERAGE,
+    show_default=True,
+    help="Average the last pass of --model with one of the mirrored crop.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the evaluation in OUT; other files there are left alone.")
 @quiet_option
 @click.pass_obj
@@ -51,6 +58,7 @@ def evaluate(
     model: str | None,
     images: Path | None,
     refine: int,
+    average: str,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -83,7 +91,7 @@ def evaluate(
     """
     from ddfa_batch.pipeline import evaluate as evaluation
 
-    _refuse_misuse(protocol, run, images, refine)
+    _refuse_misuse(protocol, run, images, refine, average)
     bundle = _model(models_folder, protocol, labels, run, model).announce(quiet)
     request = evaluation.EvaluationRequest(
         protocol=protocol,
@@ -93,6 +101,7 @@ def evaluate(
         bundle=None if run else bundle,
         images=images,
         refine=refine,
+        average=average,
         overwrite=overwrite,
     )
     with shown(quiet) as display:
@@ -102,11 +111,12 @@ def evaluate(
         click.echo("\n".join([*_score_lines(outcome), f"{', '.join(outcome.files)} in {out}"]))
 
 
-def _refuse_misuse(protocol: str, run: Path | None, images: Path | None, refine: int) -> None:
+def _refuse_misuse(protocol: str, run: Path | None, images: Path | None, refine: int, average: str) -> None:
     if run is None and images is None and protocol != "video":
         raise click.UsageError("Give --run, or --model with --images.")
-    if run is not None and refine:
-        raise click.UsageError("--refine is for --model; a run's answers are what they are.")
+    if run is not None and (refine or average != NO_AVERAGE):
+        option = "--refine" if refine else "--average"
+        raise click.UsageError(f"{option} is for --model; a run's answers are what they are.")
 
 
 def _model(

@@ -22,7 +22,16 @@ from ddfa_batch.commands.options import (
     retry_option,
     run_options,
 )
-from ddfa_batch.schemas.config import DETECT_SIZES, MAX_REFINE, NO_SMOOTHING, SMOOTHINGS, VERTEX_FORMS, FaceOptions
+from ddfa_batch.schemas.config import (
+    AVERAGES,
+    DETECT_SIZES,
+    MAX_REFINE,
+    NO_AVERAGE,
+    NO_SMOOTHING,
+    SMOOTHINGS,
+    VERTEX_FORMS,
+    FaceOptions,
+)
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
@@ -45,6 +54,13 @@ _face_options = grouped(
             default=1,
             show_default=True,
             help="Passes that crop anew around the landmarks of the pass before; 0 is upstream's behaviour.",
+        ),
+        click.option(
+            "--average",
+            type=click.Choice(AVERAGES),
+            default=NO_AVERAGE,
+            show_default=True,
+            help="Average the last pass with one of the mirrored crop: nearer and steadier, for a pass more.",
         ),
         click.option(
             "--vertices",

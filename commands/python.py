@@ -17,6 +17,7 @@ from ddfa_batch.schemas.config import (
     BUILTIN,
     DEFAULT_MAX_PIXELS,
     MAX_SHARD_SIZE,
+    NO_AVERAGE,
     NO_SMOOTHING,
     Execution,
     FaceOptions,
@@ -49,6 +50,7 @@ def process(
     fps: float | None = None,
     track: bool = True,
     smooth: str = NO_SMOOTHING,
+    average: str = NO_AVERAGE,
     workers: int | None = None,
     scheduler: str = "auto",
     shard_size: int | None = None,
@@ -85,6 +87,7 @@ def process(
         fps=fps,
         track=track,
         smooth=smooth,
+        average=average,
     )
     bundle = choose_model(_models(models_dir), _name(model), None if overwrite else folder).bundle
     request = process_request(_sources(source), folder, bundle, faces, shard_size)
@@ -114,10 +117,16 @@ class Pipeline:
         max_faces: int = 0,
         min_score: float | None = None,
         detect_size: int | None = None,
+        average: str = NO_AVERAGE,
         models_dir: _Path | None = None,
     ) -> None:
         faces = FaceOptions(
-            detector=detector, refine=refine, max_faces=max_faces, min_score=min_score, detect_size=detect_size
+            detector=detector,
+            refine=refine,
+            max_faces=max_faces,
+            min_score=min_score,
+            detect_size=detect_size,
+            average=average,
         )
         bundle = choose_model(_models(models_dir), _name(model)).bundle
         self._context = model_context(str(bundle.folder), bundle.digest, resolved_options(faces, bundle))

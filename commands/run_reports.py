@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddfa_batch.commands.wording import byte_size, count, duration
-from ddfa_batch.schemas.config import ProcessOptions
+from ddfa_batch.schemas.config import MIRROR, ProcessOptions
 from ddfa_batch.schemas.errors import ERROR_KINDS
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def announcement(request: RunRequest, n_inputs: int, n_shards: int, shard_size: 
 def _how(request: RunRequest) -> list[str]:
     options, model = request.options, f"model {request.bundle.manifest.name}"
     if isinstance(options, ProcessOptions):
-        return [model, f"detector {options.detector}", count(options.refine, "refinement")]
+        averaged = ", averaged with the mirror image" if options.average == MIRROR else ""
+        return [model, f"detector {options.detector}", count(options.refine, "refinement") + averaged]
     clips = f"{count(options.clips_per_image, 'clip')} of {count(options.frames, 'frame')} a face"
     return [model, "parameters given" if options.params_digest else f"detector {options.detector}", clips]
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from ddfa_batch.pipeline import plan
 from ddfa_batch.pipeline.plan import Run
-from ddfa_batch.schemas.config import GIVEN_BOXES, ProcessOptions, SynthOptions
+from ddfa_batch.schemas.config import GIVEN_BOXES, MIRROR, ProcessOptions, SynthOptions
+from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.loaded_model import LoadedModel, loaded_model
 from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.geometry.mirroring import MirrorMap
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis
 from ddfa_batch.tasks.geometry.visibility import Occlusion
 from ddfa_batch.tasks.inference.face_finder import FaceFinder
@@ -37,6 +41,8 @@ class ModelContext:
     landmarks: PointBasis
     #: All vertices.
     dense: PointBasis
+    #: How mirrored answers are read; None where nothing is averaged with them.
+    mirror: MirrorMap | None
     #: What may hide a landmark.
     occlusion: Occlusion
     #: The vertices of `occlusion`.
@@ -77,6 +83,7 @@ def _model_context(folder: str, digest: str, options: ProcessOptions) -> ModelCo
         regressor=Regressor(model.regressor, model.bundle.manifest),
         landmarks=PointBasis.of(model.morphable, model.morphable.landmarks),
         dense=PointBasis.of(model.morphable),
+        mirror=_mirror(folder, digest) if options.average == MIRROR else None,
         occlusion=occlusion,
         occluding=PointBasis.of(model.morphable, occlusion.vertices),
     )
@@ -99,6 +106,12 @@ def check_model(run: Run) -> None:
     """Load the networks of a run's model; raises `BundleError` where it cannot do what the run's options ask for."""
     with _LOADING:
         _face_finder(run.model.folder, run.model.digest, regression_options(run))
+
+
+@lru_cache(maxsize=2)
+def _mirror(folder: str, digest: str) -> MirrorMap:
+    model = loaded_model(folder, digest)
+    return MirrorMap.of(model.morphable, np.array(model.bundle.manifest.param_std)[N_POSE:])
 
 
 @lru_cache(maxsize=2)

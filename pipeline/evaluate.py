@@ -15,6 +15,7 @@ from ddfa_batch.pipeline.evaluation.protocol import Answers, EvaluatedModel, Gro
 from ddfa_batch.pipeline.evaluation.protocols import PROTOCOLS
 from ddfa_batch.pipeline.evaluation.report import Evaluation, score
 from ddfa_batch.pipeline.results import Results, open_run
+from ddfa_batch.schemas.config import NO_AVERAGE
 from ddfa_batch.schemas.errors import InputError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
@@ -35,6 +36,8 @@ class EvaluationRequest:
     images: Path | None = None
     #: Passes after the first, for a bundle's answers.
     refine: int = 0
+    #: What the last pass's answer is averaged with, of `schemas.config.AVERAGES`.
+    average: str = NO_AVERAGE
     #: Replace an evaluation in `out`.
     overwrite: bool = False
 
@@ -62,7 +65,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         protocol=protocol.name,
         measured=protocol.measured,
         normaliser=protocol.normaliser,
-        answers=f"run {request.run}" if run is not None else f"rois of the labels, {request.refine} refinements",
+        answers=f"run {request.run}" if run is not None else _passes(request),
         model=model.name,
         n_labelled=len(truth.keys),
         n_found=int(answers.found.sum()),
@@ -71,6 +74,11 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     )
     report.write_summary(request.out, outcome)
     return outcome
+
+
+def _passes(request: EvaluationRequest) -> str:
+    averaged = "" if request.average == NO_AVERAGE else f", averaged with the {request.average} image"
+    return f"rois of the labels, {request.refine} refinements{averaged}"
 
 
 def _model(request: EvaluationRequest, run: Results | None) -> EvaluatedModel:
@@ -95,7 +103,7 @@ def _answers(
         answers = answers_of_run(run, truth, model)
     else:
         assert picture_of is not None
-        answers = answers_of_model(model, truth, picture_of, request.refine)
+        answers = answers_of_model(model, truth, picture_of, request.refine, request.average)
     if not answers.found.any():
         raise InputError(
             f"None of the {len(truth.keys):,} labelled faces was found: are these labels of those pictures?"

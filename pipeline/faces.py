@@ -92,7 +92,7 @@ def follows_faces(context: RunContext, rows: Sequence[PlanRow]) -> bool:
 def _followers(context: RunContext, rows: Sequence[PlanRow]) -> dict[int, Follower]:
     """What follows the faces of each video among the rows of a shard, by video."""
     assert context.find is not None
-    see = NetworkObserver(context.find, context.regressor, context.landmarks, context.options.refine)
+    see = NetworkObserver(context.find, context.regressor, context.landmarks, context.options.refine, context.mirror)
     return {video: Follower(context, see, frames) for video, frames in segments_of(rows).items()}
 
 
@@ -143,7 +143,7 @@ def found_faces(context: ModelContext, image: U8) -> FaceCandidates:
     most, times = context.options.max_faces or FACES_PER_IMAGE, context.options.refine
     merging = times > 0 and most > 1
     found = context.find(image, FACES_PER_IMAGE if merging else most)
-    found = refine(image, found, context.regressor, context.landmarks, times)
+    found = refine(image, found, context.regressor, context.landmarks, times, context.mirror)
     if merging:
         found = distinct_faces(found, context.regressor, context.landmarks)
     return found.take(np.arange(min(most, len(found))))
@@ -153,7 +153,7 @@ def _given_faces(context: RunContext, image: U8, row: PlanRow) -> FaceCandidates
     """The faces in the boxes that the user gave; each is kept."""
     given = _given(row).best(context.options.max_faces or FACES_PER_IMAGE)
     found = regress_faces(image, given, crop.roi_from_boxes(given.boxes, *_GIVEN_ROI), context.regressor)
-    return refine(image, found, context.regressor, context.landmarks, context.options.refine)
+    return refine(image, found, context.regressor, context.landmarks, context.options.refine, context.mirror)
 
 
 def _given(row: PlanRow) -> Detections:

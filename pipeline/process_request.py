@@ -53,4 +53,5 @@ def resolved_options(faces: FaceOptions, bundle: Bundle, boxes_digest: str | Non
         fps=faces.fps,
         track=faces.track,
         smooth=faces.smooth,
+        average=faces.average,
     )

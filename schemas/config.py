@@ -24,6 +24,9 @@ MAX_FILE_BYTES = 1 << 30
 FACES_PER_IMAGE = 10_000
 #: Most passes of refinement.
 MAX_REFINE = 5
+#: What the last pass's answer can be averaged with.
+NO_AVERAGE, MIRROR = "none", "mirror"
+AVERAGES = (NO_AVERAGE, MIRROR)
 #: Forms of dense meshes, or none.
 VERTEX_FORMS = ("float32", "none")
 #: How followed faces can be smoothed.
@@ -74,6 +77,8 @@ class FaceOptions:
     track: bool = True
     #: How followed faces are smoothed.
     smooth: str = NO_SMOOTHING
+    #: What the last pass's answer is averaged with.
+    average: str = NO_AVERAGE
 
     def __post_init__(self) -> None:
         check_range("every", self.every, 1)
@@ -81,6 +86,8 @@ class FaceOptions:
             raise OptionError(f"fps is a number above 0, but is {self.fps}.")
         if self.smooth not in SMOOTHINGS:
             raise OptionError(f"smooth is one of {', '.join(SMOOTHINGS)}, but is {self.smooth!r}.")
+        if self.average not in AVERAGES:
+            raise OptionError(f"average is one of {', '.join(AVERAGES)}, but is {self.average!r}.")
         check_range("refine", self.refine, 0, MAX_REFINE)
         check_range("min_score", self.min_score, 0, 1)
         check_range("max_faces", self.max_faces, 0)
@@ -131,6 +138,8 @@ class ProcessOptions:
     #: Whether faces are followed through videos, and how followed faces are smoothed.
     track: bool = True
     smooth: str = NO_SMOOTHING
+    #: What the last pass's answer is averaged with.
+    average: str = NO_AVERAGE
 
     def as_dict(self) -> dict[str, Any]:
         """The options by name, for `run.json` and its comparison.

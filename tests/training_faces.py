@@ -11,7 +11,8 @@ import small_model
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import pose
-from ddfa_batch.tasks.training.clips import FLIP68, Clips, label_stills
+from ddfa_batch.tasks.geometry.mirroring import FLIP68
+from ddfa_batch.tasks.training.clips import Clips, label_stills
 
 
 def symmetric_head() -> MorphableModel:

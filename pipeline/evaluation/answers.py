@@ -7,13 +7,16 @@ import numpy as np
 from ddfa_batch.pipeline.evaluation.protocol import Answers, EvaluatedModel, GroundTruth, PictureOf
 from ddfa_batch.pipeline.results import Results
 from ddfa_batch.schemas.arrays import F32, F64, I64
+from ddfa_batch.schemas.config import MIRROR, NO_AVERAGE
 from ddfa_batch.schemas.errors import ImageError, InputError
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.evaluation.landmark_errors import match_box
 from ddfa_batch.tasks.files.inputs import without_suffix
+from ddfa_batch.tasks.geometry.mirroring import MirrorMap
 from ddfa_batch.tasks.geometry.reconstruct import points
 from ddfa_batch.tasks.inference import refinement
 from ddfa_batch.tasks.inference.regressor import Regressor
@@ -52,12 +55,19 @@ def _matching_rows(run: Results, truth: GroundTruth) -> I64:
     return matching
 
 
-def answers_of_model(model: EvaluatedModel, truth: GroundTruth, picture_of: PictureOf, refine: int) -> Answers:
-    """The model's answers to the crops around the true points, and then around its own so many times."""
+def answers_of_model(
+    model: EvaluatedModel, truth: GroundTruth, picture_of: PictureOf, refine: int, average: str = NO_AVERAGE
+) -> Answers:
+    """The model's answers to the crops around the true points, and then around its own so many times.
+
+    The last is averaged with that to the mirrored crop, if so asked for.
+    """
     if truth.rois is None:
         raise InputError("These labels tell no rois to show a model; process the pictures and give that run instead.")
     manifest = model.bundle.manifest
     regress = Regressor(loaded_model(str(model.bundle.folder), model.bundle.digest).regressor, manifest)
+    deviations = np.array(manifest.param_std)[N_POSE:]
+    mirror = MirrorMap.of(model.morphable, deviations) if average == MIRROR else None
     params = np.full((len(truth.keys), model.morphable.layout.size), np.nan, np.float32)
     rois = np.full((len(truth.keys), 4), np.nan)
     for i in np.flatnonzero(np.isfinite(truth.rois).all(axis=1)):
@@ -73,6 +83,7 @@ def answers_of_model(model: EvaluatedModel, truth: GroundTruth, picture_of: Pict
                 regress,
                 model.landmarks,
                 refine,
+                mirror,
             )
         except ImageError:  # numbers that are not finite are no answer
             continue

@@ -12,6 +12,7 @@ from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.boxes import landmark_boxes, overlap
+from ddfa_batch.tasks.geometry.mirroring import MirrorMap
 from ddfa_batch.tasks.geometry.pose import in_plane_angle
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, crop_pose, image_pose, points, turned_params
 from ddfa_batch.tasks.inference.face_finder import FaceFinder
@@ -89,15 +90,24 @@ class NetworkObserver:
 
     Detection is `process`'s own, `refine` passes included. The score of a followed face is σ of the network's log odds
     of a face; of a network that does not tell them it is the overlap of the roi that was looked at with the roi of
-    what was found.
+    what was found. With `mirror` the last look at a face is averaged with one at its mirror image: of a followed face
+    that was looked at before, the second look is at the mirror image instead, for two looks are averaged anyway.
     """
 
-    def __init__(self, find: FaceFinder, regress: Regressor, landmarks: PointBasis, refine: int = 1) -> None:
+    def __init__(
+        self,
+        find: FaceFinder,
+        regress: Regressor,
+        landmarks: PointBasis,
+        refine: int = 1,
+        mirror: MirrorMap | None = None,
+    ) -> None:
         self._find, self._regress, self._landmarks, self._refine = find, regress, landmarks, refine
+        self._mirror = mirror
 
     def detect(self, image: U8) -> ObservedFaces:
         """As `FaceObserver` says."""
-        faces = refine(image, self._find(image), self._regress, self._landmarks, self._refine)
+        faces = refine(image, self._find(image), self._regress, self._landmarks, self._refine, self._mirror)
         faces = distinct_faces(faces, self._regress, self._landmarks)
         landmarks = points(self._landmarks, faces.params, faces.rois, self._regress.size)
         boxes, scores = faces.detections.boxes, faces.detections.scores
@@ -107,10 +117,13 @@ class NetworkObserver:
         """As `FaceObserver` says."""
         size = self._regress.size
         crops = crop.crops(image, rois, size, angles)
+        mirror = None if first is None else self._mirror
+        seen = crops if mirror is None else crops[:, :, ::-1]
         if self._regress.tells_faces:
-            params, odds = self._regress.with_faces(crops)
+            params, odds = self._regress.with_faces(seen)
         else:
-            params, odds = self._regress(crops), None
+            params, odds = self._regress(seen), None
+        params = params if mirror is None else mirror(params, size)
         params = np.asarray(turned_params(params, angles, self._regress.layout, size), np.float32)
         if first is not None:
             params = (params + self._seen_from(first, rois)) / np.float32(2)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F64, I64, U8, Floats
+from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Floats
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.boxes import box_sizes, landmark_boxes, overlap
+from ddfa_batch.tasks.geometry.mirroring import MirrorMap
 from ddfa_batch.tasks.geometry.pose import in_plane_angle
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points, turned_params
 from ddfa_batch.tasks.inference.face_finder import FaceCandidates
@@ -28,20 +29,38 @@ def regress_faces(image: U8, detections: Detections, rois: F64, regress: Regress
 
 
 def refine(
-    image: U8, faces: FaceCandidates, regress: Regressor, landmarks: PointBasis, times: int = 1
+    image: U8,
+    faces: FaceCandidates,
+    regress: Regressor,
+    landmarks: PointBasis,
+    times: int = 1,
+    mirror: MirrorMap | None = None,
 ) -> FaceCandidates:
     """The same faces regressed so many times more, each time around the landmarks of the time before.
 
     The crop is turned so that each head stands upright. Rois are of the upright crops; parameters are in the frame of
-    the same rois not turned, as everywhere.
+    the same rois not turned, as everywhere. With `mirror` what is said of the last crop is averaged with what is said
+    of its mirror image.
     """
-    for _ in range(times if len(faces) else 0):
+    if not len(faces):
+        return faces
+    if mirror is not None and times == 0:
+        return replace(faces, params=with_mirrored(faces.params, faces.crops, regress, mirror))
+    for left in reversed(range(times)):
         angles = in_plane_angle(regress.layout.pose(faces.params))
         rois = crop.upright_rois(points(landmarks, faces.params, faces.rois, regress.size), angles)
         crops = crop.crops(image, rois, regress.size, angles)
-        params = np.asarray(turned_params(regress(crops), angles, regress.layout, regress.size))
+        said = regress(crops)
+        if mirror is not None and left == 0:
+            said = with_mirrored(said, crops, regress, mirror)
+        params = np.asarray(turned_params(said, angles, regress.layout, regress.size))
         faces = replace(faces, rois=rois, crops=crops, params=params)
     return faces
+
+
+def with_mirrored(params: F32, crops: U8, regress: Regressor, mirror: MirrorMap) -> F32:
+    """The mean of params (N, P), said of crops (N, size, size, 3), and of what is said of their mirror images."""
+    return (params + mirror(regress(crops[:, :, ::-1]), regress.size)) / np.float32(2)
 
 
 def distinct_faces(faces: FaceCandidates, regress: Regressor, landmarks: PointBasis) -> FaceCandidates:

@@ -17,15 +17,9 @@ from ddfa_batch.tasks.fitting.landmark_fit import fit
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import motion
 from ddfa_batch.tasks.geometry.crop import roi_from_landmarks
+from ddfa_batch.tasks.geometry.mirroring import FLIP68
 from ddfa_batch.tasks.geometry.pose import yaw_of
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
-
-#: Where the points of each part stand in a mirrored face.
-_JAW, _BROWS, _NOSE_LINE, _NOSTRILS = [*range(16, -1, -1)], [*range(26, 16, -1)], [27, 28, 29, 30], [35, 34, 33, 32, 31]
-_EYES = [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-_OUTER_LIPS, _INNER_LIPS = [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55], [64, 63, 62, 61, 60, 67, 66, 65]
-#: Where each of the 68 points stands in a mirrored face.
-FLIP68 = np.array([*_JAW, *_BROWS, *_NOSE_LINE, *_NOSTRILS, *_EYES, *_OUTER_LIPS, *_INNER_LIPS])
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ METHODS = ("vdc", "fwpdc", "vdc-from-fwpdc", "vanilla-joint", "meta-joint")
 LANDMARK_TERMS = ("none", "lmk", "lrr", "lrr+lmk")
 #: How VDC and the landmark terms count a distance: squared, as the paper, or as it is.
 DISTANCES = ("squared", "plain")
+#: How the learning rate falls after its warm-up, see `TrainConfig.lr_at`.
+SCHEDULES = ("line", "cosine")
 #: Smallest side of a training image, pixels: five halvings leave one.
 _LEAST_PIXELS = 32
 
@@ -53,6 +55,10 @@ class Augmentation:
     step_shift: float = 0.01
     #: Largest share of a frame's time for which the shutter is open (motion blur).
     exposure: float = 0.8
+    #: Probability that little light is left, noise in it.
+    dark: float = 0.1
+    #: Probability that the picture was compressed as JPEG.
+    compressed: float = 0.25
 
     @staticmethod
     def none() -> Augmentation:
@@ -101,6 +107,13 @@ class TrainConfig:
     switch: float = 0.5
     #: Of `DISTANCES`.
     distance: str = "squared"
+    #: How much each landmark term counts, where 1 is as much as the main loss.
+    landmark_weight: float = 1.0
+    #: Share that the moving average of the weights keeps of itself at a step; it is what is judged and exported. 0 is
+    #: none.
+    ema: float = 0.0
+    #: Of `SCHEDULES`.
+    schedule: str = "line"
     #: AdamW's at its highest, see `lr_at`.
     learning_rate: float = 2e-3
     #: AdamW's.
@@ -126,6 +139,7 @@ class TrainConfig:
             "method": (self.method, METHODS),
             "landmarks": (self.landmarks, LANDMARK_TERMS),
             "distance": (self.distance, DISTANCES),
+            "schedule": (self.schedule, SCHEDULES),
         }
         for name, (value, known) in choices.items():
             if value not in known:
@@ -134,6 +148,8 @@ class TrainConfig:
             raise TrainingError(
                 f"Stages must be rising shares of up to 1 with {_LEAST_PIXELS} pixels or more, not {self.stages}."
             )
+        if not 0 <= self.ema < 1:
+            raise TrainingError(f"The moving average of the weights must keep a share in 0..1, not {self.ema}.")
         if self.look_ahead < 1 or self.iterations < 1:
             raise TrainingError("A training needs at least one iteration of at least one step.")
 
@@ -153,7 +169,7 @@ class TrainConfig:
         return self.sampling.size
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of a step: in each stage a linear warm-up, then a line down to 0; peaks halve.
+        """Learning rate of a step: in each stage a linear warm-up, then a line or half a cosine down to 0; peaks halve.
 
         A net that has learnt faces of one size in pixels must learn anew what is twice as large: with what is left
         of a single line down it cannot.
@@ -163,7 +179,9 @@ class TrainConfig:
         stage = max(i for i, start in enumerate(starts) if step >= start * self.look_ahead)
         done, total = step - starts[stage] * self.look_ahead, (ends[stage] - starts[stage]) * self.look_ahead
         warm = min(1.0, (done + 1) / max(self.warmup, 1))
-        return self.learning_rate * 0.5**stage * warm * max(1 - done / max(total, 1), 0.0)
+        left = max(1 - done / max(total, 1), 0.0)
+        fall = left if self.schedule == "line" else (1 - math.cos(math.pi * left)) / 2
+        return self.learning_rate * 0.5**stage * warm * fall
 
 
 def _is_stage(stage: tuple[float, int]) -> bool:

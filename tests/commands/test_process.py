@@ -51,6 +51,14 @@ def test_other_options_are_refused_by_name(done: tuple[Path, Answer], photos: Pa
     assert "differs in refine (there 1, asked for 0)" in answer.stderr
 
 
+def test_averaging_is_said_and_another_run(photos: Path, models: Path, tmp_path: Path) -> None:
+    answer = call("process", photos, tmp_path / "out", "--average", "mirror", "--vertices", "none", models=models)
+    assert "1 refinement, averaged with the mirror image; 1 shard" in answer.stdout
+    again = call("process", photos, tmp_path / "out", "--vertices", "none", models=models)
+    assert again.code == 1
+    assert "average" in again.stderr
+
+
 def test_status_adds_up(done: tuple[Path, Answer]) -> None:
     answer = call("status", done[0])
     assert answer.code == 0

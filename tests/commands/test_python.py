@@ -74,11 +74,13 @@ def test_every_option_reaches_the_run(photos: Path, models: Path, bundle: object
         max_faces=1,
         detect_size=512,
         max_pixels=10**6,
+        average="mirror",
         scheduler="in-process",
         shard_size=1,
     ).run
     assert (run.n_inputs, run.n_shards) == (2, 2)
     said = {"refine": 0, "vertices": "none", "min_score": 0.5, "max_faces": 1, "detect_size": 512, "max_pixels": 10**6}
+    said |= {"average": "mirror"}
     assert {name: run.options[name] for name in said} == said
 
 
@@ -113,6 +115,7 @@ def test_boxes_of_ones_own(photos: Path, models: Path, tmp_path: Path) -> None:
         ({"detect_size": 10}, "detect_size is from 64 to 8,192"),
         ({"max_pixels": 0}, "max_pixels is from 1 to"),
         ({"vertices": "float16"}, "vertices is one of float32, none, but is 'float16'"),
+        ({"average": "twice"}, "average is one of none, mirror, but is 'twice'"),
         ({"workers": 0}, "workers is at least 1"),
         ({"shard_size": 0}, "shard_size is from 1 to 1,000,000"),
         ({"scheduler": "in-process", "workers": 2}, "has one worker"),

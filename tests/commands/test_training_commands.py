@@ -18,6 +18,7 @@ from command_line import call
         (("train", "in", "builtin"), 1, "choose another folder, which the new model is called after"),
         (("evaluate", "in", "scores"), 2, "Give --run, or --model with --images"),
         (("evaluate", "in", "scores", "--run", "in", "--refine", "1"), 2, "--refine is for --model"),
+        (("evaluate", "in", "scores", "--run", "in", "--average", "mirror"), 2, "--average is for --model"),
         (("evaluate", "nowhere", "scores"), 2, "'nowhere' does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

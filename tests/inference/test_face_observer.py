@@ -9,6 +9,7 @@ import small_model
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.geometry import crop
+from ddfa_batch.tasks.geometry.mirroring import MirrorMap
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis
 from ddfa_batch.tasks.inference.face_finder import FaceFinder
 from ddfa_batch.tasks.inference.face_observer import NetworkObserver, sigmoid
@@ -86,3 +87,20 @@ def test_no_faces_have_the_shapes_of_some(parts: tuple[FaceFinder, Regressor, Po
 
 def test_scores_are_finite_whatever_the_odds() -> None:
     assert sigmoid(np.array([-1e9, 0.0, 1e9])).tolist() == pytest.approx([0, 0.5, 1])
+
+
+def test_the_second_look_at_a_followed_face_may_be_at_its_mirror_image(
+    parts: tuple[FaceFinder, Regressor, PointBasis], bundle: Bundle
+) -> None:
+    _, regress, _ = parts
+    model = loaded_model(str(bundle.folder), bundle.digest)
+    mirror = MirrorMap.of(model.morphable, np.array(bundle.manifest.param_std)[12:])
+    see, image = NetworkObserver(*parts, mirror=mirror), small_model.picture(2)
+    faces = see.detect(image)
+    level = np.zeros(len(faces))
+    once = see.follow(image, faces.rois, level)
+    twice = see.follow(image, faces.rois, level, once)
+    by_hand = (regress(once.crops) + mirror(regress(np.ascontiguousarray(once.crops[:, :, ::-1])), 120)) / 2
+    assert np.allclose(once.params, regress(once.crops), rtol=1e-6)
+    assert np.allclose(twice.params, by_hand, atol=1e-3)
+    assert np.array_equal(twice.crops, once.crops)

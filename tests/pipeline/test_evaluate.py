@@ -26,7 +26,10 @@ def test_refinement_looks_again_around_its_own_points(
     labels = table(tmp_path / "l.parquet", keys, landmarks, yaw=np.zeros(len(keys)))
     once = EvaluationRequest("aflw2000-3d", (labels,), tmp_path / "once", bundle=bundle, images=photos)
     twice = replace(once, out=tmp_path / "twice", refine=1)
-    assert evaluate(once).scores[0].mean != evaluate(twice).scores[0].mean
+    averaged = replace(once, out=tmp_path / "averaged", average=config.MIRROR)
+    done = [evaluate(request) for request in (once, twice, averaged)]
+    assert len({outcome.scores[0].mean for outcome in done}) == 3
+    assert done[2].answers == "rois of the labels, 0 refinements, averaged with the mirror image"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,17 @@ def test_refinement_crops_around_the_landmarks(photos: Path, bundle: Bundle, tmp
     np.testing.assert_allclose((roi[:, 0] + roi[:, 2]) / 2, (box[:, 0] + box[:, 2]) / 2, atol=1e-4)
 
 
+def test_a_run_averages_with_the_mirror_image(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
+    done = {}
+    for average in ("none", "mirror"):
+        process(wanted(photos, tmp_path / average, bundle, average=average), HERE)
+        done[average] = open_run(tmp_path / average)
+    plain, averaged = (np.stack(run.faces()["params"].to_numpy()) for run in done.values())
+    assert np.abs(plain - averaged).max() > 1e-4
+    assert "average" not in done["none"].run.options  # so runs that were begun before there was any go on
+    assert done["mirror"].run.options["average"] == "mirror"
+
+
 def test_vertices_come_in_the_order_asked_for(results: Results) -> None:
     ids = results.faces(columns=["face_id"])["face_id"].to_pylist()
     chosen = [ids[-1], ids[0], ids[5], ids[0]]

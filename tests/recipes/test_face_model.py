@@ -7,7 +7,7 @@ import pytest
 
 from ddfa_batch.schemas.arrays import F64
 from ddfa_batch.tasks.fitting.prior import Prior
-from ddfa_batch.tasks.training.clips import FLIP68
+from ddfa_batch.tasks.geometry.mirroring import FLIP68
 from recipes.builtin.face_model.build import build
 from recipes.builtin.face_model.design import EXPRESSIONS, N_IDENTITIES
 from recipes.builtin.face_model.expressions import expressions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from training_faces import MODEL, PRIOR, faces
 
+from ddfa_batch.tasks.geometry.mirroring import FLIP68
 from ddfa_batch.tasks.training import clips
-from ddfa_batch.tasks.training.clips import FLIP68
 
 
 def test_the_flip_is_an_involution_that_keeps_the_middle() -> None:

@@ -12,15 +12,16 @@ from training_faces import MARK, MODEL, PRIOR, STILLS, faces
 
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.tasks.geometry import crop, pose
+from ddfa_batch.tasks.geometry.mirroring import FLIP68
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 from ddfa_batch.tasks.geometry.similarity import similarity
 from ddfa_batch.tasks.training import clips, mini_batches
-from ddfa_batch.tasks.training.augmentation import frames_of_clip
-from ddfa_batch.tasks.training.clips import FLIP68, Clips
+from ddfa_batch.tasks.training.augmentation import Occluder, frames_of_clip
+from ddfa_batch.tasks.training.clips import Clips
 from ddfa_batch.tasks.training.options import Augmentation, Sampling
 
 CROP = np.array([[0.0, 0.0, 120.0, 120.0]])
-GEOMETRY = Augmentation(gain=0, offset=0, blur=0, occluder=0, noise=0)
+GEOMETRY = Augmentation(gain=0, offset=0, blur=0, occluder=0, noise=0, dark=0, compressed=0)
 
 
 def dot(image: np.ndarray) -> np.ndarray:
@@ -119,6 +120,40 @@ def test_looks_change_pixels_and_no_label() -> None:
     np.testing.assert_array_equal(quiet.params, changed.params)
     assert (quiet.images != changed.images).any(axis=(1, 2, 3)).all()
     assert (changed.images[0] != changed.images[1]).any()  # the noise is each frame's own
+
+
+def means(**changes: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mini-batches of grey pictures as they are, and with these changes."""
+    grey = replace(STILLS, images=np.full_like(STILLS.images, 128))
+    plain, loud = Augmentation.none(), replace(Augmentation.none(), **changes)
+    quiet, changed = (mini_batches.make_batch(grey, np.arange(6), Sampling(6, 1), a, [5]) for a in (plain, loud))
+    np.testing.assert_array_equal(quiet.params, changed.params)
+    return quiet.images, changed.images
+
+
+def test_in_the_dark_little_light_is_left_and_noise_in_it() -> None:
+    quiet, dark = means(dark=1)
+    assert (dark.mean(axis=(1, 2, 3)) < 0.75 * quiet.mean(axis=(1, 2, 3))).all()
+    assert (dark.std(axis=(1, 2, 3)) > 1).all()
+
+
+def test_compression_leaves_its_blocks() -> None:
+    images = np.random.default_rng(0).integers(0, 255, STILLS.images.shape, dtype=np.uint8)
+    noisy = replace(STILLS, images=images)
+    pair = (replace(Augmentation.none(), compressed=share) for share in (0, 1))
+    made = (mini_batches.make_batch(noisy, np.arange(6), Sampling(6, 1), a, [5]) for a in pair)
+    before, after = (batch.images.astype(float) for batch in made)
+    assert (np.abs(after - before).mean(axis=(1, 2, 3)) > 1).all()
+    assert np.abs(after.mean(axis=(1, 2)) - before.mean(axis=(1, 2))).max() < 6
+
+
+def test_an_occluder_may_show_another_part_of_the_picture() -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[5:15, 25:35] = 200
+    covered = image.copy()
+    Occluder(centre=(10, 10), sides=(8, 8), round=False, colour=(9.0, 9.0, 9.0), shows=(-20, 0)).paint(covered)
+    assert (covered[8:12, 8:12] == 200).all()
+    assert (covered[20:] == image[20:]).all()
 
 
 def test_stills_are_not_changed() -> None:

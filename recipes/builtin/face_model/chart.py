@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from ddfa_batch.schemas.arrays import F64, Bools, Floats
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks.training.clips import FLIP68
+from ddfa_batch.tasks.geometry.mirroring import FLIP68
 from recipes.builtin.face_model.design import (
     BOTTOM,
     CYLINDER_DEPTH,

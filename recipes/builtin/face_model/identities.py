@@ -13,8 +13,8 @@ from ddfa_batch.tasks.fitting.fit_basis import FitBasis
 from ddfa_batch.tasks.fitting.fit_config import FitConfig
 from ddfa_batch.tasks.fitting.landmark_fit import fit
 from ddfa_batch.tasks.fitting.prior import Prior
+from ddfa_batch.tasks.geometry.mirroring import FLIP68
 from ddfa_batch.tasks.geometry.reconstruct import image_pose
-from ddfa_batch.tasks.training.clips import FLIP68
 from recipes.builtin.face_model.design import N_IDENTITIES, TOPOLOGY, UNIT
 
 #: A label farther than this from its fitted point, mm, is a fault of the label.
