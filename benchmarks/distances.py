@@ -66,7 +66,8 @@ def main() -> None:
     branches = {}
     for name, (branch, landmarks, distance) in VARIANTS.items():
         own = replace(config, landmarks=landmarks, distance=distance)
-        begun = state.start_from(replace(start, net=copy.deepcopy(start.net)), start.architecture, own)
+        alone = replace(start, net=copy.deepcopy(start.answering), average=None)
+        begun = state.start_from(alone, start.architecture, own)
         branches[name] = own, Branch(branch, begun.net.train(), begun.optimiser)
     batches, clock = meta_joint.batches_from(train, config, 0), time.monotonic()
     with ThreadPoolExecutor(2) as pool:

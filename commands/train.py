@@ -64,7 +64,8 @@ def train(
     from ddfa_batch.pipeline.train import train as run_training
 
     bundle = choose_model(models_folder, model, labels).announce(quiet)
-    request = _request(labels, out, bundle, data, learning, host)
+    start = None if host.start is None else _start(models_folder, host.start)
+    request = _request(labels, out, bundle, data, learning, host, start)
     samples = learning.look_ahead * data.stills * data.frames
     with contextlib.closing(TrainingProgress(learning.iterations, samples, quiet)) as progress:
         outcome = run_training(request, progress.begun, progress)
@@ -72,8 +73,21 @@ def train(
         click.echo(_summary(outcome))
 
 
+def _start(models_folder: Path, start: str) -> Path | Bundle:
+    """A checkpoint where `start` is a file, else the model of this name or folder."""
+    from ddfa_batch.tasks.bundles.model_bundle import find_bundle
+
+    return Path(start) if Path(start).is_file() else find_bundle(start, models_folder)
+
+
 def _request(
-    labels: Path, out: Path, bundle: Bundle, data: DataOptions, learning: LearningOptions, host: HostOptions
+    labels: Path,
+    out: Path,
+    bundle: Bundle,
+    data: DataOptions,
+    learning: LearningOptions,
+    host: HostOptions,
+    start: Path | Bundle | None,
 ) -> TrainingRequest:
     """The training as `pipeline.train` takes it; its types know torch, so they are imported here."""
     from ddfa_batch.pipeline.cluster import usable_cores
@@ -85,10 +99,13 @@ def _request(
         method=learning.method,
         landmarks=learning.landmarks,
         distance=learning.distance,
+        landmark_weight=learning.landmark_weight,
         beta=learning.beta,
         look_ahead=learning.look_ahead,
         iterations=learning.iterations,
         learning_rate=learning.learning_rate,
+        schedule=learning.schedule,
+        ema=learning.ema,
         stages=learning.stages,
         seed=learning.seed,
         sampling=Sampling(data.stills, data.frames, data.motion, data.turned, bundle.manifest.input_size),
@@ -102,7 +119,7 @@ def _request(
         config=config,
         images=data.images,
         clips=data.clips,
-        start=host.start,
+        start=start,
         validation=data.validation,
         device=host.device,
         threads=host.threads or usable_cores(),

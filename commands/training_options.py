@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ddfa_batch.commands.options import EXISTING_FILE, PATH, grouped
+from ddfa_batch.commands.options import PATH, grouped
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class LearningOptions:
     landmarks: str
     #: How VDC and the 68 points count errors.
     distance: str
+    #: How much each landmark term counts.
+    landmark_weight: float
     #: Weight of vanilla-joint.
     beta: float
     #: Steps of an iteration.
@@ -54,6 +56,10 @@ class LearningOptions:
     iterations: int
     #: Learning rate.
     learning_rate: float
+    #: How it falls: "line" or "cosine".
+    schedule: str
+    #: Share that the moving average of the weights keeps of itself.
+    ema: float
     #: Shares of the iterations and the side of the images up to there, pixels.
     stages: tuple[tuple[float, int], ...]
     #: Seed of all randomness.
@@ -64,8 +70,8 @@ class LearningOptions:
 class HostOptions:
     """Where it runs, from where it starts, and what is kept."""
 
-    #: Checkpoint of another training to begin with.
-    start: Path | None
+    #: Checkpoint of another training to begin with, or a model's name or folder.
+    start: str | None
     #: "cpu", "cuda" or "auto".
     device: str
     #: torch's threads; None for one per core.
@@ -182,6 +188,14 @@ learning_options = grouped(
             "labels matter less.",
         ),
         click.option(
+            "--landmark-weight",
+            type=click.FloatRange(0, 100),
+            metavar="X",
+            default=1.0,
+            show_default=True,
+            help="How much each landmark term counts, where 1 is as much as the loss of the parameters.",
+        ),
+        click.option(
             "--beta",
             type=click.FloatRange(0, 1),
             metavar="X",
@@ -209,6 +223,23 @@ learning_options = grouped(
             help="The most it is, after warming up.",
         ),
         click.option(
+            "--schedule",
+            type=click.Choice(["line", "cosine"]),
+            metavar="KIND",
+            default="line",
+            show_default=True,
+            help="How the learning rate falls to 0 after warming up: on a line, or on half a cosine.",
+        ),
+        click.option(
+            "--ema",
+            type=click.FloatRange(0, 1, max_open=True),
+            metavar="X",
+            default=0.0,
+            show_default=True,
+            help="Judge and export a moving average of the weights, which keeps this share of itself at every step "
+            "(0.999, say); 0 for the weights as they are.",
+        ),
+        click.option(
             "--stage",
             "stages",
             type=(click.FloatRange(0, 1, min_open=True), click.IntRange(32, 1024)),
@@ -233,7 +264,9 @@ host_options = grouped(
     HostOptions,
     [
         click.option(
-            "--start", type=EXISTING_FILE, help="Begin with the weights of this checkpoint of another training."
+            "--start",
+            metavar="FILE|MODEL",
+            help="Begin with the weights of this checkpoint of another training, or of this model.",
         ),
         click.option("--device", metavar="NAME", default="auto", show_default=True, help="cpu, cuda, or auto."),
         click.option(

@@ -29,13 +29,16 @@ from ddfa_batch.tasks.training import export, host, meta_joint, state, validatio
 from ddfa_batch.tasks.training.architectures import Architecture, mac_count, parameter_count
 from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.mini_batches import make_batch
+from ddfa_batch.tasks.training.mini_batches import MiniBatch, make_batch
 from ddfa_batch.tasks.training.options import TrainConfig
 from ddfa_batch.tasks.training.state import Record, TrainingState
+from ddfa_batch.tasks.training.thawing import thawed
 
 ABOUT, CHECKPOINT, BEST, HISTORY, MODEL = "train.json", "checkpoint.pt", "best.pt", "history.json", "model"
 #: Faces from whose augmented frames the whitening is taken.
 _WHITENING = 4096
+#: Frames on which the norms of a model's network are measured: at once, so that they take half a gigabyte.
+_MEASURED = 256
 #: Options that differ are named, so many of them.
 _TOLD = 5
 
@@ -58,8 +61,8 @@ class TrainingRequest:
     images: Path | None = None
     #: A synth-videos run of the same pictures.
     clips: Path | None = None
-    #: A checkpoint of another training, whose weights this one begins with.
-    start: Path | None = None
+    #: A checkpoint of another training, or a model, whose weights this one begins with.
+    start: Path | Bundle | None = None
     #: Share of the pictures held out, by the sha256 of their keys.
     validation: float = 0.1
     #: As torch names it, or "auto".
@@ -125,7 +128,8 @@ def train(
     def judge(now: TrainingState) -> float | None:
         if not len(parts.validation):
             return None
-        errors = validation.landmark_nme(now.net, space, parts.validation, request.config.pixels(now.iteration - 1))
+        pixels = request.config.pixels(now.iteration - 1)
+        errors = validation.landmark_nme(now.answering, space, parts.validation, pixels)
         return validation.mean_of_bins(errors, parts.validation)[0]
 
     def keep(now: TrainingState, best: bool) -> None:
@@ -185,7 +189,7 @@ def _about(request: TrainingRequest) -> dict[str, Any]:
         "version": version("ddfa-batch"),
         "model": {"name": request.bundle.manifest.name, "digest": request.bundle.digest},
         "data": {name: None if path is None else open_run(path).run.identity for name, path in runs.items()},
-        "start": None if request.start is None else sha256(request.start),
+        "start": request.start.digest if isinstance(request.start, Bundle) else request.start and sha256(request.start),
         "validation": {"share": request.validation, "rule": "sha256 of the key, first 8 bytes, below share · 2^64"},
         "architecture": asdict(request.architecture),
         "config": asdict(request.config),
@@ -213,13 +217,19 @@ def _training(request: TrainingRequest, clips: Clips, device: str) -> TrainingSt
         training = state.load(path, device)
         state.check_same(training, request.architecture, request.config)
         return training
+    if isinstance(request.start, Bundle):
+        batch = _sample(request.config, clips, _MEASURED, request.config.sampling.size)
+        return thawed(request.start, request.architecture, request.config, batch, device)
     if request.start is not None:
         return state.start_from(state.load(request.start, device), request.architecture, request.config)
-    rng = np.random.default_rng([request.config.seed])
-    rows = rng.integers(len(clips), size=max(1, _WHITENING // request.config.sampling.frames))
-    sample = make_batch(clips, rows, request.config.sampling, request.config.augmentation, [request.config.seed], 1)
-    mean, std = whitening(sample.params)
+    mean, std = whitening(_sample(request.config, clips, _WHITENING, 1).params)
     return state.start(request.architecture, request.config, mean, std, device)
+
+
+def _sample(config: TrainConfig, clips: Clips, n_frames: int, pixels: int) -> MiniBatch:
+    """About n_frames augmented training frames, `pixels` wide."""
+    rows = np.random.default_rng([config.seed]).integers(len(clips), size=max(1, n_frames // config.sampling.frames))
+    return make_batch(clips, rows, config.sampling, config.augmentation, [config.seed], pixels)
 
 
 def _write_history(out: Path, training: TrainingState) -> None:

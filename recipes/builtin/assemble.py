@@ -75,7 +75,7 @@ def face_head_of(
     training: TrainingState, spec: DetectorSpec, content: bytes, work: Path, n_pictures: int
 ) -> tuple[DetectorSpec, FaceHead]:
     """The regressor's say in what is a face, and the least score with no more than `MOST_EXTRA` extra boxes."""
-    net = training.net.eval()
+    net = training.answering.eval()
     train = boxes_seen(net, spec, content, training_pictures(sources(work, "train"), n_pictures))
     head = fit_face_head(train.features, train.odds, train.is_face)
     spec = replace(

@@ -1,13 +1,14 @@
 """Labels for training crops that also use another model's 68 points.
 
-    python -m recipes.builtin.distil WORK [--model 3ddfa-v2-mb05] [--agree 8] [--human 0.5]
+    python -m recipes.builtin.distil WORK [--model 3ddfa-v2-mb05] [--agree 8] [--human 0.5] [--crops 6]
 
 WORK is what `prepare` and `union` made, WORK/aflw/fit-all the fit of labels-all.parquet.
-The model is shown each crop around the fitted points, then around its own. A face is left out where the answer is
+The model is shown each crop around the fitted points, then --crops times around its own: once as it is, then turned,
+scaled and shifted a little, every other time mirrored; its answer is the mean. A face is left out where the answer is
 farther than --agree % (NME) from its points. Labels of the rest, WORK/aflw/distilled.parquet: the model's 68 points in
-2-D, and where a human labelled a point that is not hidden, the mean of both, --human of it the human's. Human points
-lie elsewhere by definition (a brow's upper edge, say): that offset, constant in the head's frame, is measured for each
-of the 68 and taken off first.
+3-D, and where a human labelled a point that is not hidden, the mean of both in x and y, --human of it the human's;
+depth is the model's, from the mean of the 68. Human points lie elsewhere by definition (a brow's upper edge, say):
+that offset, constant in the head's frame, is measured for each of the 68 and taken off first.
 """
 
 from __future__ import annotations
@@ -24,42 +25,78 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.results import open_run
-from ddfa_batch.schemas.arrays import F64, Bools
+from ddfa_batch.schemas.arrays import F64, U8, Bools
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.geometry.boxes import labelled_sizes
+from ddfa_batch.tasks.geometry.crop import upright_rois
+from ddfa_batch.tasks.geometry.pose import in_plane_angle
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
+from ddfa_batch.tasks.geometry.similarity import similarity, warp
 from ddfa_batch.tasks.inference.refinement import refine, regress_faces
 from ddfa_batch.tasks.inference.regressor import Regressor
+from ddfa_batch.tasks.training.clips import mirrored
 from recipes.builtin.detector.pictures import read_picture
+
+#: How far the crops after the first are off: standard deviations of the turn, degrees, of the scale's logarithm, and
+#: of the shift, share of the crop's side.
+_TURN, _SCALE, _SHIFT = 5.0, 0.05, 0.03
 
 
 @dataclass(frozen=True)
 class TeacherAnswers:
-    """What a model says of N crops, its roi once refined."""
+    """What a model says of N crops, its roi once refined, the points as a mean over crops."""
 
-    #: (N, 68, 3), image pixels.
+    #: (N, 68, 3), image pixels; z relative to the mean of the 68.
     points: F64
     #: (N, 3, 4), T in image pixels.
     poses: F64
 
 
-def answers(bundle: Bundle, folder: Path, keys: list[str], rois: F64) -> TeacherAnswers:
-    """The model's answers about the pictures `keys` in `folder`, first shown around rois (N, 4)."""
+def answers(bundle: Bundle, folder: Path, keys: list[str], rois: F64, n_crops: int) -> TeacherAnswers:
+    """The model's answers about the pictures `keys` in `folder`, first shown around rois (N, 4), then n_crops times."""
     loaded = loaded_model(str(bundle.folder), bundle.digest)
     regress, size = Regressor(loaded.regressor, bundle.manifest), bundle.manifest.input_size
     basis = PointBasis.of(loaded.morphable, loaded.morphable.landmarks)
     found, poses = [], []
+    rng = np.random.default_rng(0)
     for key, first in zip(keys, rois, strict=True):
         image, roi = read_picture(folder / key), np.array(first)[None]
         given = Detections(roi.astype(np.float32), np.ones(1, np.float32))
         face = refine(image, regress_faces(image, given, roi, regress), regress, basis)
-        found.append(points(basis, face.params, face.rois, size)[0])
+        seen = points(basis, face.params, face.rois, size)
+        angle = float(in_plane_angle(regress.layout.pose(face.params))[0])
+        roi = upright_rois(seen, np.array([angle]))[0]
+        found.append(mean_of_crops(image, roi, angle, regress, basis, n_crops, rng))
         poses.append(image_pose(regress.layout.pose(face.params), face.rois, size)[0])
     return TeacherAnswers(np.array(found), np.array(poses))
+
+
+def mean_of_crops(
+    image: U8, roi: F64, angle: float, regress: Regressor, basis: PointBasis, n_crops: int, rng: np.random.Generator
+) -> F64:
+    """The mean (68, 3) of a model's points over n_crops of a head that leans by `angle`, the first of roi (4,) itself.
+
+    The others are turned, scaled and shifted at random, every second one mirrored.
+    """
+    size = regress.size
+    draws = rng.normal(size=(n_crops, 4)) * [_TURN, _SCALE, _SHIFT, _SHIFT]
+    draws[0] = 0
+    upright = -np.degrees(angle)
+    maps = [similarity(roi, upright + turn, scale, right, down, size) for turn, scale, right, down in draws]
+    crops = np.stack([warp(image, map_, size) for map_ in maps])
+    crops[1::2] = crops[1::2, :, ::-1]
+    found = points(basis, regress(crops), np.tile([0.0, 0.0, size, size], (n_crops, 1)), size).astype(np.float64)
+    found[1::2] = mirrored(found[1::2], size)
+    in_image = []
+    for map_, answer in zip(maps, found, strict=True):
+        scale = np.sqrt(np.linalg.det(map_[:, :2]))
+        flat = (answer[:, :2] - map_[:, 2]) @ np.linalg.inv(map_[:, :2]).T
+        in_image.append(np.column_stack([flat, (answer[:, 2] - answer[:, 2].mean()) / scale]))
+    return np.asarray(np.mean(in_image, axis=0))
 
 
 def definition(offsets: F64, poses: F64) -> F64:
@@ -92,11 +129,11 @@ def truth_of(folder: Path, keys: list[str], fallback: F64) -> tuple[F64, Bools]:
     return truth, labelled
 
 
-def distil(folder: Path, bundle: Bundle, agree: float, human: float) -> None:
+def distil(folder: Path, bundle: Bundle, agree: float, human: float, n_crops: int) -> None:
     """Write distilled.parquet to `folder`, WORK/aflw."""
     faces = open_run(folder / "fit-all").faces(columns=["key", "roi", "landmarks68"]).to_pandas()
     keys = faces.key.tolist()
-    found = answers(bundle, folder / "images", keys, np.stack(faces.roi))
+    found = answers(bundle, folder / "images", keys, np.stack(faces.roi), n_crops)
     fitted = np.stack(faces.landmarks68).reshape(-1, N_LANDMARKS, 3)[..., :2].astype(float)
     truth, labelled = truth_of(folder, keys, fitted)
     size = labelled_sizes(found.points)
@@ -107,8 +144,9 @@ def distil(folder: Path, bundle: Bundle, agree: float, human: float) -> None:
     both = kept & labelled.any(axis=1)
     apart = np.linalg.norm(np.where(labelled[..., None], left, np.nan), axis=2)[both]
     nearer = 100 * np.nanmean(apart, axis=1) / size[both]
-    labels = found.points[..., :2] + np.where(labelled[..., None], human * left, 0.0)
-    flat = pa.FixedSizeListArray.from_arrays(labels[kept].astype(np.float32).ravel(), N_LANDMARKS * 2)
+    labels = found.points.copy()
+    labels[..., :2] += np.where(labelled[..., None], human * left, 0.0)
+    flat = pa.FixedSizeListArray.from_arrays(labels[kept].astype(np.float32).ravel(), N_LANDMARKS * 3)
     pq.write_table(pa.table({"name": faces.key[kept].tolist(), "pts68": flat}), folder / "distilled.parquet")
     print(
         f"{bundle.manifest.name} against the labels: median {np.median(error):.2f} %, mean {error.mean():.2f} %, of "
@@ -125,9 +163,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--models-dir", type=Path, default=os.environ.get("DDFA_BATCH_MODELS"))
     parser.add_argument("--agree", type=float, default=8.0)
     parser.add_argument("--human", type=float, default=0.5)
+    parser.add_argument("--crops", type=int, default=6)
     arguments = parser.parse_args(words)
     bundle = find_bundle(arguments.model, arguments.models_dir or default_models_folder())
-    distil(arguments.work / "aflw", bundle, arguments.agree, arguments.human)
+    distil(arguments.work / "aflw", bundle, arguments.agree, arguments.human, arguments.crops)
 
 
 if __name__ == "__main__":

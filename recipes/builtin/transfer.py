@@ -34,12 +34,13 @@ def transfer(work: Path, checkpoint: Path) -> None:
     z = (old - training.mean) / training.std
     mean, std = whitening(new)
     matrix, explained = regression(z, (new - mean) / std)
-    head = training.net.fc_param
+    net = training.answering
+    head = net.fc_param
     weight, bias = head.weight.detach().double().numpy(), head.bias.detach().double().numpy()
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(matrix[:-1].T @ weight))
         head.bias.copy_(torch.from_numpy(matrix[:-1].T @ bias + matrix[-1]))
-    begun = replace(training, mean=tuple(mean.tolist()), std=tuple(std.tolist()), history=())
+    begun = replace(training, net=net, average=None, mean=tuple(mean.tolist()), std=tuple(std.tolist()), history=())
     state.save(begun, work / "builtin" / "start.pt")
     shares = ", ".join(f"of {name} {explained[part].mean():.1%}" for name, part in _PARTS.items())
     print(f"{len(old):,} faces; of the variance {shares} follows from the other's")

@@ -51,10 +51,11 @@ def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: Regresso
     total = main
     if "lmk" in config.landmarks:
         constraint = losses.landmark_constraint if squared else losses.landmark_distance
-        total = total + losses.balanced(main, constraint(space, z, labels, weights))
+        total = total + config.landmark_weight * losses.balanced(main, constraint(space, z, labels, weights))
     if "lrr" in config.landmarks:
         regression = losses.landmark_regression if squared else losses.landmark_regression_distance
-        total = total + losses.balanced(main, regression(answer, labels, weights, space.size))
+        extra = losses.balanced(main, regression(answer, labels, weights, space.size))
+        total = total + config.landmark_weight * extra
     return total
 
 
@@ -79,6 +80,8 @@ class Branch:
     net: RegressorNet
     #: Its own.
     optimiser: torch.optim.Optimizer
+    #: The moving average of the net's weights, its own; None where there is none.
+    average: RegressorNet | None = None
     #: Of every step so far.
     losses: list[float] = field(default_factory=list)
 
@@ -97,8 +100,21 @@ class Branch:
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
         if bool(torch.isfinite(norm)):
             self.optimiser.step()
+            if self.average is not None:
+                follow(self.average, self.net, config.ema)
         else:
             self.losses[-1] = math.inf
+
+
+def follow(average: RegressorNet, net: RegressorNet, kept: float) -> None:
+    """Move an average's weights and running statistics towards the net's: kept · average + (1 − kept) · net."""
+    mine, theirs = average.state_dict(), net.state_dict()
+    counted = [name for name, tensor in theirs.items() if not tensor.is_floating_point()]
+    with torch.no_grad():
+        weights = [(mine[name], theirs[name]) for name in theirs if name not in counted]
+        torch._foreach_lerp_([a for a, _ in weights], [b for _, b in weights], 1 - kept)
+        for name in counted:
+            mine[name].copy_(theirs[name])
 
 
 @contextmanager

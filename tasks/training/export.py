@@ -141,4 +141,5 @@ def to_bundle(
         default_detector=detectors.default,
         detectors=detectors.specs,
     )
-    return write_bundle(target, manifest, {REGRESSOR: to_onnx(training.net, size, face), **detectors.files}, model)
+    network = to_onnx(training.answering, size, face)
+    return write_bundle(target, manifest, {REGRESSOR: network, **detectors.files}, model)

@@ -117,7 +117,8 @@ def advance(training: TrainingState, space: FaceSpace, batches: Iterator[MiniBat
         pixels=config.pixels(iteration),
         seconds=time.monotonic() - begun,
     )
-    return replace(training, net=best.net, optimiser=best.optimiser, history=(*training.history, record))
+    history = (*training.history, record)
+    return replace(training, net=best.net, optimiser=best.optimiser, average=best.average, history=history)
 
 
 def _fork(training: TrainingState, names: tuple[str, ...]) -> list[Branch]:
@@ -127,8 +128,8 @@ def _fork(training: TrainingState, names: tuple[str, ...]) -> list[Branch]:
         net = copy.deepcopy(training.net)
         optimiser = new_optimiser(net, training.config)
         optimiser.load_state_dict(copy.deepcopy(training.optimiser.state_dict()))
-        branches.append(Branch(name, net, optimiser))
-    return [*branches, Branch(names[-1], training.net, training.optimiser)]
+        branches.append(Branch(name, net, optimiser, copy.deepcopy(training.average)))
+    return [*branches, Branch(names[-1], training.net, training.optimiser, training.average)]
 
 
 def _check(training: TrainingState, error: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -60,11 +61,18 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     #: The iterations done.
     history: tuple[Record, ...] = ()
+    #: The moving average of the net's weights; None where the config asks for none.
+    average: RegressorNet | None = None
 
     @property
     def iteration(self) -> int:
         """How many iterations are done."""
         return len(self.history)
+
+    @property
+    def answering(self) -> RegressorNet:
+        """The net that is judged and exported: the average where there is one."""
+        return self.net if self.average is None else self.average
 
 
 def start(
@@ -76,14 +84,29 @@ def start(
         to: Any = build(architecture).to  # torch's stubs know memory_format for tensors alone
         net: RegressorNet = to(device=device, memory_format=torch.channels_last)
     mu, sigma = (tuple(float(x) for x in np.asarray(values, np.float64)) for values in (mean, std))
-    return TrainingState(architecture, config, mu, sigma, net, new_optimiser(net, config))
+    return begun_with(net, architecture, config, mu, sigma)
 
 
 def start_from(other: TrainingState, architecture: Architecture, config: TrainConfig) -> TrainingState:
-    """A new training that begins with another's weights and whitening; its optimiser and history begin anew."""
+    """A new training that begins with another's weights, the average's where there is one, and whitening.
+
+    Its optimiser and history begin anew.
+    """
     if other.architecture != architecture:
         raise TrainingError(f"The training to start from has the backbone {other.architecture}, not {architecture}.")
-    return TrainingState(architecture, config, other.mean, other.std, other.net, new_optimiser(other.net, config))
+    return begun_with(other.answering, architecture, config, other.mean, other.std)
+
+
+def begun_with(
+    net: RegressorNet, architecture: Architecture, config: TrainConfig, mean: tuple[float, ...], std: tuple[float, ...]
+) -> TrainingState:
+    """A training that begins with these weights and this whitening."""
+    optimiser = new_optimiser(net, config)
+    return TrainingState(architecture, config, mean, std, net, optimiser, average=_average(net, config))
+
+
+def _average(net: RegressorNet, config: TrainConfig) -> RegressorNet | None:
+    return copy.deepcopy(net) if config.ema else None
 
 
 def new_optimiser(net: RegressorNet, config: TrainConfig) -> torch.optim.Optimizer:
@@ -103,6 +126,7 @@ def save(training: TrainingState, path: Path) -> None:
         "net": training.net.state_dict(),
         "optimiser": training.optimiser.state_dict(),
         "torch_rng": torch.get_rng_state(),
+        "average": None if training.average is None else training.average.state_dict(),
         "history": [asdict(record) for record in training.history],
     }
     with whole_file(path) as work:
@@ -147,6 +171,8 @@ def _restored(content: dict[str, Any], device: str) -> TrainingState:
     training = start(Architecture(**content["architecture"]), config, mean, std, device)
     training.net.load_state_dict(content["net"])
     training.optimiser.load_state_dict(content["optimiser"])
+    if training.average is not None:
+        training.average.load_state_dict(content["average"])
     torch.set_rng_state(content["torch_rng"].cpu())
     history = tuple(Record(**record) for record in content["history"])
     return replace(training, history=history)

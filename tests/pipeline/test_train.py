@@ -18,6 +18,7 @@ from training_faces import MODEL, faces
 
 pytest.importorskip("torch")
 
+import torch
 from clip_requests import clip_request as asked_clips
 
 from ddfa_batch import cli
@@ -27,14 +28,19 @@ from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.pipeline.synthesize import synthesize
 from ddfa_batch.pipeline.train import TrainingRequest, TrainingStart, train
+from ddfa_batch.schemas.bundle import REGRESSOR
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import InputError, RunFolderError, TrainingError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, write_bundle
 from ddfa_batch.tasks.files.given_faces import read_faces
+from ddfa_batch.tasks.training import export
 from ddfa_batch.tasks.training.architectures import Architecture
+from ddfa_batch.tasks.training.branches import as_input
 from ddfa_batch.tasks.training.clips import is_validation
+from ddfa_batch.tasks.training.mini_batches import MiniBatch
 from ddfa_batch.tasks.training.options import Sampling, TrainConfig
 from ddfa_batch.tasks.training.state import Record
+from ddfa_batch.tasks.training.thawing import thawed
 
 HERE = Execution("in-process")
 CONFIG = TrainConfig(look_ahead=2, iterations=3, warmup=2, stages=((0.5, 32),), sampling=Sampling(2, 2, size=120))
@@ -136,6 +142,26 @@ def test_a_training_can_begin_with_anothers_weights(labelled: tuple[Path, Bundle
     start = tmp_path / "one/best.pt"
     outcome = train(request(labelled, tmp_path / "two", start=start, config=replace(CONFIG, seed=4)))
     assert load_bundle(outcome.model).manifest.param_mean == load_bundle(tmp_path / "one/model").manifest.param_mean
+
+
+def test_a_training_can_begin_with_a_models_network(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
+    """Its normalisations are folded; what is made of it answers as it does before it learns."""
+    train(request(labelled, tmp_path / "one"))
+    model = load_bundle(tmp_path / "one/model")
+    images = np.random.default_rng(0).integers(0, 255, (16, 120, 120, 3), dtype=np.uint8)
+    batch = MiniBatch(images, *(np.zeros(0, np.float32),) * 3)
+    crops = as_input(batch, torch.device("cpu"))
+    begun = thawed(model, Architecture(width=0.0625), CONFIG, batch)
+    assert export.largest_gap(begun.net, (model.folder / REGRESSOR).read_bytes(), 120) < 1e-4
+    assert all((norm.running_var >= 0).all() for norm in begun.net.modules() if isinstance(norm, torch.nn.BatchNorm2d))
+    # In training the norms see other statistics than their running ones, and the answer stays about the same.
+    with torch.no_grad():
+        learning, answering = begun.net.train()(crops)[0], begun.net.eval()(crops)[0]
+    assert (learning - answering).abs().max() < 0.2 * answering.abs().max() + 0.1
+    outcome = train(request(labelled, tmp_path / "two", start=model, config=replace(CONFIG, seed=4)))
+    assert outcome.iteration == CONFIG.iterations
+    with pytest.raises(TrainingError, match="is no Architecture"):
+        thawed(model, Architecture(width=0.125), CONFIG, batch)
 
 
 def test_other_options_are_refused_by_name(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:

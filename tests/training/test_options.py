@@ -31,6 +31,15 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[-1] <= 0.0101 * config.learning_rate
 
 
+def test_half_a_cosine_stays_high_for_longer_and_ends_as_low() -> None:
+    config = replace(CONFIG, look_ahead=10, iterations=10, warmup=1)
+    line, cosine = ([replace(config, schedule=kind).lr_at(i) for i in range(101)] for kind in ("line", "cosine"))
+    assert all(c > one for c, one in zip(cosine[1:50], line[1:50], strict=True))
+    assert all(c < one for c, one in zip(cosine[51:100], line[51:100], strict=True))
+    assert cosine[50] == pytest.approx(config.learning_rate / 2)
+    assert cosine[100] == 0
+
+
 def test_every_stage_has_a_learning_rate_of_its_own() -> None:
     stages = ((0.5, 32), (0.8, 64))
     config = replace(CONFIG, look_ahead=10, iterations=10, warmup=2, stages=stages, sampling=Sampling(2, 2, size=120))
@@ -42,7 +51,10 @@ def test_every_stage_has_a_learning_rate_of_its_own() -> None:
         assert part[-1] < 0.06 * part[1]
 
 
-@pytest.mark.parametrize("bad", [{"method": "magic"}, {"landmarks": "some"}, {"look_ahead": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"method": "magic"}, {"landmarks": "some"}, {"schedule": "steps"}, {"ema": 1.0}, {"look_ahead": 0}],
+)
 def test_unknown_options_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(TrainingError):
         TrainConfig(**bad)  # type: ignore[arg-type]

@@ -131,3 +131,38 @@ def test_a_training_can_start_from_another_ones_weights() -> None:
     assert same_weights(weights_of_net(anew), weights_of_net(other))
     with pytest.raises(TrainingError, match="backbone"):
         state.start_from(other, replace(NET, width=0.125), CONFIG)
+
+
+def test_the_average_follows_the_weights_and_goes_on_to_the_bit(tmp_path: Path) -> None:
+    """Against the mean written out: a · (kept) + w · (1 − kept), step by step."""
+    config = replace(CONFIG, ema=0.75, method="vdc", look_ahead=1, iterations=3)
+    training = begin(config)
+    wanted = {name: tensor.double() for name, tensor in weights_of_net(training).items()}
+    batches = meta_joint.batches_from(STILLS, config, 0)
+    for _ in range(3):
+        training = meta_joint.advance(training, SPACE, batches)
+        now = weights_of_net(training)
+        wanted = {name: 0.75 * wanted[name] + 0.25 * now[name].double() for name in wanted}
+    assert training.average is not None
+    assert training.answering is training.average
+    for name, tensor in training.average.state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor.double(), wanted[name], atol=1e-6), name
+    state.save(training, tmp_path / "t.pt")
+    again = state.load(tmp_path / "t.pt")
+    assert again.average is not None
+    assert same_weights(again.average.state_dict(), training.average.state_dict())
+    anew = state.start_from(again, NET, replace(config, ema=0.0))
+    assert anew.average is None
+    assert same_weights(weights_of_net(anew), training.average.state_dict())
+
+
+def test_the_branch_that_wins_keeps_its_own_average() -> None:
+    config = replace(CONFIG, ema=0.5)
+    batches = meta_joint.batches_from(STILLS, config, 0)
+    joint = meta_joint.advance(begin(config), SPACE, batches)
+    alone = replace(config, method=joint.history[0].selected)
+    other = meta_joint.advance(begin(alone), SPACE, meta_joint.batches_from(STILLS, config, 0))
+    assert joint.average is not None
+    assert other.average is not None
+    assert same_weights(joint.average.state_dict(), other.average.state_dict())
