@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from ddfa_batch.schemas.arrays import I64
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks.files import store
-from ddfa_batch.tasks.inference.track_joining import Seam, SegmentTracks
+from ddfa_batch.tasks.inference.heads import HEAD_SIZE
+from ddfa_batch.tasks.inference.track_joining import Seam, SeamFaces, SegmentTracks
 
 _SIDES = ("start", "end")
-_SEAM = ("live", "live_landmarks", "near", "near_landmarks")
+_GROUPS = ("live", "near")
+#: What the arrays of a group of faces are called after the group's name.
+_COLUMNS = {"track": "", "landmarks": "_landmarks", "heads": "_heads"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def seam_arrays(track: I64, segments: Sequence[FollowedSegment]) -> dict[str, ND
     }
     for place, segment in enumerate(segments):
         for side in _SIDES:
-            seam = getattr(segment.tracks, side)
-            arrays |= {f"{place}.{side}.{name}": getattr(seam, name) for name in _SEAM}
+            for group in _GROUPS:
+                faces = getattr(getattr(segment.tracks, side), group)
+                arrays |= {f"{place}.{side}.{group}{end}": getattr(faces, name) for name, end in _COLUMNS.items()}
     return arrays
 
 
@@ -72,4 +76,10 @@ def read_tracks(out: Path, shard: int) -> ShardTracks:
 
 
 def _seam(arrays: dict[str, NDArray[Any]], place: int, side: str) -> Seam:
-    return Seam(*(arrays[f"{place}.{side}.{name}"] for name in _SEAM))
+    return Seam(*(_faces(arrays, f"{place}.{side}.{group}") for group in _GROUPS))
+
+
+def _faces(arrays: dict[str, NDArray[Any]], name: str) -> SeamFaces:
+    track = arrays[name]
+    unknown = np.zeros((len(track), HEAD_SIZE, HEAD_SIZE), np.uint8)  # as in files made before heads were kept
+    return SeamFaces(track, arrays[f"{name}_landmarks"], arrays.get(f"{name}_heads", unknown))

@@ -27,6 +27,7 @@ from ddfa_batch.tasks.files.video_files import VideoFrame, VideoIndex, read_fram
 from ddfa_batch.tasks.files.video_inputs import Sampling, known_index
 from ddfa_batch.tasks.geometry import crop, quality
 from ddfa_batch.tasks.inference.face_observer import NetworkObserver
+from ddfa_batch.tasks.inference.heads import head_pictures
 from ddfa_batch.tasks.inference.track_joining import Seam, SegmentTracks
 from ddfa_batch.tasks.inference.track_state import TrackedFaces, TrackerOptions, TrackerState
 from ddfa_batch.tasks.inference.tracker import advance
@@ -99,6 +100,7 @@ class Follower:
         self._advanced: list[int] = []
         self._options: TrackerOptions | None = None
         self._seen: list[tuple[I64, I64, F32]] = []
+        self._heads: dict[int, U8] = {}
 
     def look(self, row: PlanRow) -> tuple[ImageRecord, Faces]:
         """Follow the faces into one more frame: its record, and faces of it and of frames before."""
@@ -109,6 +111,7 @@ class Follower:
         self._state, found = advance(self._state, image, self._see, self._tracking(), search)
         self._advanced.append(row.image_id)
         self._seen.append((found.track_id, found.frame, found.faces.landmarks))
+        self._remember_heads(found, image)
         faces = self._faces(found, image)
         n = int((faces.image_id == row.image_id).sum())
         times = ((clock[1] - clock[0]) * 1e3, None, (time.perf_counter() - clock[1]) * 1e3)
@@ -137,12 +140,24 @@ class Follower:
             track=found.track_id,
         )
 
+    def _remember_heads(self, found: TrackedFaces, image: U8) -> None:
+        """Keep the looks of faces that are new at the segment's start, by which its neighbour may know them."""
+        now, options = len(self._advanced) - 1, self._tracking()
+        if now > options.patience + options.detect_every:
+            return
+        new = [row for row, track in enumerate(found.track_id.tolist()) if track not in self._heads]
+        rows = np.array([row for row in new if found.frame[row] == now], np.int64)
+        faces = found.faces.take(rows)
+        heads = head_pictures(image, faces.landmarks, self._see.angles(faces))
+        self._heads.update(zip(found.track_id[rows].tolist(), heads, strict=True))
+
     def segment(self) -> FollowedSegment:
         """What is known at its end."""
         nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, N_LANDMARKS, 3), np.float32))
         ids, frames, landmarks = zip(nothing, *self._seen, strict=True)
         patience = TrackerOptions().patience if self._options is None else self._options.patience
-        start = Seam.at_start(np.concatenate(ids), np.concatenate(frames), np.concatenate(landmarks), patience)
+        rows = (np.concatenate(ids), np.concatenate(frames), np.concatenate(landmarks))
+        start = Seam.at_start(*rows, self._heads, patience)
         tracks = SegmentTracks(self._state.next_id, start, Seam.at_end(self._state))
         return FollowedSegment(self._rows[0].video or 0, tracks)
 

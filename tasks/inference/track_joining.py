@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F32, F64, I64, Bools, Floats, check_shape
+from ddfa_batch.schemas.arrays import F32, F64, I64, U8, Bools, Floats, check_shape
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks.inference.track_matching import match_faces
+from ddfa_batch.tasks.inference.heads import HEAD_SIZE, head_pictures, may_be_again
+from ddfa_batch.tasks.inference.track_matching import assign, landmark_distance, match_faces
 from ddfa_batch.tasks.inference.track_state import Track, TrackerState
 
 #: A face of the frame that two segments share is the same in both if it is this near, in units of its size; one that
@@ -17,40 +19,74 @@ _SAME, _LOST = 0.4, 0.8
 
 
 @dataclass(frozen=True)
+class SeamFaces:
+    """Faces of a segment that its neighbour may know too."""
+
+    #: (N,) the segment's own track ids.
+    track: I64
+    #: (N, 68, 3), pixels.
+    landmarks: F32
+    #: (N, 24, 24) pictures of the heads, grey; zeros where they are not known.
+    heads: U8
+
+    def __post_init__(self) -> None:
+        check_shape("landmarks", self.landmarks, len(self.track), None, 3)
+        check_shape("heads", self.heads, len(self.track), HEAD_SIZE, HEAD_SIZE)
+
+    def without(self, tracks: I64) -> SeamFaces:
+        """The faces of other tracks."""
+        rows = np.flatnonzero(~np.isin(self.track, tracks))
+        return SeamFaces(self.track[rows], self.landmarks[rows], self.heads[rows])
+
+
+@dataclass(frozen=True)
 class Seam:
     """A segment's tracks in the first frame of the later of two segments, which both have followed."""
 
-    #: (N,) the segment's own track ids, and (N, 68, 3) landmarks, of faces seen in the frame.
-    live: I64
-    live_landmarks: F32
-    #: The same of faces lost not long before it, or, on the later side, first seen not long after it.
-    near: I64
-    near_landmarks: F32
-
-    def __post_init__(self) -> None:
-        check_shape("live_landmarks", self.live_landmarks, len(self.live), None, 3)
-        check_shape("near_landmarks", self.near_landmarks, len(self.near), None, 3)
+    #: Faces seen in the frame.
+    live: SeamFaces
+    #: Faces lost not long before it, or, on the later side, first seen not long after it.
+    near: SeamFaces
 
     @staticmethod
     def at_end(state: TrackerState) -> Seam:
         """The earlier side: what a tracker knows after the frame that both share."""
-        return Seam(*_columns(state.live), *_columns(state.lost))
+        angles = np.array([track.angle for track in state.live], np.float64)
+        landmarks = _landmarks(state.live)
+        heads = head_pictures(state.past[-1].image, landmarks, angles) if state.live else _no_heads(0)
+        lost = _no_heads(len(state.lost))
+        for place, track in enumerate(state.lost):
+            lost[place] = 0 if track.head is None else track.head
+        return Seam(
+            SeamFaces(_ids(state.live), landmarks, heads),
+            SeamFaces(_ids(state.lost), _landmarks(state.lost), lost),
+        )
 
     @staticmethod
-    def at_start(track_ids: I64, frames: I64, landmarks: F32, patience: int) -> Seam:
+    def at_start(track_ids: I64, frames: I64, landmarks: F32, heads: Mapping[int, U8], patience: int) -> Seam:
         """The later side, of all rows (N,) of a segment, whose first frame is 0: tracks that begin within
-        `patience` frames."""
+        `patience` frames, with their heads (24, 24), by track."""
         order = np.lexsort((frames, track_ids))
         ids, firsts = np.unique(track_ids[order], return_index=True)
         begins, begun = frames[order][firsts], landmarks[order][firsts]
+        known = _no_heads(len(ids))
+        for place, track in enumerate(ids.tolist()):
+            known[place] = heads.get(track, 0)
         now, soon = begins == 0, (begins > 0) & (begins <= patience)
-        return Seam(ids[now], begun[now], ids[soon], begun[soon])
+        return Seam(*(SeamFaces(ids[rows], begun[rows], known[rows]) for rows in (now, soon)))
 
 
-def _columns(tracks: tuple[Track, ...]) -> tuple[I64, F32]:
-    ids = np.array([track.track_id for track in tracks], np.int64)
+def _ids(tracks: tuple[Track, ...]) -> I64:
+    return np.array([track.track_id for track in tracks], np.int64)
+
+
+def _landmarks(tracks: tuple[Track, ...]) -> F32:
     landmarks = [track.landmarks for track in tracks]
-    return ids, np.stack(landmarks) if landmarks else np.zeros((0, N_LANDMARKS, 3), np.float32)
+    return np.stack(landmarks) if landmarks else np.zeros((0, N_LANDMARKS, 3), np.float32)
+
+
+def _no_heads(n: int) -> U8:
+    return np.zeros((n, HEAD_SIZE, HEAD_SIZE), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -84,22 +120,27 @@ def join_tracks(segments: list[SegmentTracks]) -> list[I64]:
 
 
 def _pairs(end: Seam, start: Seam) -> tuple[I64, I64]:
-    """Track ids before the seam and after it that are of one face: seen on both sides, on one of them, or near it."""
-    before: list[I64] = []
-    after: list[I64] = []
-    sides = (
-        (end.live, end.live_landmarks, start.live, start.live_landmarks, _SAME),
-        (end.near, end.near_landmarks, start.live, start.live_landmarks, _LOST),
-        (end.live, end.live_landmarks, start.near, start.near_landmarks, _LOST),
-        (end.near, end.near_landmarks, start.near, start.near_landmarks, _LOST),
-    )
-    for ids, landmarks, other_ids, other_landmarks, most in sides:
-        mine = np.flatnonzero(~np.isin(ids, np.concatenate([*before, np.zeros(0, np.int64)])))
-        theirs = np.flatnonzero(~np.isin(other_ids, np.concatenate([*after, np.zeros(0, np.int64)])))
-        rows, columns = match_faces(landmarks[mine], other_landmarks[theirs], most)
-        before.append(ids[mine[rows]])
-        after.append(other_ids[theirs[columns]])
-    return np.concatenate(before), np.concatenate(after)
+    """Track ids before the seam and after it that are of one face: seen on both sides, on one of them, or near it.
+
+    In the frame that both have seen the place tells; where time has passed a face must look the same, too.
+    """
+    before, after = _same_place(end.live, start.live)
+    for known, found in ((end.near, start.live), (end.live, start.near), (end.near, start.near)):
+        mine, theirs = _seen_again(known.without(before), found.without(after))
+        before, after = np.concatenate([before, mine]), np.concatenate([after, theirs])
+    return before, after
+
+
+def _same_place(known: SeamFaces, found: SeamFaces) -> tuple[I64, I64]:
+    rows, columns = match_faces(known.landmarks, found.landmarks, _SAME)
+    return known.track[rows], found.track[columns]
+
+
+def _seen_again(known: SeamFaces, found: SeamFaces) -> tuple[I64, I64]:
+    away = landmark_distance(known.landmarks, found.landmarks)
+    possible = may_be_again(known.landmarks, known.heads, found.landmarks, found.heads)
+    rows, columns = assign(np.where(possible, away, np.inf), _LOST)
+    return known.track[rows], found.track[columns]
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Track:
     #: Searches in a row that missed it.
     unconfirmed: int = 0
     #: Its upright head (24, 24), grey; only where the face is lost.
-    head: F32 | None = None
+    head: U8 | None = None
 
     def expected_roi(self) -> F64:
         """Where it is looked for in the next frame: it moves on, less and less."""

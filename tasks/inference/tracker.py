@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, I64, U8, Bools
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.inference.face_observer import FaceObserver, ObservedFaces
-from ddfa_batch.tasks.inference.scene_cuts import correlation, is_cut, scene_thumbnail
+from ddfa_batch.tasks.inference.heads import SAME_HEAD, alike, head_pictures, may_be_again
+from ddfa_batch.tasks.inference.scene_cuts import is_cut, scene_thumbnail
 from ddfa_batch.tasks.inference.track_matching import duplicates, face_sides, landmark_distance, match_faces
 from ddfa_batch.tasks.inference.track_state import Past, Track, TrackedFaces, TrackerOptions, TrackerState, deviation
 
@@ -27,14 +27,8 @@ from ddfa_batch.tasks.inference.track_state import Past, Track, TrackedFaces, Tr
 _MISPLACED = 0.02
 #: A detection this near to a followed face, in units of its size, is that face.
 _CONFIRMING = 0.5
-#: A lost face may be found again this far from where it was, in units of its size, and larger or smaller by this
-#: factor.
-_FOUND_AGAIN, _FOUND_AGAIN_SIZE = 0.8, 1.6
-#: Correlation of the upright heads' grey pictures: the same person at a suspected cut (0.64 and more from frame to
-#: frame of quick films, 0.5 and less between persons), and after a gap, in which a head may have turned.
-_SAME_HEAD, _SAME_HEAD_LATER = 0.55, 0.35
-#: Side of these pictures, pixels.
-_HEAD_SIZE = 24
+#: A lost face may be found again this far from where it was, in units of its size.
+_FOUND_AGAIN = 0.8
 #: Size of a face relative to the frame before's beyond which it is no face that moved.
 _GROWTH = 1.6
 
@@ -121,14 +115,10 @@ class _Step:
         return np.asarray((faces.scores > self._options.lost_score) & steady)
 
     def _same_heads(self, tracks: list[Track], faces: ObservedFaces) -> Bools:
-        before = self._before.past[-1].image
-        now = self._see.angles(faces)
-        return np.array(
-            [
-                correlation(_head(before, track.landmarks, track.angle), _head(self._image, found, angle)) > _SAME_HEAD
-                for track, found, angle in zip(tracks, faces.landmarks, now, strict=True)
-            ]
-        )
+        known = np.stack([track.landmarks for track in tracks])
+        before = head_pictures(self._before.past[-1].image, known, np.array([track.angle for track in tracks]))
+        now = head_pictures(self._image, faces.landmarks, self._see.angles(faces))
+        return np.array([alike(a, b, SAME_HEAD) for a, b in zip(before, now, strict=True)])
 
     def _keep(self, track: Track, face: ObservedFaces) -> None:
         self._live.append(self._moved(track, self._now, face))
@@ -140,7 +130,7 @@ class _Step:
         return track.moved(frame, face, roi, float(angles[0]))
 
     def _lose(self, track: Track) -> None:
-        head = _head(self._past[-1].image, track.landmarks, track.angle)
+        (head,) = head_pictures(self._past[-1].image, track.landmarks[None], np.array([track.angle]))
         self._lost.append(replace(track, head=head))
         self.newly_lost = True
 
@@ -190,10 +180,8 @@ class _Step:
     def _is_again(self, track: Track, face: ObservedFaces) -> bool:
         if track.head is None or track.frame == self._now - 1:
             return True  # nobody takes another's place from one frame to the next
-        now = _head(self._image, face.landmarks[0], float(self._see.angles(face)[0]))
-        factor = float(face_sides(face.landmarks)[0] / max(face_sides(track.landmarks[None])[0], 1e-6))
-        sized_alike = 1 / _FOUND_AGAIN_SIZE < factor < _FOUND_AGAIN_SIZE
-        return sized_alike and correlation(track.head, now) > _SAME_HEAD_LATER
+        now = head_pictures(self._image, face.landmarks, self._see.angles(face))
+        return bool(may_be_again(track.landmarks[None], track.head[None], face.landmarks, now)[0, 0])
 
     def _begin(self, track_id: int, face: ObservedFaces, since: int) -> None:
         """Let a track (go on to) be with a face detected now, and follow it back to after frame `since`."""
@@ -239,11 +227,3 @@ class _Step:
             np.array([frame for _, frame, _ in self._rows], np.int64),
             ObservedFaces.concatenate([face for _, _, face in self._rows] or [self._see.none()]),
         )
-
-
-def _head(image: U8, landmarks: F32, angle: float) -> F32:
-    """A head (24, 24) in grey, upright, filled by the face."""
-    angles = np.array([angle])
-    rois = crop.upright_rois(landmarks[None], angles)
-    (head,) = crop.crops(image, rois, _HEAD_SIZE, angles)
-    return cv2.cvtColor(head, cv2.COLOR_BGR2GRAY).astype(np.float32)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scripted_faces import ScriptedObserver, face_at, frame
 
+from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.tasks.files.video_files import segments
-from ddfa_batch.tasks.inference.track_joining import Seam, SegmentTracks, join_tracks, summarise_tracks
+from ddfa_batch.tasks.inference.heads import HEAD_SIZE
+from ddfa_batch.tasks.inference.track_joining import Seam, SeamFaces, SegmentTracks, join_tracks, summarise_tracks
 from ddfa_batch.tasks.inference.track_matching import assign, duplicates
 from ddfa_batch.tasks.inference.track_state import TrackerOptions, TrackerState
 from ddfa_batch.tasks.inference.tracker import advance
@@ -39,7 +41,7 @@ def run(first: int, stop: int, last: bool) -> tuple[Rows, SegmentTracks]:
         np.concatenate([getattr(part.faces if name == "landmarks" else part, name) for part in parts])
         for name in ("track_id", "frame", "landmarks")
     )
-    start = Seam.at_start(ids, frames, landmarks, TrackerOptions().patience)
+    start = Seam.at_start(ids, frames, landmarks, {}, TrackerOptions().patience)
     rows = [(int(t), first + int(f), float(x)) for t, f, x in zip(ids, frames, landmarks[:, 0, 0], strict=True)]
     return [row for row in rows if row[1] < stop], SegmentTracks(state.next_id, start, Seam.at_end(state))
 
@@ -61,12 +63,14 @@ def test_segments_followed_apart_give_the_tracks_of_the_whole(length: int) -> No
     assert {track for track, _, _ in joined} == set(range(4))
 
 
-def seam(*middles: tuple[float, float], near: tuple[tuple[float, float], ...] = ()) -> Seam:
+def seam(*middles: tuple[float, float], near: tuple[tuple[float, float], ...] = (), heads: U8 | None = None) -> Seam:
     def stacked(places: tuple[tuple[float, float], ...]) -> np.ndarray:
         return np.array([face_at(*at) for at in places], np.float32).reshape(-1, 68, 3)
 
     n, m = len(middles), len(near)
-    return Seam(np.arange(n), stacked(middles), n + np.arange(m), stacked(near))
+    seen = np.zeros((n, HEAD_SIZE, HEAD_SIZE), np.uint8)
+    lost = np.zeros((m, HEAD_SIZE, HEAD_SIZE), np.uint8) if heads is None else heads
+    return Seam(SeamFaces(np.arange(n), stacked(middles), seen), SeamFaces(n + np.arange(m), stacked(near), lost))
 
 
 @pytest.mark.parametrize(
@@ -83,10 +87,20 @@ def seam(*middles: tuple[float, float], near: tuple[tuple[float, float], ...] = 
     ],
 )
 def test_who_is_who_at_a_seam(last: Seam, first: Seam, expected: list[int]) -> None:
-    n_before = len(last.live) + len(last.near)
-    n_after = len(first.live) + len(first.near)
+    n_before = len(last.live.track) + len(last.near.track)
+    n_after = len(first.live.track) + len(first.near.track)
     ids = join_tracks([SegmentTracks(n_before, seam(), last), SegmentTracks(n_after, first, seam())])
     assert ids[0].tolist() == list(range(n_before))
+    assert ids[1].tolist() == expected
+
+
+@pytest.mark.parametrize(("of", "expected"), [(0, [0]), (1, [1])])
+def test_who_comes_after_a_seam_where_another_was_lost_before_it_is_told_by_his_looks(
+    of: int, expected: list[int]
+) -> None:
+    heads = np.random.default_rng(0).integers(0, 256, (2, HEAD_SIZE, HEAD_SIZE)).astype(np.uint8)
+    last, first = seam(near=((0, 0),), heads=heads[:1]), seam(near=((1, 0),), heads=heads[[of]])
+    ids = join_tracks([SegmentTracks(1, seam(), last), SegmentTracks(1, first, seam())])
     assert ids[1].tolist() == expected
 
 
