@@ -32,17 +32,19 @@ def alike(a: U8, b: U8, least: float) -> bool:
     return correlation(a.astype(np.float32), b.astype(np.float32)) > least
 
 
-def may_be_again(known: Floats, known_heads: U8, found: Floats, found_heads: U8) -> Bools:
+def may_be_again(
+    known: Floats, known_heads: U8, found: Floats, found_heads: U8, least: float = SAME_HEAD_LATER
+) -> Bools:
     """Which faces found (M,) may be which of those that were lost (N,): (N, M), by landmarks' size and heads' looks.
 
-    A head without contrast is one of which nothing is known.
+    Heads have to correlate by more than `least`. A head without contrast is one of which nothing is known.
     """
     check_shape("known_heads", known_heads, len(known), HEAD_SIZE, HEAD_SIZE)
     check_shape("found_heads", found_heads, len(found), HEAD_SIZE, HEAD_SIZE)
     before, now = (np.maximum(face_sides(landmarks), 1e-6) for landmarks in (known, found))
     factor = now[None] / before[:, None]
     sized_alike = (factor < _SAME_SIZE) & (factor > 1 / _SAME_SIZE)
-    looks = [[_unknown(a) or _unknown(b) or alike(a, b, SAME_HEAD_LATER) for b in found_heads] for a in known_heads]
+    looks = [[_unknown(a) or _unknown(b) or alike(a, b, least) for b in found_heads] for a in known_heads]
     return np.asarray(sized_alike & np.array(looks, bool).reshape(sized_alike.shape))
 
 

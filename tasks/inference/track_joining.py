@@ -50,17 +50,15 @@ class Seam:
 
     @staticmethod
     def at_end(state: TrackerState) -> Seam:
-        """The earlier side: what a tracker knows after the frame that both share."""
+        """The earlier side: what a tracker knows after the frame that both share; a cut ends what it cut off."""
         angles = np.array([track.angle for track in state.live], np.float64)
         landmarks = _landmarks(state.live)
         heads = head_pictures(state.past[-1].image, landmarks, angles) if state.live else _no_heads(0)
-        lost = _no_heads(len(state.lost))
-        for place, track in enumerate(state.lost):
-            lost[place] = 0 if track.head is None else track.head
-        return Seam(
-            SeamFaces(_ids(state.live), landmarks, heads),
-            SeamFaces(_ids(state.lost), _landmarks(state.lost), lost),
-        )
+        lost = tuple(track for track in state.lost if not track.cut_off)
+        lost_heads = _no_heads(len(lost))
+        for place, track in enumerate(lost):
+            lost_heads[place] = 0 if track.head is None else track.head
+        return Seam(SeamFaces(_ids(state.live), landmarks, heads), SeamFaces(_ids(lost), _landmarks(lost), lost_heads))
 
     @staticmethod
     def at_start(track_ids: I64, frames: I64, landmarks: F32, heads: Mapping[int, U8], patience: int) -> Seam:

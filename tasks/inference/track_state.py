@@ -61,6 +61,8 @@ class Track:
     unconfirmed: int = 0
     #: Its upright head (24, 24), grey; only where the face is lost.
     head: U8 | None = None
+    #: Whether what looks like a cut lies between then and now.
+    cut_off: bool = False
 
     def expected_roi(self) -> F64:
         """Where it is looked for in the next frame: it moves on, less and less."""
@@ -81,6 +83,7 @@ class Track:
             roi=looked_at + pull * (roi - looked_at),
             angle=self.angle + pull * turn,
             velocity=step if moves else np.zeros(2),
+            cut_off=False,
         )
 
 

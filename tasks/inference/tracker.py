@@ -17,7 +17,7 @@ from ddfa_batch.schemas.arrays import F32, I64, U8, Bools
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.inference.face_observer import FaceObserver, ObservedFaces
-from ddfa_batch.tasks.inference.heads import SAME_HEAD, alike, head_pictures, may_be_again
+from ddfa_batch.tasks.inference.heads import SAME_HEAD, SAME_HEAD_LATER, alike, head_pictures, may_be_again
 from ddfa_batch.tasks.inference.scene_cuts import is_cut, scene_thumbnail
 from ddfa_batch.tasks.inference.track_matching import duplicates, face_sides, landmark_distance, match_faces
 from ddfa_batch.tasks.inference.track_state import Past, Track, TrackedFaces, TrackerOptions, TrackerState, deviation
@@ -70,10 +70,15 @@ class _Step:
     # -------------------------------------------------------------------------------------- known faces
 
     def follow(self, cut: bool) -> None:
-        """Look for every face of the frame before; after a cut only a head that looks the same is believed."""
+        """Look for every face of the frame before; after a cut only a head that looks the same is believed.
+
+        What looks like a cut may be a head that fills the picture and moves quickly: where the face is not found by
+        following, a head that looks the same nearby goes on with its track.
+        """
         tracks = list(self._before.live)
         if cut:
-            self._lost, self._past = [], self._past[-1:]
+            self._lost = [replace(track, cut_off=True) for track in self._lost]
+            self._past = self._past[-1:]
         if not tracks:
             return
         faces = self._followed(tracks, self._image)
@@ -87,8 +92,8 @@ class _Step:
         for i, track in enumerate(tracks):
             if i in rows:
                 self._keep(track, faces.take(np.array([i])))
-            elif not cut:
-                self._lose(track)
+            else:
+                self._lose(replace(track, cut_off=cut))
         if cut:
             self._past = []
 
@@ -178,10 +183,11 @@ class _Step:
         return rows[rows >= 0]
 
     def _is_again(self, track: Track, face: ObservedFaces) -> bool:
-        if track.head is None or track.frame == self._now - 1:
+        if track.head is None or (track.frame == self._now - 1 and not track.cut_off):
             return True  # nobody takes another's place from one frame to the next
         now = head_pictures(self._image, face.landmarks, self._see.angles(face))
-        return bool(may_be_again(track.landmarks[None], track.head[None], face.landmarks, now)[0, 0])
+        least = SAME_HEAD if track.cut_off else SAME_HEAD_LATER
+        return bool(may_be_again(track.landmarks[None], track.head[None], face.landmarks, now, least)[0, 0])
 
     def _begin(self, track_id: int, face: ObservedFaces, since: int) -> None:
         """Let a track (go on to) be with a face detected now, and follow it back to after frame `since`."""

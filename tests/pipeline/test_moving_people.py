@@ -97,3 +97,10 @@ def test_followed_faces_are_as_near_to_their_labels_as_detected_ones(
     both = np.isfinite(mine) & np.isfinite(theirs)
     assert both.sum() > 0.95 * np.isfinite(film.landmarks[:, :, 0, 0]).sum()
     assert mine[both].mean() <= 1.05 * theirs[both].mean()
+
+
+def test_with_few_frames_a_second_each_appearance_still_is_one_track(film: Film, clip: Path, tmp_path: Path) -> None:
+    tracks = people_judged.whose_frames(film, rows_of(clip, tmp_path / "out", "--fps", 8))
+    whose = [{person for person, _ in rows} - {-1} for rows in tracks.values()]
+    assert all(len(people) == 1 for people in whose)
+    assert sorted(people.pop() for people in whose) == [person for person, _, _ in film.appearances()]

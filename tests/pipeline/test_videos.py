@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -35,7 +36,9 @@ from ddfa_batch.schemas.config import BUILTIN, Execution
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
+from ddfa_batch.tasks.files.video_files import index_video, read_frames
 from ddfa_batch.tasks.geometry import smoothing
+from ddfa_batch.tasks.inference.scene_cuts import is_cut, scene_thumbnail
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -157,6 +160,16 @@ def test_smoothed_parameters_are_of_the_same_rois(expected: Results, builtin: Bu
     )
     away = np.abs(made - matrix(table["landmarks68_smooth"]).reshape(-1, 68, 3))[..., :2].max(axis=(1, 2))
     assert away.max() < 0.05 * table["face_size"].to_numpy().min()
+
+
+def test_a_close_up_that_moves_quickly_is_one_track_though_every_frame_looks_like_a_cut(
+    builtin: Bundle, tmp_path: Path
+) -> None:
+    film = portrait_films.write_close_up(tmp_path / "close.mp4")
+    images = [frame.image for frame in read_frames(index_video(film, 10**6), np.arange(12), 10**6)]
+    scenes = [scene_thumbnail(image) for image in images if image is not None]
+    assert sum(is_cut(before, now) for before, now in pairwise(scenes)) > 6
+    assert do(film, tmp_path / "out", builtin).tracks()["n_frames"].to_pylist() == [12]
 
 
 # ------------------------------------------------------------------------------------------------- which frames
