@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -44,14 +45,30 @@ def execute(
     settings: RunSettings,
 ) -> None:
     """Announce a run, do it with `command`, say what came of it, and `draw` a preview of `n_drawn` inputs."""
-    _log_to_stderr(settings.verbose)
-    say: Callable[[str], Any] = (lambda _: None) if settings.quiet else click.echo
     if settings.dry_run:
-        say(_estimate(request))
+        if not settings.quiet:
+            click.echo(_estimate(request))
         return
 
+    def words(run: Run) -> str:
+        return announcement(request, run.n_inputs, run.n_shards, run.shard_size)
+
+    carry_out(functools.partial(command, request, extend=settings.extend), words, settings, draw, n_drawn)
+
+
+def carry_out(
+    command: Callable[..., tuple[Run, Totals]],
+    words: Callable[[Run], str],
+    settings: RunSettings,
+    draw: Draw = lambda run, n, progress: [],
+    n_drawn: int = 0,
+) -> None:
+    """Announce a run in `words`, do it with `command`, say what came of it, and `draw` a preview of `n_drawn`."""
+    _log_to_stderr(settings.verbose)
+    say: Callable[[str], Any] = (lambda _: None) if settings.quiet else click.echo
+
     def announce(run: Run, progress: Progress) -> None:
-        say("\n".join([announcement(request, run.n_inputs, run.n_shards, run.shard_size), *run.notes]))
+        say("\n".join([words(run), *run.notes]))
         for entry in progress.changes:
             say(f"{change(entry)}.")
         if done := progress.totals.images:
@@ -60,14 +77,7 @@ def execute(
     with shown(settings.quiet) as display:
         progress = RunProgress(display, announce)
         execution = Execution(settings.scheduler, settings.workers)
-        run, totals = command(
-            request,
-            execution,
-            overwrite=settings.overwrite,
-            verify=settings.verify,
-            extend=settings.extend,
-            report=progress,
-        )
+        run, totals = command(execution, overwrite=settings.overwrite, verify=settings.verify, report=progress)
         display.close()
         say(summary(run, totals, progress.seconds, progress.done_now))
         for path in _drawn(run, draw, n_drawn, display):

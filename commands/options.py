@@ -152,10 +152,9 @@ retry_option = click.option(
     help="Do the error rows of finished shards again: all, or some, such as truncated,crashed. After IMAGES and OUT.",
 )
 
-run_options = grouped(
-    "settings",
-    RunSettings,
-    [
+
+def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
+    return [
         click.option(
             "--workers", type=click.IntRange(1), metavar="N", help="Local processes.  [default: one per core]"
         ),
@@ -174,12 +173,21 @@ run_options = grouped(
         ),
         click.option("--overwrite", is_flag=True, help="Replace the run in OUT."),
         click.option("--verify", is_flag=True, help="Read what is finished first, and do anew what is damaged."),
-        click.option("--extend", is_flag=True, help="Take up inputs that were added since; no row changes."),
+        click.option(
+            "--extend",
+            is_flag=True,
+            hidden=not extend,
+            help="Take up inputs that were added since; no row changes.",
+        ),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
         click.option(
             "--strict", is_flag=True, help=f"Exit with {exit_codes.STRICT} if any image ended as an error row."
         ),
         quiet_option,
         click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is."),
-    ],
-)
+    ]
+
+
+run_options = grouped("settings", RunSettings, _run_options(extend=True))
+#: Of runs whose inputs are not listed again.
+fixed_run_options = grouped("settings", RunSettings, _run_options(extend=False))

@@ -3,8 +3,8 @@
     pip install scikit-image
     python examples/picture.py
 
-Everything in it is `process`'s own: the parameters, landmarks, visibility and meshes are those of a run with no option
-but --model's default.
+Everything in it is `process`'s and `render`'s own: the parameters and landmarks are those of a run with no option but
+--model's default, and the pictures those of `render --kind image --kind landmarks --kind mesh …`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,21 +20,24 @@ from packaged_portraits import PORTRAITS, portrait_path
 import ddfa_batch
 from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.process import process
+from ddfa_batch.pipeline.run_faces import FaceRows, RunRows
 from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, Execution, ProcessOptions
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.files.inputs import resolve_source
 from ddfa_batch.tasks.geometry import pose
-from ddfa_batch.tasks.rendering.overlay import overlay
-from ddfa_batch.tasks.rendering.rasteriser import lambert
+from ddfa_batch.tasks.rendering.face_pictures import KINDS, at_size
+from ddfa_batch.tasks.rendering.pictured_faces import PicturedFaces
+from ddfa_batch.tasks.rendering.topology import Topology
 
-#: Side of a tile, space between tiles, and how many times as large all is drawn before it is scaled down.
-TILE, GAP, FINER = 240, 8, 2
+#: Side of a tile and space between tiles.
+TILE, GAP = 200, 6
 PICTURE = Path(__file__).resolve().parent.parent / "docs/picture.png"
 #: What a tile shows around the face's roi, as a share of its side.
 MARGIN = 0.12
-#: Degrees of yaw and pitch the meshes are turned by.
-TURNS = [(-38.0, 4.0), (62.0, -4.0)]
-PAPER, CLAY, LIGHT = (28, 26, 24), (216, 208, 200), (-0.45, -0.6, 0.65)
+#: The kinds that are shown, and the degrees of yaw and pitch the mesh alone is turned by.
+SHOWN, TURN = ("image", "landmarks", "mesh", "normals", "pncc"), (52.0, 2.0)
+PAPER = (28, 26, 24)
 
 
 def processed(folder: Path) -> ddfa_batch.Results:
@@ -58,42 +60,51 @@ def framed(roi: list[float], image: np.ndarray) -> tuple[int, int, int]:
     return min(max(x, 0), image.shape[1] - side), min(max(y, 0), image.shape[0] - side), side
 
 
-def photograph(run: ddfa_batch.Results, face: dict[str, Any], image: np.ndarray) -> np.ndarray:
-    """The face with mesh and landmarks drawn over it (TILE, TILE, 3)."""
-    x, y, side = framed(face["roi"], image)
-    landmarks = np.array(face["landmarks68"], np.float32).reshape(1, 68, 3) - np.array([x, y, 0], np.float32)
-    meshes = run.vertices([face["face_id"]]) - np.array([x, y, 0], np.float32)
-    seen = np.array(face["landmarks68_visible"]).reshape(1, 68)
-    drawn = overlay(image[y : y + side, x : x + side], meshes, run.triangles, landmarks, seen, TILE / side)
-    return cv2.resize(drawn, (TILE, TILE))
+def pictured(run: ddfa_batch.Results, faces: FaceRows) -> PicturedFaces:
+    """A face as it is drawn."""
+    meshes = run.vertices(faces.face_id.tolist())
+    return PicturedFaces(meshes, faces.landmarks, faces.visible, faces.rotation, faces.roi, faces.track)
 
 
-def clay(run: ddfa_batch.Results, face: dict[str, Any], yaw: float, pitch: float) -> np.ndarray:
+def photographs(face: PicturedFaces, image: np.ndarray, topology: Topology) -> list[np.ndarray]:
+    """The face in all kinds that are shown, (TILE, TILE, 3) each."""
+    x, y, side = framed(face.roi[0].tolist(), image)
+    corner = np.array([x, y, 0], np.float32)
+    moved = PicturedFaces(
+        face.meshes - corner, face.landmarks - corner, face.visible, face.rotation, face.roi, face.track
+    )
+    part, moved = at_size(image[y : y + side, x : x + side], moved, TILE / side)
+    return [cv2.resize(KINDS[kind](part, moved, topology), (TILE, TILE)) for kind in SHOWN]
+
+
+def turned(face: PicturedFaces, topology: Topology, yaw: float, pitch: float) -> np.ndarray:
     """The face's mesh alone, turned from where it looks in the photograph (TILE, TILE, 3)."""
-    mesh = run.vertices([face["face_id"]])[0].astype(np.float64)
+    mesh = face.meshes[0].astype(np.float64)
     mesh -= (mesh.min(axis=0) + mesh.max(axis=0)) / 2
     # y points down in pictures and up in the model
     turn = pose.rotation_matrix(np.array([yaw]), np.array([pitch]), np.array([0.0]))[0]
     mesh = mesh * [1, -1, 1] @ turn.T * [1, -1, 1]
-    size = TILE * FINER
-    mesh *= 0.82 * size / np.ptp(mesh[:, 1])
-    mesh += [size / 2 - (mesh[:, 0].min() + mesh[:, 0].max()) / 2, size / 2, 0]
-    paper = np.full((size, size, 3), PAPER, np.uint8)
-    drawn = lambert(paper, mesh.astype(np.float32), run.triangles, CLAY, LIGHT, 1.0)
-    return cv2.resize(drawn, (TILE, TILE), interpolation=cv2.INTER_AREA)
+    mesh *= 0.82 * TILE / np.ptp(mesh[:, 1])
+    mesh += [TILE / 2 - (mesh[:, 0].min() + mesh[:, 0].max()) / 2, TILE / 2, 0]
+    alone = PicturedFaces(
+        mesh[None].astype(np.float32), face.landmarks, face.visible, face.rotation, face.roi, face.track
+    )
+    return KINDS["mesh"](np.full((TILE, TILE, 3), PAPER, np.uint8), alone, topology)
 
 
 def main() -> None:
     """Draw the picture."""
+    strips = []
     with tempfile.TemporaryDirectory() as folder:
         run = processed(Path(folder))
-        tiles = []
-        for face in run.faces().to_pylist():
-            image = cv2.imread(str(Path(folder) / "in" / face["key"]))
-            tiles += [photograph(run, face, image), *(clay(run, face, *turn) for turn in TURNS)]
-    tiles = [cv2.copyMakeBorder(tile, GAP, GAP, GAP, 0, cv2.BORDER_CONSTANT, value=PAPER) for tile in tiles]
-    picture = cv2.copyMakeBorder(np.hstack(tiles), 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=PAPER)
-    cv2.imwrite(str(PICTURE), picture)
+        topology, rows = Topology.of(load_morphable(run.bundle)), RunRows(run.run)
+        for key, image_id in zip(*run.images(["key", "image_id"]).to_pydict().values(), strict=True):
+            face = pictured(run, rows.faces(image_id).of_image(image_id))
+            tiles = photographs(face, cv2.imread(str(Path(folder) / "in" / key)), topology)
+            tiles.append(turned(face, topology, *TURN))
+            strips.append(np.hstack([cv2.copyMakeBorder(t, GAP, 0, GAP, 0, 0, value=PAPER) for t in tiles]))
+    picture = cv2.copyMakeBorder(np.vstack(strips), 0, GAP, 0, GAP, cv2.BORDER_CONSTANT, value=PAPER)
+    cv2.imwrite(str(PICTURE), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
 if __name__ == "__main__":

@@ -72,10 +72,43 @@ def execute_run(
         plan.planned_there(asked, extend)
     report(Progress(Phase.MODEL, listed=listing.count))
     check_model(asked)
-    rows = plan.planned_rows(request)
-    with claimed(asked, rows, request.bundle, overwrite=overwrite, extend=extend, report=report) as planned:
-        grown = growth.extended(planned, request, asked) if extend else planned
-        run, todo = _outstanding(_mended(grown, verify), asked, retry)
+    return execute_planned(
+        asked,
+        plan.planned_rows(request),
+        request.bundle,
+        execution,
+        stages,
+        few=few,
+        overwrite=overwrite,
+        verify=verify,
+        grow=(lambda planned: growth.extended(planned, request, asked)) if extend else None,
+        retry=retry,
+        report=report,
+        finish=finish,
+    )
+
+
+def execute_planned(
+    asked: Run,
+    rows: Iterable[dict[str, Any]],
+    bundle: Bundle,
+    execution: Execution,
+    stages: graph.Stages,
+    *,
+    few: int,
+    overwrite: bool = False,
+    verify: bool = False,
+    grow: Callable[[Run], Run] | None = None,
+    retry: Retry | None = None,
+    report: Report = unheard,
+    finish: Callable[[Run], None] = lambda run: None,
+) -> tuple[Run, Totals]:
+    """Do the run `asked`, whose plan has `rows`, as far as it is not done; see `execute_run`.
+
+    grow: takes up in the run that is planned what was added since.
+    """
+    with claimed(asked, rows, bundle, overwrite=overwrite, extend=grow is not None, report=report) as planned:
+        run, todo = _outstanding(_mended(grow(planned) if grow else planned, verify), asked, retry)
         changes = tuple(run.history[len(planned.history) :])
         totals = _do(todo.job(run, stages, execution, few), todo, Progress(Phase.WORKERS, run, changes=changes), report)
         if missing := pending_shards(run):

@@ -17,12 +17,15 @@ from ddfa_batch.pipeline.video_tables import planned_videos
 from ddfa_batch.schemas.arrays import I64, U8
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.files import images, store
 from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.files.video_files import frame_of
 from ddfa_batch.tasks.files.video_inputs import known_index
-from ddfa_batch.tasks.rendering import overlay, sheets
+from ddfa_batch.tasks.rendering import face_pictures, overlay, sheets
+from ddfa_batch.tasks.rendering.pictured_faces import PicturedFaces
+from ddfa_batch.tasks.rendering.topology import Topology
 
 #: Frames of a clip on the sheet, at most; side of a tile on the sheet and in the animation, pixels.
 _COLUMNS, _TILE, _LARGE = 10, 150, 240
@@ -48,7 +51,9 @@ def draw_faces(run: Run, n: int, progress: Progress = lambda done, of: None) -> 
     by_image: dict[int, list[dict[str, Any]]] = {row["image_id"]: [] for row in rows}
     for face in faces:
         by_image[face["image_id"]].append(face)
-    tiles = [_tile_of(results, item, row, by_image[row["image_id"]]) for item, row in zip(planned, rows, strict=False)]
+    topology = Topology.of(load_morphable(results.bundle))
+    pairs = zip(planned, rows, strict=False)
+    tiles = [_tile_of(results, topology, item, row, by_image[row["image_id"]]) for item, row in pairs]
     sheets.draw_sheet(sheet, tiles, lambda done: progress(done, len(tiles)))
     return [sheet]
 
@@ -107,7 +112,9 @@ def reason(row: dict[str, Any]) -> str:
     return ERROR_KINDS.get(row["error_kind"], row["error_message"])
 
 
-def _tile_of(results: Results, planned: PlanRow, row: dict[str, Any], faces: list[dict[str, Any]]) -> sheets.Tile:
+def _tile_of(
+    results: Results, topology: Topology, planned: PlanRow, row: dict[str, Any], faces: list[dict[str, Any]]
+) -> sheets.Tile:
     """One input on the sheet, of its rows of the two tables."""
     name = PurePosixPath(row["key"]).name
     if row["status"] == "error":
@@ -119,12 +126,22 @@ def _tile_of(results: Results, planned: PlanRow, row: dict[str, Any], faces: lis
             image = _picture(results.run, planned)
         except DdfaError as fault:  # it was there when it was processed
             return sheets.notice(str(fault), round(zoom * min(row["height"], row["width"])))
-        meshes = results.vertices(face["face_id"] for face in faces)
-        landmarks = np.array([face["landmarks68"] for face in faces], np.float32).reshape(-1, N_LANDMARKS, 3)
-        seen = np.array([face["landmarks68_visible"] for face in faces], np.bool_).reshape(-1, N_LANDMARKS)
-        return overlay.overlay(image, meshes, results.triangles, landmarks, seen, zoom)
+        return face_pictures.overlay(*face_pictures.at_size(image, _pictured(results, faces), zoom), topology)
 
     return sheets.Tile((row["height"], row["width"]), draw, name, outcome(row, faces))
+
+
+def _pictured(results: Results, faces: list[dict[str, Any]]) -> PicturedFaces:
+    """The faces of one input, of its rows of the faces table."""
+    n = len(faces)
+    return PicturedFaces(
+        results.vertices(face["face_id"] for face in faces),
+        np.array([face["landmarks68"] for face in faces], np.float32).reshape(n, N_LANDMARKS, 3),
+        np.array([face["landmarks68_visible"] for face in faces], np.bool_).reshape(n, N_LANDMARKS),
+        np.array([face["rotation"] for face in faces], np.float64).reshape(n, 3, 3),
+        np.array([face["roi"] for face in faces], np.float64).reshape(n, 4),
+        np.array([-1 if face["track_id"] is None else face["track_id"] for face in faces], np.int64),
+    )
 
 
 def _picture(run: Run, planned: PlanRow) -> U8:

@@ -20,7 +20,7 @@ from ddfa_batch.schemas.arrays import F32, I32, I64, U8
 from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE, NO_SMOOTHING
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
-from ddfa_batch.tasks.bundles.model_bundle import load_bundle, recorded_folder
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, recorded_folder
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.clip_files import read_clip
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
@@ -35,18 +35,19 @@ class Results:
     def __init__(self, out: str | Path, model: str | Path | None = None) -> None:
         self.path = Path(out)
         self.run = plan.read_run(self.path)
+        #: Of the shards that are done.
         self._model = model
-        self._receipts = list(receipts.receipts(self.run))
+        self.receipts = list(receipts.receipts(self.run))
 
     def __repr__(self) -> str:
-        done = sum(r.rows[store.IMAGES] for r in self._receipts)
-        faces = sum(r.rows.get(store.FACES, 0) for r in self._receipts)
+        done = sum(r.rows[store.IMAGES] for r in self.receipts)
+        faces = sum(r.rows.get(store.FACES, 0) for r in self.receipts)
         return f"<ddfa_batch run {self.path}: {done:,} of {self.run.n_inputs:,} images, {faces:,} faces>"
 
     @property
     def complete(self) -> bool:
         """Whether every shard is done."""
-        return len(self._receipts) == self.run.n_shards
+        return len(self.receipts) == self.run.n_shards
 
     def images(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One row per input; see docs/output.md for the columns."""
@@ -54,9 +55,12 @@ class Results:
 
     def faces(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One row per face; `filter` is a pyarrow expression, such as `pyarrow.dataset.field("score") > 0.9`."""
+        return self._table(store.FACES, self.faces_schema(), columns, filter)
+
+    def faces_schema(self) -> pa.Schema:
+        """The columns of `faces`."""
         smooth = self.run.options.get("smooth", NO_SMOOTHING) != NO_SMOOTHING
-        schema = tables.faces_schema(self._n_params(), {}, smooth)
-        return self._table(store.FACES, schema, columns, filter)
+        return tables.faces_schema(self._n_params(), {}, smooth)
 
     def tracks(self) -> pa.Table:
         """One row per face that was followed through a video; empty where none was. Of a complete run only."""
@@ -85,7 +89,7 @@ class Results:
         return read_clip(self.path, shard, self.run.options["format"], clip_id)
 
     def _table(self, kind: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Table:
-        files = [str(self.path / f) for r in self._receipts for f in r.files if f.startswith(f"{kind}/")]
+        files = [str(self.path / f) for r in self.receipts for f in r.files if f.startswith(f"{kind}/")]
         try:
             found = ds.dataset(files, format="parquet") if files else ds.dataset(schema.empty_table())
             for name in columns or ():
@@ -101,7 +105,7 @@ class Results:
         return RunFolderError(f"{self.path / kind} has no column {which}; it has {', '.join(schema.names)}.")
 
     def _n_params(self) -> int:
-        for receipt in self._receipts if self.run.kind != "synth-videos" else []:
+        for receipt in self.receipts if self.run.kind != "synth-videos" else []:
             schema = pq.read_schema(self.path / store.FACES / f"{store.shard_name(receipt.shard)}.parquet")
             return int(schema.field("params").type.list_size)
         return load_bundle(self._model_folder()).manifest.layout.size
@@ -149,7 +153,7 @@ class Results:
     def _shards_of(self, face_ids: I64) -> dict[int, I64]:
         """Positions in `face_ids` by shard."""
         shard = self.run.shards_of(face_ids // FACES_PER_IMAGE)
-        have = {r.shard for r in self._receipts}
+        have = {r.shard for r in self.receipts}
         for position, number in enumerate(shard.tolist()):
             if number not in have:
                 raise self._unknown(int(face_ids[position]))
@@ -180,6 +184,11 @@ class Results:
         if self._model is not None:
             return Path(self._model)
         return recorded_folder(self.run.model.folder, self.run.model.digest)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model the run was made with; raises `BundleError` where it is gone."""
+        return load_bundle(self._model_folder())
 
     def _rebuild(self, params: F32, rois: Any) -> F32:
         loaded = loaded_model(str(self._model_folder()), self.run.model.digest)

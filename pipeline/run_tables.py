@@ -18,9 +18,9 @@ from ddfa_batch.schemas.run import RunModel
 from ddfa_batch.tasks.geometry import quality
 
 
-def images_table(records: Sequence[ImageRecord], sample_json: bool = False) -> pa.Table:
+def images_table(records: Sequence[ImageRecord], sample_json: bool = False, picture: bool = False) -> pa.Table:
     """The rows of `images/`."""
-    schema = tables.images_schema(sample_json)
+    schema = tables.images_schema(sample_json, picture)
     return pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
 
 

@@ -32,7 +32,7 @@ class VideoAccount:
 
 def video_account(run: Run, complete: bool) -> VideoAccount:
     """Tell of the videos of a run, and prove their counts where all shards are done."""
-    videos = planned_videos(run)
+    videos = planned_videos(run) if run.kind == "process" else []
     if not videos:
         return VideoAccount([], [])
     planned = f"{len(videos):,} planned, with {sum(len(video.numbers) for video in videos):,} frames taken"

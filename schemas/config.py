@@ -212,6 +212,65 @@ class SynthOptions:
         )
 
 
+#: Kinds of pictures that `render` draws, in the order in which they are told.
+PICTURE_KINDS = (
+    "landmarks",
+    "dense",
+    "mesh",
+    "wireframe",
+    "depth",
+    "pncc",
+    "normals",
+    "pose",
+    "uv",
+    "crop",
+    "image",
+)
+#: Formats of pictures.
+PICTURE_FORMATS = ("png", "jpeg", "webp")
+#: Least and most pixels of a picture's longer side that can be asked for.
+PICTURE_SIDES = (16, 8192)
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Every option of `render` that changes what is drawn."""
+
+    #: Some of `PICTURE_KINDS`, side by side in this order.
+    kinds: tuple[str, ...]
+    #: One of `PICTURE_FORMATS`.
+    format: str
+    #: Pixels of each picture's longer side; None for the photograph's.
+    longest: int | None
+    #: Whether frames of videos become pictures, and not videos.
+    frames: bool
+    #: The run that is drawn, absolute.
+    run: str
+    #: When that run was planned, which tells it from another in the same folder.
+    run_created: str
+    #: Pixels above which a photograph is refused.
+    max_pixels: int
+    #: Which faces, as `Selection` has them.
+    selection: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in PICTURE_KINDS:
+                raise OptionError(f"kind is one of {', '.join(PICTURE_KINDS)}, but is {kind!r}.")
+        if self.format not in PICTURE_FORMATS:
+            raise OptionError(f"format is one of {', '.join(PICTURE_FORMATS)}, but is {self.format!r}.")
+        check_range("longest", self.longest, *PICTURE_SIDES)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options by name, for `run.json` and its comparison."""
+        return {**asdict(self), "kinds": list(self.kinds)}
+
+    @staticmethod
+    def from_dict(options: dict[str, Any]) -> RenderOptions:
+        """The options `as_dict` wrote."""
+        return RenderOptions(**{**options, "kinds": tuple(options["kinds"])})
+
+
 @dataclass(frozen=True)
 class Execution:
     """Where the work is done. It never changes a result, so it is no part of a run's identity.

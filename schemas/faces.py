@@ -141,3 +141,5 @@ class ImageRecord:
     video: int | None = None
     frame: int | None = None
     time_s: float | None = None
+    #: What was drawn of it, relative to the run; None where nothing was.
+    picture: str | None = None

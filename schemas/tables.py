@@ -39,7 +39,8 @@ _IMAGES = [
 #: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it, as of a frame; form, container,
 #: numbers, column and sample where the input is no file of its own (`tasks.files.places.Place`); video, frame and
 #: time_s as in the images table; boxes (n, 5), or face_index (n,), params (n, P) and rois (n, 4), all flattened, where
-#: the user gave them. Plans made before lack what they did not know of.
+#: the user gave them. Of what is made of another run, source is the image_id there of the first of n_source inputs, and
+#: face_index, where it is there, which of their faces are meant. Plans made before lack what they did not know of.
 PLAN = pa.schema(
     [
         pa.field("image_id", pa.int64(), False),
@@ -57,6 +58,8 @@ PLAN = pa.schema(
         pa.field("video", pa.int64()),
         pa.field("frame", pa.int64()),
         pa.field("time_s", pa.float64()),
+        pa.field("source", pa.int64()),
+        pa.field("n_source", pa.int64()),
     ]
 )
 
@@ -231,11 +234,13 @@ def _schema(name: str, columns: Columns, nullable: tuple[str, ...], metadata: di
 _TOLD = ("image_id", "key", "status", "n_faces")
 #: What `--sample-json` adds to `images/`.
 META_JSON = ("meta_json", pa.string(), "the JSON beside the picture in its archive, as text; null if none")
+#: What `render` adds to `images/`.
+PICTURE = ("picture", pa.string(), "the picture or video made of the input, relative to the run; null if none")
 
 
-def images_schema(sample_json: bool = False) -> pa.Schema:
+def images_schema(sample_json: bool = False, picture: bool = False) -> pa.Schema:
     """The schema of `images/*.parquet`, one row per input, errors included."""
-    columns = [*_IMAGES, META_JSON] if sample_json else _IMAGES
+    columns = [*_IMAGES, *([META_JSON] if sample_json else []), *([PICTURE] if picture else [])]
     return _schema("images", columns, tuple(name for name, _, _ in columns if name not in _TOLD), {})
 
 

@@ -1,29 +1,11 @@
-"""What is drawn over pictures lies where it belongs."""
+"""Points that are drawn over pictures lie where they belong."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-import small_model
 
 from ddfa_batch.tasks.rendering import overlay
-
-
-def test_an_overlay_paints_the_face_and_nothing_else() -> None:
-    model = small_model.head()
-    mesh = (model.mean * [0.5, -0.5, 0.5] + [100, 80, 0]).astype(np.float32)[None]
-    image = np.full((160, 200, 3), 128, np.uint8)
-    for zoom in (1.0, 0.5, 2.0):
-        seen = np.ones((1, 68), np.bool_)
-        painted = overlay.overlay(image, mesh, model.triangles, mesh[:, model.landmarks], seen, zoom)
-        assert painted.shape == (160 * zoom, 200 * zoom, 3)
-        changed = np.argwhere((painted != 128).any(axis=2)) / zoom
-        low, high = mesh[0, :, 1::-1].min(axis=0), mesh[0, :, 1::-1].max(axis=0)
-        assert (changed.min(axis=0) > low - 3).all()
-        assert (changed.max(axis=0) < high + 3).all()
-        assert len(changed) > 0.5 * np.prod(high - low) * zoom**2
-    nobody = overlay.overlay(image, mesh[:0], model.triangles, mesh[:0, :68], np.zeros((0, 68), np.bool_))
-    assert (nobody == 128).all()
 
 
 def is_colour(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

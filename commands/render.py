@@ -1,0 +1,107 @@
+"""`ddfa-batch render`."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ddfa_batch.commands.execution import carry_out, check_settings
+from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, max_pixels_option
+from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
+from ddfa_batch.commands.wording import count
+from ddfa_batch.schemas.config import PICTURE_FORMATS, PICTURE_KINDS, PICTURE_SIDES, RenderOptions
+
+if TYPE_CHECKING:
+    from ddfa_batch.pipeline.render_plan import RenderRequest
+
+
+@click.command(short_help="Draw what a run found: meshes, landmarks, depth and more, a picture per input.")
+@click.argument("run", metavar="OUT", type=PATH)
+@click.argument("pictures", type=PATH)
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(PICTURE_KINDS),
+    metavar="KIND",
+    multiple=True,
+    default=("mesh",),
+    show_default=True,
+    help=f"What is drawn; several times: side by side. {', '.join(PICTURE_KINDS)}.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(PICTURE_FORMATS),
+    default="png",
+    show_default=True,
+    help="Of pictures; videos are mp4.",
+)
+@click.option(
+    "--longest",
+    type=click.IntRange(*PICTURE_SIDES),
+    metavar="N",
+    help="Pixels of each photograph's longer side.  [default: as it is]",
+)
+@click.option("--frames", is_flag=True, help="Of videos: a picture of every frame, and no mp4.")
+@selection_options()
+@max_pixels_option
+@fixed_run_options
+def render(
+    run: Path,
+    pictures: Path,
+    kinds: tuple[str, ...],
+    form: str,
+    longest: int | None,
+    frames: bool,
+    selected: SelectionOptions,
+    max_pixels: int,
+    settings: RunSettings,
+) -> None:
+    """Draw the faces of the run in OUT over their photographs, to the folder PICTURES.
+
+    Photographs are read again from where the run had them. Every input becomes a picture, called by its number in the
+    run and its name, in PICTURES/pictures; what could not be read a card that says why. A video becomes an mp4 in
+    which every track has a colour of its own; chosen faces of videos become pictures of their frames.
+
+    \b
+    Examples:
+      ddfa-batch render out/ pictures/
+      ddfa-batch render out/ pictures/ --kind image --kind mesh --kind normals
+      ddfa-batch render out/ turned/ --where "abs(yaw) > 40 and score > 0.9"
+      ddfa-batch render out/ doubtful/ --worst 50 --kind landmarks --format jpeg
+      ddfa-batch render out/ failed/ --errors
+    """
+    from ddfa_batch.pipeline.render import render as run_render
+    from ddfa_batch.pipeline.render_plan import render_request
+    from ddfa_batch.pipeline.results import open_run
+
+    check_settings(settings)
+    if settings.extend:
+        raise click.UsageError("render has no --extend; draw a run that grew anew, with --overwrite.")
+    selection = selected.selection()
+    source = open_run(run)
+    options = RenderOptions(
+        kinds,
+        form,
+        longest,
+        frames,
+        str(run.resolve()),
+        source.run.created,
+        max_pixels,
+        selection.as_dict(),
+    )
+    request = render_request(source, pictures, options, selection, settings.shard_size)
+    if settings.dry_run:
+        if not settings.quiet:
+            click.echo(f"{_announcement(request, len(request.rows))}\nNothing was written (--dry-run).")
+        return
+    command = functools.partial(run_render, request)
+    carry_out(command, lambda planned: _announcement(request, planned.n_inputs), settings)
+
+
+def _announcement(request: RenderRequest, n: int) -> str:
+    options = request.options
+    return f"{count(n, 'input')} of {request.source.path} to {', '.join(options.kinds)} as {options.format}."
