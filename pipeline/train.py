@@ -251,4 +251,5 @@ def _origin(request: TrainingRequest, training: TrainingState) -> export.Origin:
         licence=f"Weights: as the training data's terms allow. Face model and detectors: {manifest.licence}",
         provenance=f"Trained by ddfa-batch {version('ddfa-batch')} on {request.labels.name}: {what}, "
         f"{samples:,} samples, seed {config.seed}; face model and detectors of {manifest.name}.",
+        expression_names=manifest.expression_names,
     )

@@ -28,6 +28,7 @@ _LARGEST_STATISTIC = 1e30
 _MOST_COEFFICIENTS, _INPUT_SIZES = 10_000, (8, 1024)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_EXPRESSION = re.compile(r"[a-z][a-z0-9_]{0,49}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,6 +58,8 @@ class BundleManifest:
     detectors: dict[str, DetectorSpec] = field(default_factory=dict)
     #: sha256 of every file, by its path within the bundle.
     files: dict[str, str] = field(default_factory=dict)
+    #: What the expression coefficients do, in order, as in "jaw_open"; empty where they have no names.
+    expression_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(0 <= n <= _MOST_COEFFICIENTS for n in (self.n_shape, self.n_expression)):
@@ -73,6 +76,14 @@ class BundleManifest:
                 raise ValueError(f"{key} holds a number beyond ±{_LARGEST_STATISTIC:g}")
         if min(self.param_std) < 0:
             raise ValueError("param_std holds a number below 0")
+        self._check_expression_names()
+
+    def _check_expression_names(self) -> None:
+        names = self.expression_names
+        if names and not (len(set(names)) == len(names) == self.n_expression):
+            raise ValueError(f"expression_names are {self.n_expression} different names, or none")
+        if wrong := [name for name in names if not _EXPRESSION.fullmatch(name)]:
+            raise ValueError(f"an expression's name is of small letters, digits and '_', not {wrong[0]!r}")
 
     @property
     def layout(self) -> ParameterLayout:

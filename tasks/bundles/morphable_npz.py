@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ddfa_batch.schemas.arrays import F32, I32
 from ddfa_batch.schemas.bundle import MANIFEST
 from ddfa_batch.schemas.errors import BundleError, ShapeError
 from ddfa_batch.schemas.morphable import MorphableModel
@@ -20,18 +21,26 @@ _OPTIONAL = ("uv", "ncc")
 
 
 def write_morphable(path: Path, model: MorphableModel) -> None:
-    """Write a morphable model as an npz of plain arrays."""
+    """Write a morphable model as an npz of plain arrays, each in the smallest type that loses nothing of it."""
+    basis = _smallest(model.basis, np.float16)
     arrays: dict[str, Any] = {
         "mean": model.mean,
-        "shape_basis": model.basis[: model.n_shape],
-        "expression_basis": model.basis[model.n_shape :],
-        "triangles": model.triangles,
+        "shape_basis": basis[: model.n_shape],
+        "expression_basis": basis[model.n_shape :],
+        "triangles": _smallest(model.triangles, np.uint16),
         "landmarks": model.landmarks,
         "topology": np.array(model.topology),
         "unit": np.array(model.unit),
     }
     optional = {name: getattr(model, name) for name in _OPTIONAL}
     np.savez(path, **arrays, **{name: array for name, array in optional.items() if array is not None})
+
+
+def _smallest(array: F32 | I32, smaller: type) -> Any:
+    """The array as the smaller type, if every number stays what it is."""
+    with np.errstate(over="ignore"):
+        cast = array.astype(smaller)
+    return cast if np.array_equal(cast.astype(array.dtype), array) else array
 
 
 def read_morphable(path: Path, layout: ParameterLayout) -> MorphableModel:

@@ -39,6 +39,8 @@ class Origin:
     licence: str
     #: Where it comes from.
     provenance: str
+    #: What the face model's expression coefficients do, where they have names.
+    expression_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def to_bundle(
         topology=model.topology,
         default_detector=detectors.default,
         detectors=detectors.specs,
+        expression_names=origin.expression_names,
     )
     network = to_onnx(training.answering, size, face)
     return write_bundle(target, manifest, {REGRESSOR: network, **detectors.files}, model)

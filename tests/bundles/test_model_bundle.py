@@ -40,6 +40,26 @@ def test_a_bundle_survives_being_written_and_read(bundle: Bundle) -> None:
     assert parse_manifest(bundle.manifest.to_json().encode(), "x") == bundle.manifest
 
 
+def test_numbers_are_stored_in_the_smallest_type_that_loses_nothing(tmp_path: Path) -> None:
+    head = small_model.head()
+    halves = replace(head, basis=head.basis.astype(np.float16).astype(np.float32))
+    for model, stored in ((halves, np.float16), (replace(head, basis=head.basis + np.float32(1e-5)), np.float32)):
+        morphable_npz.write_morphable(tmp_path / "model.npz", model)
+        with np.load(tmp_path / "model.npz") as npz:
+            assert (npz["shape_basis"].dtype, npz["triangles"].dtype) == (stored, np.uint16)
+        again = morphable_npz.read_morphable(tmp_path / "model.npz", model.layout)
+        np.testing.assert_array_equal(again.basis, model.basis)
+        np.testing.assert_array_equal(again.triangles, model.triangles)
+        assert (again.basis.dtype, again.triangles.dtype) == (np.float32, np.int32)
+
+
+def test_a_bundle_may_name_its_expressions(copy: Path, bundle: Bundle) -> None:
+    names = [f"expression_{i}" for i in range(bundle.manifest.n_expression)]
+    edit(copy, expression_names=names)
+    assert model_bundle.load_bundle(copy).manifest.expression_names == tuple(names)
+    assert bundle.manifest.expression_names == ()
+
+
 def test_a_card_is_for_people_and_no_part_of_the_model(copy: Path, bundle: Bundle) -> None:
     assert bundle.card is None
     (copy / "CARD.md").write_text("What it is.")
@@ -120,6 +140,10 @@ def fcos(**changes: Any) -> dict[str, Any]:
         (fcos(passes=[{"score_threshold": 2}]), "a pass's score_threshold lies in"),
         (fcos(passes=[{"surprise": 2}]), "unknown key 'detectors.x.passes.0.surprise'"),
         ({"default_detector": "nobody"}, "'nobody' as default detector"),
+        ({"expression_names": ["smile"]}, "expression_names are 10 different names, or none"),
+        ({"expression_names": ["smile"] * 10}, "expression_names are 10 different names, or none"),
+        ({"expression_names": [f"e{i}" for i in range(9)] + ["a b"]}, "small letters, digits and '_', not 'a b'"),
+        ({"expression_names": 3}, "wrong 'expression_names'"),
     ],
 )
 def test_a_wrong_manifest_is_refused_with_the_reason(copy: Path, changes: dict[str, Any], message: str) -> None:

@@ -24,7 +24,8 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle  # noqa: E402
 from ddfa_batch.tasks.inference.regressor import Regressor  # noqa: E402
 from ddfa_batch.tasks.training import architectures, branches, export, meta_joint, mini_batches, options, state  # noqa: E402
 
-ORIGIN = export.Origin("trained", "1", "MIT", "made by the tests")
+NAMES = tuple(f"expression_{i}" for i in range(MODEL.layout.n_expression))
+ORIGIN = export.Origin("trained", "1", "MIT", "made by the tests", NAMES)
 
 
 @pytest.fixture(scope="module", params=architectures.KINDS)
@@ -42,6 +43,7 @@ def test_the_bundle_answers_as_the_net(training: state.TrainingState, tmp_path: 
         z = training.net.eval()(branches.as_input(batch, torch.device("cpu")))[0]
     np.testing.assert_allclose((found - MEAN) / STD, z.numpy(), atol=1e-4)
     np.testing.assert_array_equal(load_morphable(bundle).mean, MODEL.mean)
+    assert bundle.manifest.expression_names == NAMES
 
 
 def test_process_takes_the_bundle(training: state.TrainingState, bundle: Bundle, photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""A colour for every vertex: the photograph's, the mirrored side's, and less light in cavities."""
+
+from dataclasses import replace
+
+import numpy as np
+import synthetic_head as sh
+
+from ddfa_batch.schemas.arrays import F32, U8
+from ddfa_batch.tasks.geometry import pose
+from ddfa_batch.tasks.rendering.rasteriser import interpolate, rasterise
+from ddfa_batch.tasks.rendering.vertex_colours import exposure, vertex_colours
+
+
+def painted(colours: F32, yaw: float) -> tuple[U8, np.ndarray]:
+    """A photograph of the head, its vertices of these colours, turned by `yaw`, and its pose in it."""
+    T = sh.image_pose_of(pose.rotation_matrix(np.array([yaw]), np.zeros(1), np.zeros(1))[0])
+    mesh = (sh.head().mean @ T[:, :3].T + T[:, 3]).astype(np.float32)
+    shown = rasterise(mesh, sh.head().triangles, sh.SIZE, sh.SIZE)
+    picture = interpolate(shown, mesh, sh.head().triangles, colours)
+    return np.nan_to_num(picture, nan=128).astype(np.uint8), T
+
+
+def symmetric_texture() -> F32:
+    """Smooth colours (V, 3) that are the same on both sides."""
+    x, y, z = (sh.head().mean / sh.HALF).T
+    return np.stack([130 + 40 * y, 150 + 40 * np.abs(x), 120 + 50 * z], axis=1).astype(np.float32)
+
+
+def test_a_vertex_that_is_seen_has_the_photographs_colour() -> None:
+    texture = symmetric_texture()
+    picture, T = painted(texture, 0.0)
+    found = vertex_colours(sh.surface(), picture, T, sh.head().mean)
+    front = sh.head().mean[:, 2] > 0.6 * sh.HALF[2]
+    assert np.abs(found[front] - texture[front]).max() < 6
+
+
+def test_a_vertex_that_is_hidden_has_the_colour_of_the_other_side() -> None:
+    texture = symmetric_texture()
+    picture, T = painted(texture, 60.0)
+    found = vertex_colours(sh.surface(), picture, T, sh.head().mean)
+    hidden = ((sh.head().mean @ T[2, :3]) < 0) & (np.abs(sh.head().mean[:, 2]) < 0.8 * sh.HALF[2])
+    assert hidden.sum() > 50
+    assert np.median(np.abs(found[hidden] - texture[hidden])) < 10
+
+
+def test_open_skin_has_all_the_light_and_a_cavity_little() -> None:
+    head = sh.head()
+    assert np.median(exposure(head)) == 1
+    mean = head.mean.copy()
+    pit = np.linalg.norm(mean[:, :2] - [0, -40_000], axis=1) < 12_000
+    mean[pit, 2] -= 90_000
+    light = exposure(replace(head, mean=mean))
+    assert light[pit & (head.mean[:, 2] > 0)].max() < 0.6
+    assert np.median(light[~pit]) == 1
+
+
+def test_what_is_not_seen_is_darkened_by_how_little_light_reaches_it() -> None:
+    picture, T = painted(symmetric_texture(), 60.0)
+    plain = vertex_colours(sh.surface(), picture, T, sh.head().mean)
+    dark = vertex_colours(sh.surface(), picture, T, sh.head().mean, np.full(len(plain), 0.5, np.float32))
+    changed = (plain != dark).any(axis=1)
+    outward = (sh.head().mean / sh.HALF**2) @ T[2, :3]
+    assert changed.any()
+    assert not changed[outward > 0.7 * outward.max()].any()
+    np.testing.assert_allclose(dark[changed], plain[changed] / 2, atol=1)
