@@ -39,7 +39,7 @@ def write_morphable(path: Path, model: MorphableModel) -> None:
 def _smallest(array: F32 | I32, smaller: type) -> Any:
     """The array as the smaller type, if every number stays what it is."""
     with np.errstate(over="ignore"):
-        cast = array.astype(smaller)
+        cast: Any = array.astype(smaller)
     return cast if np.array_equal(cast.astype(array.dtype), array) else array
 
 
