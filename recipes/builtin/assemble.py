@@ -1,64 +1,71 @@
 """The bundle that is shipped: the chosen checkpoint, the face model, the detector, and the regressor's say in faces.
 
-    python -m recipes.builtin.assemble WORK DETECTOR [--pictures 6000] [--target models/builtin]
+    python -m recipes.builtin.assemble WORK DETECTOR [--pictures 6000] [--target models/builtin] [--keep-regressor]
 
 DETECTOR holds fcos.onnx and fcos.json. The regressor's say is a logistic regression on its last features and the
-detector's log odds, of boxes found in so many training pictures; validation pictures choose the least score.
+detector's log odds, of boxes found in so many training pictures. Validation pictures make its answer a probability and
+choose the thresholds. --keep-regressor takes regressor and face model from the bundle that lies in the target's place,
+so that a detector alone is replaced.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ddfa_batch.schemas.bundle import CARD
+from ddfa_batch.schemas.bundle import CARD, REGRESSOR, BundleManifest
 from ddfa_batch.schemas.config import BUILTIN
-from ddfa_batch.schemas.detectors import DetectionPass, DetectorSpec
+from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
-from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
-from ddfa_batch.tasks.inference.face_finder import FaceFinder, best_pass
+from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, write_bundle
+from ddfa_batch.tasks.inference.face_finder import FaceFinder
 from ddfa_batch.tasks.inference.regressor import Regressor
 from ddfa_batch.tasks.training import export, state
 from ddfa_batch.tasks.training.export import FaceHead
-from ddfa_batch.tasks.training.state import TrainingState
+from recipes.builtin.calibration import Reliability, platt, scaled_head
 from recipes.builtin.detector.export import exported_spec
-from recipes.builtin.detector.pictures import Layer
 from recipes.builtin.detector.teachers import session
-from recipes.builtin.detector.validation import match_faces, sources, validation_pictures
-from recipes.builtin.face_boxes import CANDIDATE_THRESHOLD, boxes_seen, training_pictures
-from recipes.builtin.face_head import fit_face_head
-from recipes.builtin.terms import LICENCE, PROVENANCE, SIZE
-
-#: Pictures from which the regressor learns what is a face.
-N_PICTURES = 6000
-#: Extra boxes a validation picture that are borne.
-MOST_EXTRA = 0.005
-#: Where no face scores more, the picture is looked at again smaller, then for heads that lie: smaller too, which takes
-#: half the time for as many heads and fewer false alarms. All chosen by validation: where any face stopped the passes,
-#: 98.3 instead of 98.7 % were found with 0.95 instead of 0.67 % extra boxes (score threshold 0.75).
-#: What lies has to score more than the rest: of 576 pictures without a face (textures, animals, things; upright and
-#: turned), 13 boxes of the last pass fell to 1, of 392 crops pasted lying or upside down 12 false ones to none, while
-#: of 396 lying faces 98.2 instead of 99.0 % were found, of 396 upside down 90.7 instead of 93.9 %.
-STOP_SCORE = 0.98
-PASSES = (
-    DetectionPass(),
-    DetectionPass(0.7),
-    DetectionPass(0.5),
-    DetectionPass(0.7, rotations=(90, -90, 180), score_threshold=0.95),
+from recipes.builtin.detector.validation import sources
+from recipes.builtin.face_boxes import (
+    CANDIDATE_THRESHOLD,
+    boxes_seen,
+    calibration_pictures,
+    features_of_net,
+    training_pictures,
 )
+from recipes.builtin.face_head import fit_face_head
+from recipes.builtin.regressor_graph import Features, features_of_graph, with_face_head
+from recipes.builtin.terms import LICENCE, PROVENANCE, SIZE
+from recipes.builtin.thresholds import PASSES, with_thresholds
+
+#: Pictures from which the regressor learns what is a face, and those kept from training that make it a probability.
+N_PICTURES, CALIBRATING = 6000, 0.25
+
+
+@dataclass(frozen=True)
+class HeadlessRegressor:
+    """A regressor that is to be given its say in what is a face."""
+
+    #: What it sees in crops.
+    see: Features
+    #: Its graph with a head.
+    graph: Callable[[FaceHead], bytes]
+    #: Its normalisations.
+    manifest: BundleManifest
 
 
 def assemble(work: Path, detector: Path, n_pictures: int, target: Path) -> None:
     """Write the bundle to `target`; a card that lies there stays."""
     training = state.load(work / "builtin" / "trained" / "best.pt")
     first = load_bundle(work / "builtin" / "first")
-    spec = replace(exported_spec(detector), file=f"detectors/{BUILTIN}.onnx")
-    content = (detector / "fcos.onnx").read_bytes()
-    spec, head = face_head_of(training, spec, content, work, n_pictures)
+    net = training.answering.eval()
+    manifest = replace(first.manifest, param_mean=training.mean, param_std=training.std)
+    regressor = HeadlessRegressor(features_of_net(net), lambda head: export.to_onnx(net, SIZE, head), manifest)
+    spec, content, head = face_finder_parts(regressor, work, detector, n_pictures)
     card = (target / CARD).read_bytes() if (target / CARD).exists() else None
     origin = export.Origin(BUILTIN, "1", LICENCE, PROVENANCE)
     detectors = export.Detectors({BUILTIN: spec}, {spec.file: content}, BUILTIN)
@@ -71,43 +78,45 @@ def assemble(work: Path, detector: Path, n_pictures: int, target: Path) -> None:
     print(f"{bundle.folder}: {size / 1e6:.1f} MB; checkpoint of iteration {training.iteration}{told}")
 
 
-def face_head_of(
-    training: TrainingState, spec: DetectorSpec, content: bytes, work: Path, n_pictures: int
-) -> tuple[DetectorSpec, FaceHead]:
-    """The regressor's say in what is a face, and the least score with no more than `MOST_EXTRA` extra boxes."""
-    net = training.answering.eval()
-    train = boxes_seen(net, spec, content, training_pictures(sources(work, "train"), n_pictures))
+def replace_detector(work: Path, detector: Path, n_pictures: int, target: Path) -> None:
+    """Give the bundle in `target` another detector, and its regressor another say in what is a face."""
+    bundle = load_bundle(target)
+    graph = (target / REGRESSOR).read_bytes()
+    regressor = HeadlessRegressor(features_of_graph(graph), lambda head: with_face_head(graph, head), bundle.manifest)
+    spec, content, head = face_finder_parts(regressor, work, detector, n_pictures)
+    manifest = replace(bundle.manifest, detectors={BUILTIN: spec}, default_detector=BUILTIN)
+    files = {REGRESSOR: with_face_head(graph, head), spec.file: content}
+    card = {CARD: (target / CARD).read_bytes()} if (target / CARD).exists() else {}
+    write_bundle(target, manifest, files, load_morphable(bundle), card)
+    print(f"{target}: another detector, the same regressor")
+
+
+def face_finder_parts(
+    regressor: HeadlessRegressor, work: Path, detector: Path, n_pictures: int
+) -> tuple[DetectorSpec, bytes, FaceHead]:
+    """The detector of a folder, its thresholds, its network, and the regressor's say in what is a face."""
+    content = (detector / "fcos.onnx").read_bytes()
+    spec = replace(exported_spec(detector), file=f"detectors/{BUILTIN}.onnx", candidate_threshold=CANDIDATE_THRESHOLD)
+    held = sources(work, "validation")
+    head = face_head(regressor.see, spec, content, work, n_pictures)
+    spec = replace(spec, detector_weight=head.trust, passes=PASSES)
+    asked = Regressor(session(regressor.graph(head)), regressor.manifest)
+    return with_thresholds(FaceFinder(spec, session(content), asked, 0), spec, held), content, head
+
+
+def face_head(see: Features, spec: DetectorSpec, content: bytes, work: Path, n_pictures: int) -> FaceHead:
+    """What of the regressor's features tells faces, as log odds that pictures kept from training bear out."""
+    train = boxes_seen(see, spec, content, training_pictures(sources(work, "train"), n_pictures))
     head = fit_face_head(train.features, train.odds, train.is_face)
-    spec = replace(
-        spec,
-        candidate_threshold=CANDIDATE_THRESHOLD,
-        detector_weight=head.trust,
-        passes=PASSES,
-        stop_score=STOP_SCORE,
-    )
-    manifest = load_bundle(work / "builtin" / "first").manifest
-    manifest = replace(manifest, param_mean=training.mean, param_std=training.std)
-    find = FaceFinder(spec, session(content), Regressor(session(export.to_onnx(net, SIZE, head)), manifest), 0)
-    pictures = validation_pictures(sources(work, "validation"))
-    told = f"Face head from {len(train.is_face):,} boxes, {train.is_face.mean():.0%} faces; weight {head.trust:.2f}."
-    least, found = least_score(find, pictures["portraits"] + pictures["empty"])
-    print(f"{told} {found}")
-    return replace(spec, face_score=least), head
-
-
-def least_score(find: FaceFinder, layers: Sequence[Layer]) -> tuple[float, str]:
-    """The first score, in steps of 0.01, with no more than `MOST_EXTRA` extra boxes a picture, and what it finds."""
-    faces, every = sum(int((~layer.ignored).sum()) for layer in layers), [list(find.passes(x.image)) for x in layers]
-    for least in np.round(np.arange(0.2, 1.0, 0.01), 2):
-        hits = extra = 0
-        for layer, passes in zip(layers, every, strict=True):
-            which, others = match_faces(best_pass(passes, [least] * len(passes), STOP_SCORE).detections.boxes, layer)
-            hits += sum(i is not None for i in which)
-            extra += int(others.sum())
-        if extra <= MOST_EXTRA * len(layers):
-            break
-    share, extras = hits / max(faces, 1), extra / len(layers)
-    return float(least), f"Least score {least}: {share:.2%} of {faces:,} validation faces, {extras:.2%} extra boxes."
+    pictures = calibration_pictures(sources(work, "validation"), max(1, int(CALIBRATING * n_pictures)))
+    held = boxes_seen(see, spec, content, pictures)
+    slope, offset = platt(head(held.features, held.odds), held.is_face)
+    head = scaled_head(head, slope, offset)
+    scores = 1 / (1 + np.exp(-head(held.features, held.odds)))
+    told = f"Face head from {len(train.is_face):,} boxes, {train.is_face.mean():.0%} faces; weight {head.trust:.2f}"
+    off = Reliability.of(scores, held.is_face).error
+    print(f"{told}; scaled by {slope:.2f}, moved by {offset:+.2f}: {off:.1%} off on {len(scores):,} boxes held back")
+    return head
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -117,8 +126,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("detector", type=Path)
     parser.add_argument("--pictures", type=int, default=N_PICTURES)
     parser.add_argument("--target", type=Path, default=builtin_folder())
+    parser.add_argument("--keep-regressor", action="store_true", help="replace the detector of the target alone")
     arguments = parser.parse_args(words)
-    assemble(arguments.work, arguments.detector, arguments.pictures, arguments.target)
+    make = replace_detector if arguments.keep_regressor else assemble
+    make(arguments.work, arguments.detector, arguments.pictures, arguments.target)
 
 
 if __name__ == "__main__":

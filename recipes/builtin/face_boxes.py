@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ddfa_batch.schemas.arrays import F32, F64, Bools, Floats
+from ddfa_batch.schemas.arrays import F32, F64, U8, Bools
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.inference.detectors import make_detector
@@ -20,6 +20,7 @@ from recipes.builtin.detector.light import photometric_jitter
 from recipes.builtin.detector.pictures import Layer, Sources, no_faces, points_in_box
 from recipes.builtin.detector.teachers import session
 from recipes.builtin.detector.validation import VALIDATION_SIDE, match_faces
+from recipes.builtin.regressor_graph import Features
 from recipes.builtin.terms import SIZE
 
 #: Boxes of a lower score are not shown to the regressor.
@@ -27,7 +28,7 @@ CANDIDATE_THRESHOLD = 0.25
 #: Share of the pictures that are upside down: what is found there is not to be taken for a face as it stands.
 UPSIDE_DOWN = 0.1
 #: Shares of portraits, crops, pictures without a face, and collages.
-_KINDS = (0.25, 0.35, 0.2, 0.2)
+_KINDS = (0.2, 0.3, 0.3, 0.2)
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class BoxSamples:
     is_face: Bools
 
 
-def boxes_seen(net: RegressorNet, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> BoxSamples:
-    """What detector and regressor make of the pictures of `layers`."""
+def boxes_seen(see: Features, spec: DetectorSpec, content: bytes, layers: Iterable[Layer]) -> BoxSamples:
+    """What the detector in `content`, and the regressor that sees these features, make of the pictures of `layers`."""
     detect = make_detector(spec, session(content), CANDIDATE_THRESHOLD, None)
     odds, features, is_face = [], [], []
     for layer in layers:
@@ -52,16 +53,22 @@ def boxes_seen(net: RegressorNet, spec: DetectorSpec, content: bytes, layers: It
         true = [i for i in hits if i is not None]
         rows = np.array([*true, *np.flatnonzero(others)], int)
         odds.append(log_odds(found.scores[rows]))
-        features.append(features_of(net, spec, layer, found.boxes[rows]))
+        rois = crop.roi_from_boxes(found.boxes[rows], spec.roi_scale, spec.roi_shift)
+        if len(rows):
+            features.append(see(crop.crops(layer.image, rois, SIZE)))
         is_face += [True] * len(true) + [False] * (len(rows) - len(true))
     return BoxSamples(np.concatenate(odds), np.concatenate(features), np.array(is_face, np.bool_))
 
 
-def features_of(net: RegressorNet, spec: DetectorSpec, layer: Layer, boxes: Floats) -> F32:
-    """The net's last features (N, F) of the crops of boxes (N, 4)."""
-    crops = torch.from_numpy(crop.crops(layer.image, crop.roi_from_boxes(boxes, spec.roi_scale, spec.roi_shift), SIZE))
-    with torch.no_grad():
-        features: F32 = net.features((crops.permute(0, 3, 1, 2) - INPUT_MEAN) / INPUT_STD).numpy()
+def features_of_net(net: RegressorNet) -> Features:
+    """The last features of a net."""
+
+    def features(crops: U8) -> F32:
+        with torch.no_grad():
+            planes = (torch.from_numpy(crops).permute(0, 3, 1, 2) - INPUT_MEAN) / INPUT_STD
+            found: F32 = net.features(planes).numpy()
+        return found
+
     return features
 
 
@@ -73,6 +80,11 @@ def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
             yield Layer(np.ascontiguousarray(layer.image[::-1, ::-1]), no_faces(), np.zeros(0, bool))
         else:
             yield layer
+
+
+def calibration_pictures(held: Sources, n: int) -> Iterator[Layer]:
+    """Pictures such as the detector meets, of what was kept from training."""
+    return _right_way_up(held, n, np.random.default_rng(78))
 
 
 def _right_way_up(train: Sources, n: int, rng: np.random.Generator) -> Iterator[Layer]:

@@ -46,6 +46,8 @@ class Amounts:
     trained: str = "--iterations 52 --stage 0.5 80 --learning-rate 1e-3 --seed 12"
     #: Options of the detector's training.
     detector: str = ""
+    #: Options of its tuning on what it mistook.
+    tuned: str = ""
     #: Options of the face head.
     assemble: str = ""
 
@@ -113,6 +115,8 @@ def _detector(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep
     yield RecipeStep(work / "turned", f"{turned} --model {OFFICIAL}")
     yield RecipeStep(detector / "prepared", f"{make} prepare")
     yield RecipeStep(detector / "trained", f"{make} train {amounts.detector}")
+    yield RecipeStep(detector / "mistaken-train.npz", f"{make} mine")
+    yield RecipeStep(detector / "tuned/whole", f"{make} tune {amounts.tuned}")
     yield RecipeStep(detector / "fcos.onnx", f"{make} export")
 
 

@@ -30,6 +30,7 @@ AMOUNTS = recipe.Amounts(
     begun=SMALL,
     trained=SMALL,
     detector="--steps 1",
+    tuned="--steps 1",
     assemble="--pictures 6",
 )
 
@@ -79,6 +80,7 @@ class Kitchen:
     def __init__(self, work: Path, models: Path) -> None:
         self.work, self.models = work, models
         self.done: list[str] = []
+        self.learnt: dict[Path, bytes] = {}
 
     def execute(self, words: Sequence[str]) -> None:
         """One command, as `recipe.execute`."""
@@ -87,9 +89,13 @@ class Kitchen:
             self.ddfa_batch(*words[1:])
             return
         importlib.import_module(words[2]).main(list(words[3:]))
-        if "train" in words:  # the drawn detector, which finds something after no training
-            for path in (self.work / "detector").glob("step*.onnx"):
+        if "train" in words or "tune" in words:  # the drawn detector, which finds something after no training
+            for path in (self.work / "detector").rglob("step*.onnx"):
+                self.learnt.setdefault(path, path.read_bytes())
                 path.write_bytes(blob_detector())
+        if "mine" in words:  # tuning goes on with a net that learns
+            for path, content in self.learnt.items():
+                path.write_bytes(content)
 
     def ddfa_batch(self, *words: str | Path) -> None:
         """One of the package's own commands."""

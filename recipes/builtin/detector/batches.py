@@ -36,9 +36,9 @@ class CollageBatch:
     boxes: F32
 
 
-def make_batch(sources: Sources, seed: int, step: int) -> CollageBatch:
-    """The batch of a step: a function of the seed and the step alone."""
-    batches = BATCHES if step < _LATER else LATER_BATCHES
+def make_batch(sources: Sources, seed: int, step: int, tuning: bool = False) -> CollageBatch:
+    """The batch of a step: a function of the seed and the step alone; of all sizes from the first where `tuning`."""
+    batches = LATER_BATCHES if tuning or step >= _LATER else BATCHES
     side, n = batches[step % len(batches)]
     rng = np.random.default_rng([seed, step])
     drawn = [collage(sources, side, rng) for _ in range(n)]
@@ -52,17 +52,17 @@ def make_batch(sources: Sources, seed: int, step: int) -> CollageBatch:
 class CollageBatches(Dataset[CollageBatch]):
     """All batches of a training, by step."""
 
-    def __init__(self, sources: Sources, seed: int) -> None:
-        self._sources, self._seed = sources, seed
+    def __init__(self, sources: Sources, seed: int, tuning: bool) -> None:
+        self._sources, self._seed, self._tuning = sources, seed, tuning
 
     def __getitem__(self, step: int) -> CollageBatch:
-        return make_batch(self._sources, self._seed, step)
+        return make_batch(self._sources, self._seed, step, self._tuning)
 
 
-def batches(sources: Sources, seed: int, first: int, last: int) -> Iterator[CollageBatch]:
+def batches(sources: Sources, seed: int, first: int, last: int, tuning: bool = False) -> Iterator[CollageBatch]:
     """The batches of steps first … last − 1, made ahead in a process of its own, which shares the sources' memory."""
     loader: DataLoader[CollageBatch] = DataLoader(
-        CollageBatches(sources, seed),
+        CollageBatches(sources, seed, tuning),
         batch_size=None,
         sampler=range(first, last),
         num_workers=1,

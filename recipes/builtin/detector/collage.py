@@ -28,9 +28,12 @@ from recipes.builtin.detector.warping import (
     paste_mask,
     similarity_about,
 )
+from recipes.builtin.detector.wearing import headless, worn
 
 #: Faces smaller than this (√(width·height), pixels) are ignored: they are not asked for.
-_LEAST_SIZE = 15.0
+_LEAST_SIZE = 12.0
+#: How often a picture without a face is a portrait whose head is covered.
+_HEADLESS = 0.25
 
 
 def collage(sources: Sources, side: int, rng: np.random.Generator) -> tuple[U8, F32, Bools]:
@@ -55,12 +58,15 @@ def collage(sources: Sources, side: int, rng: np.random.Generator) -> tuple[U8, 
     return image, boxes[kept].astype(np.float32), ignored[kept]
 
 
-def framed(source: Layer, sources: Sources, side: int, rng: np.random.Generator) -> Layer:
+def framed(
+    source: Layer, sources: Sources, side: int, rng: np.random.Generator, roll: float | None = None
+) -> Layer:
     """One face with √(width·height) of 25–65 % of the side, about the middle of a picture (side, side, 3).
 
-    It stands before a picture without faces where its own does not fill the frame.
+    It stands before a picture without faces where its own does not fill the frame, and leans by `roll` degrees or as
+    chance has it.
     """
-    source = transplanted(source, sources, rng)
+    source = transplanted(worn(source, rng), sources, rng)
     box = boxes_of(source.points[:1])[0]
     if rng.random() < 0.5:
         source, box = with_margin(source, box)
@@ -68,7 +74,8 @@ def framed(source: Layer, sources: Sources, side: int, rng: np.random.Generator)
     image: U8 = np.asarray(cv2.resize(empty, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
     scale = rng.uniform(0.25, 0.65) * side / float(sizes_of(box[None])[0])
     place = rng.uniform(0.4, 0.6, 2) * side
-    matrix = similarity_about(scale, random_roll(rng), box.reshape(2, 2).mean(axis=0), place)
+    angle = random_roll(rng) if roll is None else roll
+    matrix = similarity_about(scale, angle, box.reshape(2, 2).mean(axis=0), place)
     h, w = source.image.shape[:2]
     frame = bounds_of(w, h, matrix)
     image = blend(image, source.image, paste_mask(source, box, rng), matrix, frame)
@@ -79,7 +86,11 @@ def without_faces(sources: Sources, side: int, rng: np.random.Generator) -> Laye
     """A picture (side, side, 3) in which no face is to be found."""
     if rng.random() < 0.2:
         return Layer(pattern(side, side, rng), no_faces(), np.zeros(0, bool))
-    source = sources.empty.picture(int(rng.integers(len(sources.empty))))
+    if rng.random() < _HEADLESS:
+        source = headless(sources.portrait(rng), sources.nothing(rng).image, rng)
+        scale = max(side / source.image.shape[0], side / source.image.shape[1]) * np.exp(rng.uniform(-0.2, 0.4))
+        return window_of(source, side, side, float(scale), None, rng)
+    source = sources.nothing(rng)
     if rng.random() < 0.5:
         source = replace(source, image=np.ascontiguousarray(np.rot90(source.image, int(rng.integers(1, 4)))))
     scale = max(side / source.image.shape[0], side / source.image.shape[1]) * np.exp(rng.uniform(-0.2, 1))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddfa_batch.schemas.decoding import Document, decode_object, typed
 from ddfa_batch.schemas.detectors import DetectorSpec
-from ddfa_batch.schemas.errors import BundleError
+from ddfa_batch.schemas.errors import BundleError, InputError
 from ddfa_batch.tasks.files.atomic import write_json
 from ddfa_batch.tasks.geometry.boxes import overlap
 from ddfa_batch.tasks.geometry.crop import roi_from_boxes, roi_from_landmarks
@@ -43,7 +43,7 @@ def export(work: Path) -> None:
     folder = work / "detector"
     pictures = validation_pictures(sources(work, "validation"))
     judged = {}
-    for path in sorted(folder.glob("step*.onnx"))[-LAST:]:
+    for path in sorted((folder / "tuned").glob("step*.onnx"))[-LAST:]:
         detect = make_detector(DetectorSpec("fcos", "", 0.05, FIT), session(path.read_bytes()), 0.05, None)
         tallies = {name: tally(detect, layers) for name, layers in pictures.items()}
         judged[path] = faults, score = least_faults(tallies["portraits"], tallies["empty"])
@@ -60,6 +60,14 @@ def export(work: Path) -> None:
         f"{path.name} becomes fcos.onnx: {len(content):,} bytes, least score {score}, roi_scale {scale}, "
         f"roi_shift {shift}; its rois are {error:.1%} of a side off those of the landmarks (median)"
     )
+
+
+def last_graph(folder: Path) -> Path:
+    """The last checkpoint's graph in a folder; raises `InputError` where there is none."""
+    graphs = sorted(folder.glob("step*.onnx"))
+    if not graphs:
+        raise InputError(f"{folder} holds no step*.onnx; train first, or name a detector with --start.")
+    return graphs[-1]
 
 
 def exported_spec(folder: Path) -> DetectorSpec:

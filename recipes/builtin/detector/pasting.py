@@ -25,12 +25,13 @@ from recipes.builtin.detector.warping import (
     similarity_about,
     soft_edged,
 )
+from recipes.builtin.detector.wearing import worn
 
 #: What a pasted face may hide of the others: share of a box.
 _MAY_HIDE = 0.12
 _TRIES = 8
 #: How often a face lies on its side, or nearly.
-_LYING = 0.08
+_LYING = 0.14
 #: How often a crop is given a portrait's head and shoulders.
 _TRANSPLANTED = 0.35
 #: √(width·height) of the largest faces that are pasted, share of the picture's side.
@@ -45,9 +46,9 @@ def paste_faces(sources: Sources, base: Layer, rng: np.random.Generator) -> Laye
     for size in np.sort(np.exp(rng.uniform(np.log(SMALLEST), np.log(_LARGEST * side), n)))[::-1]:
         kind = rng.choice(3, p=(0.65, 0.15, 0.2))
         if kind == 0:
-            patch = transplanted(sources.crop(rng), sources, rng)
+            patch = transplanted(worn(sources.crop(rng), rng), sources, rng)
         elif kind == 1:
-            patch = sources.portrait(rng)
+            patch = worn(sources.portrait(rng), rng)
         else:
             patch = _decoy(sources, rng)
         image = _paste(image, points, ignored, recoloured(patch, rng), float(size), rng)
@@ -62,7 +63,7 @@ def _decoy(sources: Sources, rng: np.random.Generator) -> Layer:
         top = int(boxes_of(source.points)[:, 3].max() * 1.02) + 1
         if h - top > 24 and w > 24:
             return Layer(source.image[top:], no_faces(), np.zeros(0, bool))
-    source = sources.empty.picture(int(rng.integers(len(sources.empty))))
+    source = sources.nothing(rng)
     side = min(int(np.exp(rng.uniform(np.log(60), np.log(400)))), *source.image.shape[:2])
     y, x = (int(rng.integers(0, n - side + 1)) for n in source.image.shape[:2])
     return Layer(source.image[y : y + side, x : x + side], no_faces(), np.zeros(0, bool))

@@ -6,7 +6,7 @@ A face is 68 points, so that its box is exact however it was turned: the least a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -21,10 +21,12 @@ from ddfa_batch.tasks.geometry.boxes import landmark_boxes
 _PROFILE_NOSE = 0.35
 #: Share of a face's box inside the picture: a face from `FACE_SHARE` up, to be ignored from `PART_SHARE` up.
 FACE_SHARE, PART_SHARE = 0.6, 0.2
-#: √(width·height) of the smallest faces that are pasted, pixels.
-SMALLEST = 15.0
+#: √(width·height) of the smallest faces that are pasted, pixels: one cell of the finest stride and a half.
+SMALLEST = 12.0
 #: How often a profile is drawn where a crop is asked for.
 _PROFILES = 0.42
+#: How often what was mistaken for a face is drawn where a picture without one is asked for.
+_MISTAKEN = 0.4
 
 
 def read_picture(path: Path, flags: int = cv2.IMREAD_COLOR) -> U8:
@@ -127,6 +129,8 @@ class Sources:
     scenes: Pictures
     #: Pictures without a face.
     empty: Pictures
+    #: Pieces of pictures about what a detector took for a face, and is none.
+    mistaken: Pictures = field(default_factory=lambda: Pictures.of([]))
 
     def crop(self, rng: np.random.Generator) -> Layer:
         """One of the crops."""
@@ -136,6 +140,11 @@ class Sources:
     def portrait(self, rng: np.random.Generator) -> Layer:
         """One of the portraits."""
         return self.portraits.picture(int(rng.integers(len(self.portraits))))
+
+    def nothing(self, rng: np.random.Generator) -> Layer:
+        """A picture without a face, or a piece of one."""
+        source = self.mistaken if len(self.mistaken) and rng.random() < _MISTAKEN else self.empty
+        return source.picture(int(rng.integers(len(source))))
 
 
 def seen_from_the_side(points: F32) -> Bools:

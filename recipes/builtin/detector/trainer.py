@@ -19,6 +19,7 @@ from ddfa_batch.tasks.files.atomic import whole_file
 from ddfa_batch.tasks.training import host
 from recipes.builtin.detector.batches import CollageBatch, batches
 from recipes.builtin.detector.network import FaceDetector, detection_loss, level_of_cells
+from recipes.builtin.detector.restarting import unfolded
 from recipes.builtin.detector.validation import scores_line, sources, validation_pictures
 
 #: Training steps, and how many lie between two checkpoints, and between two lines about the loss.
@@ -33,19 +34,41 @@ _WEIGHT_DECAY = 1e-2
 _CLIP = 10.0
 #: How much of the running mean of the weights a step keeps, at most; it is the mean that is used.
 _DECAY = 0.998
+#: Steps of the tuning that goes on from a trained net, the peak of its learning rate, and the batches whose statistics
+#: its normalisations begin with.
+TUNING_STEPS, _TUNING_RATE, _N_STATISTICS = 6000, 1e-3, 24
+#: Added to the seed, so that tuning sees other collages.
+_OTHER_COLLAGES = 1
 
 
 def train(work: Path, steps: int, seed: int) -> None:
     """Train to `steps`, going on from the checkpoint if there is one; validate and save every `EVERY` steps."""
     host.prepare("cpu", 1)
     cv2.setNumThreads(0)
-    folder = work / "detector"
+    _learn(work, work / "detector", DetectorTraining.begin(seed, steps), seed)
+
+
+def tune(work: Path, start: Path, steps: int, seed: int) -> None:
+    """Train the net of the graph `start` on, with what `mine` found it mistakes; into WORK/detector/tuned."""
+    host.prepare("cpu", 1)
+    cv2.setNumThreads(0)
+    folder, seed = work / "detector/tuned", seed + _OTHER_COLLAGES
+    folder.mkdir(exist_ok=True)
     training = DetectorTraining.begin(seed, steps)
+    if not (folder / "checkpoint.pt").exists():
+        some = (batch.pictures for batch in batches(sources(work, "train"), seed, steps, steps + _N_STATISTICS, True))
+        training = training.from_net(unfolded(start.read_bytes(), some))
+    training.peak = _TUNING_RATE
+    _learn(work, folder, training, seed)
+
+
+def _learn(work: Path, folder: Path, training: DetectorTraining, seed: int) -> None:
+    steps = training.steps
     if (folder / "checkpoint.pt").exists():
         training.restore(torch.load(folder / "checkpoint.pt", weights_only=True))
     pictures = validation_pictures(sources(work, "validation"))
     begun, first = time.monotonic(), training.step
-    for batch in batches(sources(work, "train"), seed, first, steps):
+    for batch in batches(sources(work, "train"), seed, first, steps, training.peak is not None):
         loss = training.learn(batch)
         if training.step % TOLD_EVERY == 0:
             speed = (time.monotonic() - begun) / (training.step - first)
@@ -88,6 +111,8 @@ class DetectorTraining:
     step: int = 0
     #: Pictures seen.
     pictures: int = 0
+    #: The peak of the learning rate of a tuning, which is one round; None for two rounds from a fresh net.
+    peak: float | None = None
 
     @staticmethod
     def begin(seed: int, steps: int) -> DetectorTraining:
@@ -103,11 +128,19 @@ class DetectorTraining:
         groups = [{"params": decayed, "weight_decay": _WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
         return DetectorTraining(net.train(), mean.eval(), torch.optim.AdamW(groups, _RATE), steps)
 
+    def from_net(self, net: FaceDetector) -> DetectorTraining:
+        """The training with another net to begin with."""
+        for one in (self.net, self.mean):
+            one.load_state_dict(net.state_dict())
+        return self
+
     def next_lr(self) -> float:
         """The learning rate of the step to come."""
         warm = min(1.0, (self.step + 1) / max(1, min(_WARM_UP, self.steps // 10)))
         second = int(self.steps * _SECOND)
         peak, first, last = (_RATE, 0, second) if self.step < second else (_SECOND_RATE, second, self.steps)
+        if self.peak is not None:
+            peak, first, last = self.peak, 0, self.steps
         fall = (1 + math.cos(math.pi * min(1.0, (self.step - first) / (last - first)))) / 2
         return warm * (_LAST_RATE + (peak - _LAST_RATE) * fall)
 

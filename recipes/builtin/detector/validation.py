@@ -39,9 +39,10 @@ N_VALIDATION = {"portraits": 250, "crops": 500, "empty": 300, "collages": 150}
 
 
 def sources(work: Path, part: str) -> Sources:
-    """The pictures of WORK/detector that `part`, "train" or "validation"."""
-    names = ("crops", "portraits", "scenes", "empty")
-    crops, *others = (Pictures.load(work / f"detector/{name}-{part}.npz") for name in names)
+    """The pictures of WORK/detector that `part`, "train" or "validation", with what was mistaken if that was sought."""
+    names = ("crops", "portraits", "scenes", "empty", "mistaken")
+    files = [work / f"detector/{name}-{part}.npz" for name in names]
+    crops, *others = (Pictures.load(file) for file in files if file.exists())
     side = seen_from_the_side(crops.points[crops.first[:-1]])
     return Sources(crops, crops.chosen(np.flatnonzero(side)), *others)
 
