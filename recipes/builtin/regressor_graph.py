@@ -47,4 +47,5 @@ def with_face_head(content: bytes, head: FaceHead) -> bytes:
 
 
 def _node(graph: onnx.ModelProto, output: str) -> onnx.NodeProto:
-    return next(node for node in graph.graph.node if output in node.output)
+    found: onnx.NodeProto = next(node for node in graph.graph.node if output in node.output)
+    return found

@@ -105,12 +105,12 @@ def unpacked(share: Path, folder: Path) -> None:
     rng = np.random.default_rng(0)
     for path in sorted([*share.glob("backgrounds/*/**/*"), *wallpapers(share)]):
         if path.is_file():
-            _keep(cv2.imread(str(path), cv2.IMREAD_COLOR), _name(path, share), folder, _PICTURE_SIDE)
+            _keep(_read(path, cv2.IMREAD_COLOR), _name(path, share), folder, _PICTURE_SIDE)
     for path in sorted(share.glob("tuxpaint/stamps/**/*.png")):
-        stamp = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        stamp = _read(path, cv2.IMREAD_UNCHANGED)
         if any(word in str(path) for word in NOT_THESE) or stamp is None or stamp.shape[2:] != (4,):
             continue
-        _keep(stamp, _name(path, share), folder, _STAMP_SIDE, rng.integers(0, 256, 3))
+        _keep(stamp, _name(path, share), folder, _STAMP_SIDE, rng.integers(0, 256, 3).tolist())
     for path in sorted([*share.glob("gimp/*/patterns/**/*.pat"), *share.glob("krita/patterns/*.pat")]):
         _keep(gimp_pattern(path.read_bytes()), _name(path, share), folder, _PICTURE_SIDE)
     for path in sorted(share.glob("gcompris-qt/rcc/*.rcc")):
@@ -129,6 +129,11 @@ def wallpapers(share: Path) -> Iterator[Path]:
     """The smallest file of each of Plasma's wallpapers."""
     for folder in share.glob("wallpapers/*/contents/images"):
         yield min(folder.iterdir(), key=lambda path: path.stat().st_size)
+
+
+def _read(path: Path, flags: int) -> U8 | None:
+    image = cv2.imread(str(path), flags)
+    return None if image is None else np.asarray(image, np.uint8)
 
 
 def _name(path: Path, share: Path) -> str:

@@ -58,9 +58,7 @@ def collage(sources: Sources, side: int, rng: np.random.Generator) -> tuple[U8, 
     return image, boxes[kept].astype(np.float32), ignored[kept]
 
 
-def framed(
-    source: Layer, sources: Sources, side: int, rng: np.random.Generator, roll: float | None = None
-) -> Layer:
+def framed(source: Layer, sources: Sources, side: int, rng: np.random.Generator, roll: float | None = None) -> Layer:
     """One face with √(width·height) of 25–65 % of the side, about the middle of a picture (side, side, 3).
 
     It stands before a picture without faces where its own does not fill the frame, and leans by `roll` degrees or as

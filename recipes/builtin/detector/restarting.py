@@ -67,7 +67,8 @@ def unfolded(content: bytes, pictures: Iterable[U8]) -> FaceDetector:
 
     It answers as the graph does; in training, when each batch is normalised by its own, nearly so.
     """
-    net, sums = net_of_graph(content), {}
+    net = net_of_graph(content)
+    sums: dict[nn.Module, Tensor] = {}
     norms = [norm for _, norm in convolutions(net) if norm is not None]
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
@@ -90,4 +91,3 @@ def unfolded(content: bytes, pictures: Iterable[U8]) -> FaceDetector:
         norm.weight.data = (variance + norm.eps).sqrt().float()
         norm.bias.data = (norm.bias.double() + mean).float().detach()
     return net
-

@@ -60,7 +60,7 @@ def fetch(folder: Path) -> list[Path]:
     if not folder.is_dir():
         root = fetch_debian(DEBIAN, folder.parent / "debian_without_faces")
         wheels = folder.parent / "wheels_without_faces"
-        ask = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, *WHEELS]
+        ask = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), *WHEELS]
         subprocess.run(ask, check=True)
         folder.mkdir()
         for name, image in [*of_debian((root or Path()) / "usr/share"), *of_wheels(wheels)]:
@@ -133,15 +133,15 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = []
     for path in fetch(arguments.work / "without_faces"):
         image = read_picture(path)
-        plain = highest(find, image, [0.0] * len(spec.passes), 1.0)
-        asked = highest(find, image, [max(0.0, each.score_threshold) for each in spec.passes], spec.stop_score)
-        rows.append((plain, asked, path))
+        plain, _ = highest(find, image, [0.0] * len(spec.passes), 1.0)
+        asked, box = highest(find, image, [each.score_threshold for each in spec.passes], spec.stop_score)
+        rows.append((plain, asked, path, box))
     for score in SHOWN:
-        of_all, told = (sum(row[i][0] > score for row in rows) for i in (0, 1))
+        of_all, told = sum(row[0] > score for row in rows), sum(row[1] > score for row in rows)
         print(f"above {score}: {of_all} of {len(rows)} pictures in any pass, {told} where the last one asks for more")
-    print("highest:", ", ".join(f"{row[1][0]:.3f} {row[2].stem}" for row in sorted(rows, key=lambda r: -r[1][0])[:12]))
+    print("highest:", ", ".join(f"{row[1]:.3f} {row[2].stem}" for row in sorted(rows, key=lambda r: -r[1])[:12]))
     if arguments.sheet:
-        cv2.imwrite(str(arguments.sheet), sheet([(score, path, box) for _, (score, box), path in rows]))
+        cv2.imwrite(str(arguments.sheet), sheet([(score, path, box) for _, score, path, box in rows]))
 
 
 if __name__ == "__main__":
