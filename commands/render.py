@@ -15,7 +15,7 @@ from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.config import PICTURE_FORMATS, PICTURE_KINDS, PICTURE_SIDES, RenderOptions
 
 if TYPE_CHECKING:
-    from ddfa_batch.pipeline.render_plan import RenderRequest
+    from ddfa_batch.pipeline.derived_plan import DerivedRequest
 
 
 @click.command(short_help="Draw what a run found: meshes, landmarks, depth and more, a picture per input.")
@@ -74,8 +74,8 @@ def render(
       ddfa-batch render out/ doubtful/ --worst 50 --kind landmarks --format jpeg
       ddfa-batch render out/ failed/ --errors
     """
+    from ddfa_batch.pipeline.derived_plan import derived_request
     from ddfa_batch.pipeline.render import render as run_render
-    from ddfa_batch.pipeline.render_plan import render_request
     from ddfa_batch.pipeline.results import open_run
 
     check_settings(settings)
@@ -93,7 +93,7 @@ def render(
         max_pixels,
         selection.as_dict(),
     )
-    request = render_request(source, pictures, options, selection, settings.shard_size)
+    request = derived_request("render", source, pictures, options, selection, settings.shard_size, videos=not frames)
     if settings.dry_run:
         if not settings.quiet:
             click.echo(f"{_announcement(request, len(request.rows))}\nNothing was written (--dry-run).")
@@ -102,6 +102,6 @@ def render(
     carry_out(command, lambda planned: _announcement(request, planned.n_inputs), settings)
 
 
-def _announcement(request: RenderRequest, n: int) -> str:
+def _announcement(request: DerivedRequest[RenderOptions], n: int) -> str:
     options = request.options
     return f"{count(n, 'input')} of {request.source.path} to {', '.join(options.kinds)} as {options.format}."

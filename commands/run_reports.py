@@ -106,6 +106,8 @@ def _whereabouts(run: Run) -> list[str]:
     out = run.out
     if run.kind == "render":
         return [f"Pictures in {out / 'pictures'}/*/, one row per input in {out / 'images'}/*.parquet."]
+    if run.kind == "export":
+        return [f"Meshes in {out / 'meshes'}/*/, one row per mesh in {out / 'exports'}/*.parquet."]
     if run.kind == "synth-videos":
         return [
             f"Clips in {out / 'clips'}, labels of every frame in {out / 'frames'}/*.parquet.",
@@ -123,6 +125,8 @@ def products(run: Run, totals: Totals) -> str:
     """What a run made: faces, or clips and frames."""
     if run.kind == "synth-videos":
         return f"{count(totals.count('clips'), 'clip')}, {count(totals.count('frames'), 'frame')}"
+    if run.kind == "export":
+        return count(totals.count("exports"), "mesh", "meshes")
     if run.kind == "render":
         return f"{count(totals.count('pictures'), 'picture')} with {count(totals.faces, 'face')}"
     return count(totals.faces, "face")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def count(n: int, noun: str) -> str:
-    """`n` things: "1 face", "12,345 faces"."""
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """`n` things: "1 face", "12,345 faces", "2 meshes"."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def printable(text: str) -> str:

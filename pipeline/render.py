@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 
 from ddfa_batch.pipeline import engine, graph, plan
+from ddfa_batch.pipeline.derived_plan import DerivedRequest, bundle_of
 from ddfa_batch.pipeline.engine import execute_planned
+from ddfa_batch.pipeline.photographs import photograph
 from ddfa_batch.pipeline.plan import PlanRow, Run
 from ddfa_batch.pipeline.progress import Phase, Progress, Report, Totals, unheard
-from ddfa_batch.pipeline.render_plan import RenderRequest, bundle_of
 from ddfa_batch.pipeline.run_faces import FaceRows, RunRows
 from ddfa_batch.pipeline.run_tables import images_table
 from ddfa_batch.pipeline.staging import StagedShard, commit, staging
@@ -26,11 +27,10 @@ from ddfa_batch.schemas.config import Execution, RenderOptions
 from ddfa_batch.schemas.errors import ERROR_KINDS, ImageError, OptionError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
-from ddfa_batch.tasks.files import atomic, images, store
-from ddfa_batch.tasks.files.input_reader import read_input
+from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.files.picture_files import encoded, ending, file_name
-from ddfa_batch.tasks.files.video_files import frame_of, read_frames
+from ddfa_batch.tasks.files.video_files import read_frames
 from ddfa_batch.tasks.files.video_inputs import known_index
 from ddfa_batch.tasks.files.video_writer import VideoWriter
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
@@ -141,16 +141,10 @@ class _Artist:
         had = self._rows.image(row.source)
         if had["status"] == "error":
             raise ImageError(had["error_kind"], had["error_message"])
-        image = self._photograph(row)
+        image = photograph(self._c.source.root, row.item, row.frame, self._c.options.max_pixels)
         faces = self._rows.faces(row.source).of_image(row.source, row.face_index)
         name = self._save(row, self._c.drawn(image, faces))
         return _record(row, image, len(faces), name), None
-
-    def _photograph(self, row: PlanRow) -> U8:
-        root, most = self._c.source.root, self._c.options.max_pixels
-        if row.frame is None:
-            return images.decode(read_input(root, row.item), most)
-        return frame_of(known_index(resolve_path(Path(root), row.item), most), row.frame, most)
 
     def _save(self, row: PlanRow, picture: U8) -> str:
         form = self._c.options.format
@@ -222,15 +216,13 @@ STAGES: graph.Stages = {"draw": draw, "write": write, "commit": commit}
 
 
 def render(
-    request: RenderRequest,
+    request: DerivedRequest[RenderOptions],
     execution: Execution,
     overwrite: bool = False,
     report: Report = unheard,
     verify: bool = False,
 ) -> tuple[Run, Totals]:
     """Draw all of a run that is not drawn yet; see `engine.execute_planned`."""
-    if request.out.resolve() == request.source.path.resolve():
-        raise OptionError(f"{request.out} is the run itself; choose another folder for the pictures.")
     if "uv" in request.options.kinds and load_morphable(request.bundle).uv is None:
         raise OptionError(f"The model {request.bundle.manifest.name} has no UV coordinates; leave out the kind uv.")
     report(Progress(Phase.LISTING, listed=len(request.rows)))

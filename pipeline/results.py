@@ -82,6 +82,11 @@ class Results:
         schema = tables.frames_schema(load_bundle(self._model_folder()).manifest.layout.size, {})
         return self._table(store.FRAMES, schema, columns, filter)
 
+    def table(self, name: str) -> pa.Table:
+        """All rows of another table of the run, such as `exports`."""
+        files = [self.path / f for r in self.receipts for f in r.files if f.startswith(f"{name}/")]
+        return pa.concat_tables([pq.read_table(file) for file in files])
+
     def clip(self, clip_id: int) -> list[U8]:
         """The pictures (H, W, 3) BGR of one clip of `synth-videos`, in order."""
         image_id = clip_id // CLIPS_PER_FACE // FACES_PER_IMAGE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ class FaceRows:
     def take(self, rows: I64) -> FaceRows:
         """The faces of `rows`."""
         return FaceRows(*(getattr(self, name)[rows] for name in FaceRows.__annotations__))
+
+    @staticmethod
+    def concatenate(parts: Sequence[FaceRows]) -> FaceRows:
+        """All parts, of which there is at least one, as one."""
+        return FaceRows(*(np.concatenate([getattr(p, name) for p in parts]) for name in FaceRows.__annotations__))
 
     def of_image(self, image_id: int, indices: Iterable[int] | None = None) -> FaceRows:
         """The faces of an input: all, or those of some places in it."""

@@ -271,6 +271,54 @@ class RenderOptions:
         return RenderOptions(**{**options, "kinds": tuple(options["kinds"])})
 
 
+#: Formats of meshes, their colours, and the frames they can stand in.
+MESH_FORMATS = ("glb", "obj", "ply", "npz", "csv")
+MESH_COLOURS = ("auto", "texture", "vertices", "none")
+MESH_FRAMES = ("canonical", "image")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Every option of `export` that changes what is written."""
+
+    #: One of `MESH_FORMATS`.
+    format: str
+    #: One of `MESH_COLOURS` but auto.
+    colours: str
+    #: One of `MESH_FRAMES`.
+    frame: str
+    #: Whether y points down and z away from the viewer, or up and towards him.
+    y_down: bool
+    #: Whether tracks of videos become animated meshes, one each.
+    tracks: bool
+    #: The run that is exported, absolute, and when it was planned.
+    run: str
+    run_created: str
+    #: Pixels above which a photograph is refused.
+    max_pixels: int
+    #: Which faces, as `Selection` has them.
+    selection: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("format", self.format, MESH_FORMATS),
+            ("colours", self.colours, MESH_COLOURS[1:]),
+            ("frame", self.frame, MESH_FRAMES),
+        ):
+            if value not in known:
+                raise OptionError(f"{name} is one of {', '.join(known)}, but is {value!r}.")
+        if self.format == "glb" and self.y_down:
+            raise OptionError("In glTF y points up; choose another format for y down.")
+        if self.tracks and self.format != "glb":
+            raise OptionError("Only glb can move; leave out tracks, or choose that format.")
+        if self.colours == "texture" and self.format not in ("glb", "obj"):
+            raise OptionError(f"{self.format} holds no texture; choose colours of vertices, or none.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options by name, for `run.json` and its comparison."""
+        return asdict(self)
+
+
 @dataclass(frozen=True)
 class Execution:
     """Where the work is done. It never changes a result, so it is no part of a run's identity.

@@ -209,6 +209,24 @@ def frames_schema(n_params: int, metadata: dict[str, str]) -> pa.Schema:
     return _schema("frames", columns, ("note",), metadata)
 
 
+#: `exports/*.parquet`, one row per mesh.
+_EXPORTS: Columns = [
+    ("file", pa.string(), "the mesh, relative to the run"),
+    ("face_id", pa.int64(), "row of the faces table of the run that was exported; of a track its first face"),
+    ("key", pa.string(), "the input's key, as in that run; of a track the video's"),
+    ("track_id", pa.int64(), "row of that run's tracks table; null for a face of a still"),
+    ("n_frames", pa.int64(), "frames that the mesh moves through; 1 for one that does not"),
+    ("unit", pa.string(), "of the vertices: millimetre, pixel, or what the model calls its own"),
+    ("axes", pa.string(), "of the vertices"),
+    ("image_from_mesh", _vector(pa.float64(), 12), "3×4 row-major: vertices to x, y, z as in landmarks68"),
+]
+
+
+def exports_schema(metadata: dict[str, str]) -> pa.Schema:
+    """The schema of `exports/*.parquet`."""
+    return _schema("exports", _EXPORTS, ("track_id",), metadata)
+
+
 #: Pictures of the `parquet` form of clips.
 CLIP_PICTURES = pa.schema(
     [

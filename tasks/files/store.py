@@ -25,6 +25,8 @@ IMAGES, FACES, VERTICES, FRAMES = "images", "faces", "vertices", "frames"
 TRACKS, VIDEOS, SEAMS = "tracks", "videos", "seams"
 #: What `render` draws.
 PICTURES = "pictures"
+#: What `export` writes: meshes, and one row for each.
+MESHES, EXPORTS = "meshes", "exports"
 TOPOLOGY, ALL_VERTICES = "topology.h5", "vertices.h5"
 #: What `fit` adds: one row per labelled face, fitted or not.
 FITS = "fits.parquet"
@@ -32,7 +34,7 @@ FITS = "fits.parquet"
 REPLACING, LOCK = ".replacing", ".lock"
 #: What a run makes, and all that --overwrite removes: these files, and in these folders what a shard is named.
 OWN_FILES = (RUN, PLAN, TOPOLOGY, ALL_VERTICES, FITS, "preview.png", "preview.gif")
-OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips", TRACKS, VIDEOS, SEAMS, PICTURES)
+OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips", TRACKS, VIDEOS, SEAMS, PICTURES, MESHES, EXPORTS)
 OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar|npz))?|\.\d{6,}\..*")
 #: What planning writes before run.json.
 PLANNED = (PLAN, TOPOLOGY, LOCK)

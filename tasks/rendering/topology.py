@@ -26,6 +26,8 @@ class Topology:
 
     #: (T, 3), counter-clockwise seen from outside.
     triangles: I32
+    #: (V, 3) the mean face, in the model's unit and axes.
+    mean: F32
     #: (V,) 0 on the outer edge of the mesh, 1 where it is opaque.
     opacity: F32
     #: (V,) share of the light of the sky that reaches a vertex of the mean face: less in nostrils and between lips.
@@ -47,6 +49,7 @@ class Topology:
         surface = Surface.of(model)
         return Topology(
             triangles=model.triangles,
+            mean=model.mean,
             opacity=_opacity(model, surface),
             openness=openness(model.mean * np.array([1, -1, 1], np.float32), model.triangles),
             sides=_sides(model),
@@ -55,6 +58,12 @@ class Topology:
             v_upwards=model.uv is None or float(np.dot(model.uv[:, 1] - 0.5, model.mean[:, 1])) > 0,
             surface=surface,
         )
+
+    def uv_down(self) -> F32:
+        """UV (V, 2) with v from the top of an upright texture downwards; raises `ValueError` for a model without."""
+        if self.uv is None:
+            raise ValueError("the model has no UV coordinates")
+        return np.stack([self.uv[:, 0], 1 - self.uv[:, 1]], axis=1) if self.v_upwards else self.uv
 
 
 def _code(mean: F32) -> F32:

@@ -14,12 +14,12 @@ import small_model
 from conftest import wanted
 from dask_clusters import Cluster
 
+from ddfa_batch.pipeline.derived_plan import DerivedRequest, derived_request
 from ddfa_batch.pipeline.plan import read_run
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.process_request import process_request
 from ddfa_batch.pipeline.receipts import verify_run
 from ddfa_batch.pipeline.render import render
-from ddfa_batch.pipeline.render_plan import RenderRequest, render_request
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.selected_faces import Selection
 from ddfa_batch.schemas.config import BUILTIN, Execution, FaceOptions, RenderOptions
@@ -29,7 +29,9 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
 HERE = Execution("in-process")
 
 
-def asked(source: Results, out: Path, selection: Selection | None = None, **changes: object) -> RenderRequest:
+def asked(
+    source: Results, out: Path, selection: Selection | None = None, **changes: object
+) -> DerivedRequest[RenderOptions]:
     chosen = selection or Selection()
     options: dict[str, object] = {
         "kinds": ("mesh",),
@@ -43,7 +45,8 @@ def asked(source: Results, out: Path, selection: Selection | None = None, **chan
     }
     size = changes.pop("shard_size", 5)
     options |= changes
-    return render_request(source, out, RenderOptions(**options), chosen, size)  # type: ignore[arg-type]
+    settled = RenderOptions(**options)  # type: ignore[arg-type]
+    return derived_request("render", source, out, settled, chosen, size, videos=not settled.frames)  # type: ignore[arg-type]
 
 
 def drawn(source: Results, out: Path, selection: Selection | None = None, **changes: object) -> Results:
