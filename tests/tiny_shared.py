@@ -11,6 +11,7 @@ import pickle
 from pathlib import Path
 
 import cv2
+import drawn_makehuman
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +35,7 @@ def make(folder: Path) -> Path:
     model = load_morphable(load_bundle(builtin_folder()))
     data = folder / "data"
     _release(folder / "upstream/3DDFA_V2", model)
+    drawn_makehuman.write(folder / "upstream/makehuman")
     _crops(data / "aflw_train", model)
     _portraits(data / "youtube_faces", model)
     _photographs(data / "aflw2000_dev", model)

@@ -38,6 +38,7 @@ from recipes.builtin.face_boxes import (
     training_pictures,
 )
 from recipes.builtin.face_head import fit_face_head
+from recipes.builtin.head_model.expressions import EXPRESSIONS
 from recipes.builtin.regressor_graph import Features, features_of_graph, with_face_head
 from recipes.builtin.terms import LICENCE, PROVENANCE, SIZE
 from recipes.builtin.thresholds import PASSES, with_thresholds
@@ -67,7 +68,7 @@ def assemble(work: Path, detector: Path, n_pictures: int, target: Path) -> None:
     regressor = HeadlessRegressor(features_of_net(net), lambda head: export.to_onnx(net, SIZE, head), manifest)
     spec, content, head = face_finder_parts(regressor, work, detector, n_pictures)
     card = (target / CARD).read_bytes() if (target / CARD).exists() else None
-    origin = export.Origin(BUILTIN, "1", LICENCE, PROVENANCE)
+    origin = export.Origin(BUILTIN, "2", LICENCE, PROVENANCE, tuple(EXPRESSIONS))
     detectors = export.Detectors({BUILTIN: spec}, {spec.file: content}, BUILTIN)
     bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target, head)
     if card is not None:

@@ -1,6 +1,9 @@
-"""The morphable model in a first bundle, with an untrained net: `fit` and `synth-videos` need no other.
+"""The face model in a first bundle, with an untrained net: `fit` and `synth-videos` need no other.
 
-python -m recipes.builtin.first_bundle WORK [--faces 4000]
+    python -m recipes.builtin.first_bundle MAKEHUMAN WORK [--distilled 900] [--human 450]
+
+MAKEHUMAN is a checkout of MakeHuman, of whose base mesh and targets, which are CC0, every vertex and mode is made;
+WORK/aflw holds the labels that say how strong the modes are: distilled.parquet, labels68.parquet, fit-all.
 """
 
 from __future__ import annotations
@@ -17,41 +20,31 @@ from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.model_bundle import write_bundle
-from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.training import architectures, export
 from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
-from recipes.builtin.face_model.build import build
-from recipes.builtin.face_model.expressions import expressions
-from recipes.builtin.face_model.identities import measure_identities
-from recipes.builtin.face_model.template import build_template
+from recipes.builtin.head_model.build import Amounts, build
+from recipes.builtin.head_model.expressions import EXPRESSIONS
+from recipes.builtin.head_model.faces import labelled_faces
 from recipes.builtin.terms import LICENCE, SIZE
 
-#: Faces that identities are measured on.
-N_MEASURED = 4000
+#: Faces that heads are measured on: with distilled labels, and with human ones.
+N_DISTILLED, N_HUMAN = 900, 450
 
 
-def first_bundle(work: Path, n_faces: int) -> None:
-    """Build the face model, its identities measured on so many faces of distilled.parquet, into WORK/builtin/first."""
-    template = build_template()
-    actions = expressions(template)
-    rng = np.random.default_rng(0)
-    labels = read_landmarks(work / "aflw" / "distilled.parquet")
-    rows = rng.choice(len(labels.keys), min(n_faces, len(labels.keys)), replace=False)
-    marks = template.landmarks
-    measured = measure_identities(
-        labels.landmarks[rows, :, :2], labels.weights[rows], template.vertices[marks], actions[:, marks]
-    )
-    model = build(measured, template)
+def first_bundle(checkout: Path, work: Path, n_distilled: int, n_human: int, amounts: Amounts) -> None:
+    """Build the head model, its modes measured on so many faces, into WORK/builtin/first."""
+    faces = labelled_faces(work / "aflw", n_distilled, n_human, np.random.default_rng(amounts.seed))
+    built = build(checkout, faces, amounts)
+    model = built.model
     torch.manual_seed(0)
     net = architectures.build(architectures.Architecture(width=0.5, n_params=model.layout.size))
-    manifest = untrained_manifest(model, measured.prior)
+    manifest = untrained_manifest(model, built.prior)
     write_bundle(work / "builtin" / "first", manifest, {REGRESSOR: export.to_onnx(net, SIZE)}, model)
-    deviations = np.sqrt(np.square(measured.moves).sum(axis=2).mean(axis=1))
     print(
-        f"{model.n_vertices:,} vertices, {len(model.triangles):,} triangles; 68 points of {len(rows):,} faces fitted "
-        f"to {100 * measured.residual:.2f} % of their size; identity modes of {deviations.max():.1f} to "
-        f"{deviations.min():.1f} mm"
+        f"{model.n_vertices:,} vertices, {len(model.triangles):,} triangles; 68 points of {sum(map(len, faces)):,} "
+        f"faces fitted to {100 * built.residual:.2f} % of their size; {len(model.basis)} modes hold "
+        f"{built.identities_kept:.1%} of the heads' variance and {built.expressions_kept:.1%} of the expressions'"
     )
 
 
@@ -59,7 +52,7 @@ def untrained_manifest(model: MorphableModel, prior: Prior) -> BundleManifest:
     """A manifest whose whitening is the prior of the coefficients, and none of the pose."""
     return BundleManifest(
         name=BUILTIN,
-        version="1",
+        version="2",
         licence=LICENCE,
         provenance="Not trained yet.",
         n_shape=model.layout.n_shape,
@@ -71,16 +64,22 @@ def untrained_manifest(model: MorphableModel, prior: Prior) -> BundleManifest:
         param_std=(*[1.0] * N_POSE, *prior.std.tolist()),
         topology=model.topology,
         default_detector=None,
+        expression_names=tuple(EXPRESSIONS),
     )
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """The step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("makehuman", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--faces", type=int, default=N_MEASURED)
-    arguments = parser.parse_args(words)
-    first_bundle(arguments.work, arguments.faces)
+    parser.add_argument("--distilled", type=int, default=N_DISTILLED)
+    parser.add_argument("--human", type=int, default=N_HUMAN)
+    parser.add_argument("--heads", type=int, default=Amounts.heads)
+    parser.add_argument("--rounds", type=int, default=Amounts.rounds)
+    asked = parser.parse_args(words)
+    amounts = Amounts(heads=asked.heads, rounds=asked.rounds)
+    first_bundle(asked.makehuman, asked.work, asked.distilled, asked.human, amounts)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Amounts:
 
     #: Options of the training on human labels with the official face model.
     human: str = "--iterations 400 --stage 0.4 40 --stage 0.8 60"
+    #: Options of the face model.
+    head: str = ""
     #: Options of the first training with the built-in face model.
     begun: str = "--iterations 110 --stage 0.65 60 --learning-rate 1.5e-3 --seed 11"
     #: Options of the second.
@@ -65,7 +67,7 @@ class RecipeStep:
 def steps(shared: Path, work: Path, amounts: Amounts, target: Path) -> Iterator[RecipeStep]:
     """Every step in order; `target` is the folder of the bundle that is made."""
     yield from _labels(shared, work)
-    yield from _regressor(work, amounts)
+    yield from _regressor(shared, work, amounts)
     yield from _detector(shared, work, amounts)
     assemble = f"python -m recipes.builtin.assemble {work} {work}/detector --target {target} {amounts.assemble}"
     yield RecipeStep(work / "assembled", assemble)
@@ -85,7 +87,7 @@ def _labels(shared: Path, work: Path) -> Iterator[RecipeStep]:
     yield RecipeStep(work / "clips-all", f"{clips} --model {OFFICIAL}")
 
 
-def _regressor(work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
+def _regressor(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
     """A net on human labels, distilled labels, the built-in face model, and the net carried over to it."""
     aflw, made = work / "aflw", work / "builtin"
     first = made / "first"
@@ -93,7 +95,8 @@ def _regressor(work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
     train = f"ddfa-batch train {aflw}/fit-builtin --model {first} --clips {aflw}/clips-builtin {BY_HAND} --rotation 20"
     yield RecipeStep(work / "human/model/model.json", f"{human} {amounts.human}")
     yield RecipeStep(aflw / "distilled.parquet", f"python -m recipes.builtin.distil {work}")
-    yield RecipeStep(first / "model.json", f"python -m recipes.builtin.first_bundle {work}")
+    head = f"python -m recipes.builtin.first_bundle {shared}/upstream/makehuman {work} {amounts.head}"
+    yield RecipeStep(first / "model.json", head)
     fit = f"ddfa-batch fit {aflw}/distilled.parquet {aflw}/images {aflw}/fit-builtin --model {first}"
     yield RecipeStep(aflw / "fit-builtin/fits.parquet", fit)
     clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-builtin --params {aflw}/fit-builtin {CLIPS}"

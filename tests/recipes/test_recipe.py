@@ -27,6 +27,7 @@ from recipes.builtin.detector import prepare as detector_prepare
 SMALL = "--look-ahead 2 --iterations 2 --stills 2 --every 1 --validation 0.2 --device cpu --threads 1"
 AMOUNTS = recipe.Amounts(
     human=SMALL,
+    head="--distilled 20 --human 5 --heads 50 --rounds 1",
     begun=SMALL,
     trained=SMALL,
     detector="--steps 1",
@@ -124,7 +125,8 @@ def test_the_recipe_makes_a_model_and_does_no_step_twice(
     made = load_bundle(target)
     assert (made.manifest.name, made.manifest.layout.size) == ("builtin", 62)
     assert made.manifest.detectors["builtin"].detector_weight >= 0
-    assert load_morphable(made).topology == "builtin_v1"
+    assert load_morphable(made).topology == "builtin_v2"
+    assert made.manifest.expression_names[0] == "jaw_open"
     text = (target / CARD).read_text()
     assert "| builtin | roi of the labels, one pass | original |" in text
     before = len(kitchen.done)
