@@ -6,16 +6,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import portraits
 import pytest
 
 pytest.importorskip("torch")
 
 from ddfa_batch.schemas.errors import TrainingError
 from ddfa_batch.schemas.faces import Detections
+from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.inference.face_finder import FaceCandidates
 from ddfa_batch.tasks.training.export import FaceHead
-from recipes.builtin import thresholds
+from recipes.builtin import reliability, thresholds
 from recipes.builtin.calibration import Reliability, diagram, platt, scaled_head
+from recipes.builtin.detector import without_faces
 from recipes.builtin.detector.pictures import Layer, no_faces, points_in_box
 from recipes.builtin.thresholds import Look, outcome
 
@@ -103,3 +106,26 @@ def test_a_lying_face_that_the_upright_pass_sees_a_little_is_to_be_seen_turned()
     assert outcome(looks, [0.5] * 4, 0.95).upright == 10
     assert outcome(looks, [0.5] * 4, 0.98).upright == 20
     assert thresholds.best_stop_score(looks, [0.5] * 4) == 0.97
+
+
+# ------------------------------------------------------------------------------------------------------ reliability
+
+
+def test_the_scores_that_are_judged_are_those_that_process_and_the_tracker_tell() -> None:
+    image = images.decode(portraits.astronaut().read_bytes(), 10**8)
+    find = without_faces.finder("builtin")
+    seen_first = next(iter(find.passes(image))).detections
+    layer = Layer(image, points_in_box(seen_first.boxes[:1]), np.zeros(1, bool))
+    boxes = reliability.scored_boxes("builtin", [layer])
+    assert boxes.is_face.sum() == 1
+    np.testing.assert_allclose(boxes.together[boxes.is_face], seen_first.scores[:1], rtol=1e-4)
+    assert len(boxes.alone) == len(boxes.is_face)
+    assert float(boxes.alone[boxes.is_face][0]) > 0.5
+
+
+def test_what_is_followed_is_told_in_words() -> None:
+    odds = np.random.default_rng(0).normal(0, 2, 4000)
+    scores = (1 / (1 + np.exp(-odds))).astype(np.float32)
+    told = reliability.followed(reliability.ScoredBoxes(scores, scores, truths(odds, 2)))
+    assert told.startswith("Half of the boxes that score 0.5")
+    assert "Above 0.4:" in told
