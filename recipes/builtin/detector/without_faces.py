@@ -46,7 +46,12 @@ WHEELS = {
 }
 #: A further activity of gcompris-qt-data, of which also the reserved half is taken, and its pictures of statues.
 _THINGS = "categorization"
-STATUES = ("categorization-1470956", "categorization-1805146", "categorization-2362210")
+STATUES = (
+    "categorization-1470956",
+    "categorization-1805146",
+    "categorization-2362210",
+    "categorization-2685547",
+)
 #: How many pictures there are, things last, and their longest side in pixels.
 N_PICTURES, _LONGEST = 200, 800
 #: Scores above which pictures are counted.
