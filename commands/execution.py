@@ -17,7 +17,7 @@ from ddfa_batch.commands.progress import Display, Step, shown
 from ddfa_batch.commands.run_progress import RunProgress
 from ddfa_batch.commands.run_reports import announcement, change, summary
 from ddfa_batch.commands.wording import count
-from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.config import Execution, ItemLimits
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
@@ -76,7 +76,8 @@ def carry_out(
 
     with shown(settings.quiet) as display:
         progress = RunProgress(display, announce)
-        execution = Execution(settings.scheduler, settings.workers)
+        limits = ItemLimits(settings.item_timeout, settings.memory_limit)
+        execution = Execution(settings.scheduler, settings.workers, limits)
         run, totals = command(execution, overwrite=settings.overwrite, verify=settings.verify, report=progress)
         display.close()
         say(summary(run, totals, progress.seconds, progress.done_now))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,7 +13,15 @@ from typing import Any, TypeVar
 import click
 
 from ddfa_batch.commands import exit_codes
-from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS, MAX_MAX_PIXELS, MAX_SHARD_SIZE
+from ddfa_batch.schemas.config import (
+    BUILTIN,
+    DEFAULT_ITEM_SECONDS,
+    DEFAULT_MAX_PIXELS,
+    MAX_MAX_PIXELS,
+    MAX_SHARD_SIZE,
+    MIN_ITEM_SECONDS,
+    MIN_MEMORY_BYTES,
+)
 from ddfa_batch.schemas.errors import ALL_KINDS, ERROR_KINDS, OptionError, checked_kinds
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,6 +48,25 @@ class _SourceName(click.ParamType[str]):
         if not os.fspath(value):
             self.fail("An empty string names no file or folder.", param, ctx)
         return os.fsdecode(value)
+
+
+#: Bytes by the unit a size is given in.
+_UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+class _Bytes(click.ParamType[int]):
+    """A size in memory: bytes, or with a unit, such as 1500MB or 2GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(value).lower())
+        if found is None or found[2] not in _UNITS:
+            self.fail(f"'{value}' is no size; give one such as 1500MB or 2GiB.", param, ctx)
+        size = int(float(found[1]) * _UNITS[found[2]])
+        if size < MIN_MEMORY_BYTES:
+            self.fail(f"'{value}' is too little; below {MIN_MEMORY_BYTES >> 20} MiB a model has no room.", param, ctx)
+        return size
 
 
 #: What inputs are named by.
@@ -115,6 +143,10 @@ class RunSettings:
     workers: int | None
     #: Where the work is done, as `schemas.config.Execution` has it.
     scheduler: str
+    #: Seconds that an input may take.
+    item_timeout: float
+    #: Bytes that a worker may have in memory meanwhile.
+    memory_limit: int
     #: Images per shard; None for a size that follows from their number.
     shard_size: int | None
     #: Replace the run in OUT.
@@ -164,6 +196,22 @@ def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
             show_default=True,
             metavar="WHERE",
             help="in-process, local, tcp://HOST:PORT or a scheduler file; auto: in-process for few images.",
+        ),
+        click.option(
+            "--item-timeout",
+            type=click.FloatRange(MIN_ITEM_SECONDS),
+            metavar="SECONDS",
+            default=DEFAULT_ITEM_SECONDS,
+            show_default=True,
+            help="What takes longer becomes an error row; a worker that hangs with it is replaced.",
+        ),
+        click.option(
+            "--memory-limit",
+            type=_Bytes(),
+            metavar="SIZE",
+            default="2GiB",
+            show_default=True,
+            help="The same of an input with which a worker takes more memory.",
         ),
         click.option(
             "--shard-size",

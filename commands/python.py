@@ -15,12 +15,15 @@ from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.config import (
     BUILTIN,
+    DEFAULT_ITEM_SECONDS,
     DEFAULT_MAX_PIXELS,
+    DEFAULT_MEMORY_BYTES,
     MAX_SHARD_SIZE,
     NO_AVERAGE,
     NO_SMOOTHING,
     Execution,
     FaceOptions,
+    ItemLimits,
     check_range,
 )
 from ddfa_batch.schemas.errors import ALL_KINDS, ERROR_KINDS, OptionError, checked_kinds
@@ -53,6 +56,8 @@ def process(
     average: str = NO_AVERAGE,
     workers: int | None = None,
     scheduler: str = "auto",
+    item_timeout: float = DEFAULT_ITEM_SECONDS,
+    memory_limit: int = DEFAULT_MEMORY_BYTES,
     shard_size: int | None = None,
     overwrite: bool = False,
     verify: bool = False,
@@ -63,12 +68,14 @@ def process(
     """Find the faces of `source` and write them to the folder `out`, as `ddfa-batch process` does; give its results.
 
     Options mean what the command's do, and a run begun here can be gone on with there. `source` is one thing or a
-    list of things that hold pictures. model: None for that of the run in `out`, else the built-in one. retry_failed:
-    True for all error rows, or kinds of them. models_dir: where imported models lie; None for the user's data folder.
+    list of things that hold pictures. model: None for that of the run in `out`, else the built-in one. item_timeout:
+    seconds, memory_limit: bytes that an input may take before it becomes an error row. retry_failed: True for all error
+    rows, or kinds of them. models_dir: where imported models lie; None for the user's data folder.
     Raises `DdfaError`, as `OptionError` (a `ValueError`) for options that cannot be; nothing is printed. A script whose
     work goes to a local cluster needs `if __name__ == "__main__":`, for workers import it.
     """
     _check(workers, scheduler, shard_size, overwrite and (extend or retry_failed is not False))
+    limits = ItemLimits(item_timeout, memory_limit)
     folder = _folder(out)
     faces = FaceOptions(
         detector=detector,
@@ -93,7 +100,7 @@ def process(
     request = process_request(_sources(source), folder, bundle, faces, shard_size)
     run, _ = run_process(
         request,
-        Execution(scheduler, workers),
+        Execution(scheduler, workers, limits),
         overwrite=overwrite,
         verify=verify,
         extend=extend,

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError
+from ddfa_batch.tasks.files.guarded_images import end_children
 
 _log = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ def prepared(client: Any, fault: Callable[[], str | None]) -> Iterator[None]:
             enter_one_thread()
 
         def teardown(self, worker: Any) -> None:
+            end_children()
             leave_one_thread()
 
     name = f"ddfa-batch-one-thread-each-{uuid.uuid4().hex}"

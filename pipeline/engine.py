@@ -33,6 +33,7 @@ from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import MENDED, RETRIED
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files.in_flight import InFlight
+from ddfa_batch.tasks.files.item_limits import limits_in_force
 from ddfa_batch.tasks.files.run_lock import locked
 
 #: Attempts that may die on an image before it is given up as crashed.
@@ -204,7 +205,8 @@ def each_item(
     with InFlight(Path(out), shard) as in_flight, _no_garbage_collection():
         for row in rows:
             in_flight.hold(row.image_id)
-            record, made = _one_item(row, work, in_flight.deaths(row.image_id))
+            record, made = _one_item(row, work, in_flight)
+            in_flight.release()
             done.append((record, made))
             if record.status == "error":
                 failed()
@@ -215,11 +217,11 @@ def each_item(
 
 
 def _one_item(
-    row: PlanRow, work: Callable[[PlanRow], tuple[ImageRecord, T]], deaths: int
+    row: PlanRow, work: Callable[[PlanRow], tuple[ImageRecord, T]], in_flight: InFlight
 ) -> tuple[ImageRecord, T | None]:
     try:
-        if deaths >= DEATHS:
-            raise ImageError("crashed", f"The worker died {DEATHS} times while it held this image; it was left out.")
+        if in_flight.deaths(row.image_id) >= DEATHS:
+            raise _deadly(in_flight.cause(row.image_id))
         return work(row)
     except ImageError as fault:
         return error_record(row, fault), None
@@ -228,6 +230,18 @@ def _one_item(
     except Exception as fault:  # the one blanket except: an input is never lost
         reason = f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
         return error_record(row, ImageError("failed", f"Unexpected error, please report it: {reason}")), None
+
+
+def _deadly(cause: str | None) -> ImageError:
+    """Why an image is not tried again."""
+    limits = limits_in_force()
+    why = {
+        "timed_out": f"was ended {DEATHS} times, for it held this image longer than {limits.seconds:g} s",
+        "out_of_memory": f"was ended {DEATHS} times, for it had more than {limits.memory_bytes >> 20:,} MiB in memory",
+        "crashed": f"died {DEATHS} times while it held this image",
+    }
+    kind = cause or "crashed"
+    return ImageError(kind, f"The worker {why[kind]}; it was left out.")
 
 
 def error_record(row: PlanRow, fault: ImageError) -> ImageRecord:

@@ -25,7 +25,7 @@ from ddfa_batch.schemas.config import FACES_PER_IMAGE, NO_SMOOTHING
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import NO_TRACK, Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
-from ddfa_batch.tasks.files import images, input_reader, store
+from ddfa_batch.tasks.files import guarded_images, input_reader, store
 from ddfa_batch.tasks.files.mesh_files import put_vertices
 from ddfa_batch.tasks.geometry import crop, pose, quality
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, image_pose, points
@@ -101,7 +101,7 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
         raise ImageError("missing", "The list names no path in this row.")
     began = time.perf_counter()
     data = input_reader.read_input(context.run.root, row.item)
-    image = images.decode(data, context.options.max_pixels)
+    image = guarded_images.decode(data, context.options.max_pixels)
     record, found = _faces_in(context, row, image, began)
     return replace(record, n_bytes=len(data)), found
 

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dask.base
@@ -23,9 +24,12 @@ from dask.local import get_sync
 
 from ddfa_batch.pipeline import cluster
 from ddfa_batch.pipeline.progress import ShardProgress
-from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.config import Execution, ItemLimits
 from ddfa_batch.schemas.errors import ClusterError, DdfaError
 from ddfa_batch.schemas.run import Receipt
+from ddfa_batch.tasks.files.guarded_images import end_children
+from ddfa_batch.tasks.files.in_flight import InFlight
+from ddfa_batch.tasks.files.item_limits import item_limits
 
 #: The stages of a shard by the name Dask's dashboard shows. The first is called with (out, shard), the others
 #: with (out, shard, what the one before gave); the last gives the shard's `Receipt`. One called "commit" only waits
@@ -34,7 +38,7 @@ Stages = dict[str, Callable[..., Any]]
 
 #: Shards in flight for every worker thread: one at work, one waiting, and a little to hide the round trip.
 _WINDOW_PER_THREAD = 2
-#: Times a shard is handed out again after Dask gave up on it because its workers kept dying.
+#: Times in a row that a shard is handed out again after Dask gave up on it, its workers dying of no image in hand.
 _RESUBMISSIONS = 3
 #: Seconds between two looks at the connection while nothing happens.
 _POLL_SECONDS = 0.5
@@ -105,7 +109,7 @@ def shard_graph(job: Job, shard: int, every: float) -> Any:
     task: Any = None
     for name, stage in job.stages_of(shard).items():
         before = () if task is None else (task,)
-        run = functools.partial(_run_stage, stage, fault, every, name == "commit")
+        run = functools.partial(_run_stage, stage, _How(job.execution.limits, fault, every, waits=name == "commit"))
         task = delayed(run, pure=False)(job.out, shard, *before, dask_key_name=f"{name}-{token}")
     return task
 
@@ -113,21 +117,34 @@ def shard_graph(job: Job, shard: int, every: float) -> Any:
 # ---------------------------------------------------------------------------------------- where a stage runs
 
 
-def _run_stage(
-    stage: Callable[..., Any], fault: Callable[[], str | None] | None, every: float, waits: bool, *arguments: Any
-) -> Any:
+@dataclass(frozen=True)
+class _How:
+    """How a stage is run."""
+
+    #: What an item may take.
+    limits: ItemLimits
+    #: What keeps a worker from working at the run, as in `Job`; None in-process.
+    fault: Callable[[], str | None] | None
+    #: Seconds between two reports.
+    every: float
+    #: Whether it only waits for the disk.
+    waits: bool
+
+
+def _run_stage(stage: Callable[..., Any], how: _How, *arguments: Any) -> Any:
     """Run a stage, on a worker only if it has no fault; one that waits for the disk leaves its thread first."""
     worker = _dask_worker()
     if worker is not None:
-        if fault is not None and (reason := fault()) is not None:
+        if how.fault is not None and (reason := how.fault()) is not None:
             raise ClusterError(f"The worker at {worker.address} {reason}.")
-        if waits:
+        if how.waits:
             from distributed import secede
 
             secede()
-    token = _every.set(every)
+    token = _every.set(how.every)
     try:
-        return stage(*arguments)
+        with item_limits(how.limits, may_end=worker is not None):
+            return stage(*arguments)
     finally:
         _every.reset(token)
 
@@ -173,7 +190,8 @@ class Ticker:
 
 
 def _here(job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
-    with cluster.one_thread_each():
+    with cluster.one_thread_each(), contextlib.ExitStack() as end:
+        end.callback(end_children)
         for shard in shards:
             token = _listener.set(announce)
             try:
@@ -183,22 +201,39 @@ def _here(job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
             yield receipt
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """How often a shard was handed out again because its workers died."""
+
+    #: Times in a row without an image to blame.
+    vain: int = 0
+    #: Deaths that are blamed on images so far: each brings the shard nearer to its end, since none is tried for ever.
+    blamed: int = 0
+
+    def after_deaths(self, out: str, shard: int) -> _Attempt | None:
+        """The next attempt; None where there is no hope in one."""
+        blamed = InFlight.n_deaths(Path(out), shard)
+        if blamed > self.blamed:
+            return _Attempt(0, blamed)
+        return _Attempt(self.vain + 1, blamed) if self.vain < _RESUBMISSIONS else None
+
+
 def _windowed(client: Any, job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
     """Keep a bounded number of shards on the cluster, so that neither side grows with the dataset."""
     threads = sum(client.nthreads().values()) or 1
     every = max(_REPORT_SECONDS, threads / _REPORTS_PER_SECOND)
     waiting = iter(shards)
-    attempts: dict[Any, tuple[int, int]] = {}
+    attempts: dict[Any, tuple[int, _Attempt]] = {}
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def submit(shard: int, attempt: int) -> None:
+    def submit(shard: int, attempt: _Attempt) -> None:
         future = client.compute(shard_graph(job, shard, every), optimize_graph=False, retries=1)
         attempts[future] = (shard, attempt)
         future.add_done_callback(events.put)
 
     with _reports(client, job.out, events.put):
         for shard in itertools.islice(waiting, _WINDOW_PER_THREAD * threads + 1):
-            submit(shard, 0)
+            submit(shard, _Attempt())
         while attempts:
             event = _next(client, events)
             if isinstance(event, ShardProgress):
@@ -209,13 +244,13 @@ def _windowed(client: Any, job: Job, shards: list[int], announce: Announce) -> I
             fault = event.exception()
             if fault is None:
                 yield event.result()
-            elif attempt < _RESUBMISSIONS and _workers_died(event, fault):
-                submit(shard, attempt + 1)
+            elif _workers_died(event, fault) and (again := attempt.after_deaths(job.out, shard)) is not None:
+                submit(shard, again)
             else:
                 raise _explained(fault, shard)
             event.release()
             if (next_shard := next(waiting, None)) is not None:
-                submit(next_shard, 0)
+                submit(next_shard, _Attempt())
 
 
 def _next(client: Any, events: queue.SimpleQueue[Any]) -> Any:

@@ -15,7 +15,7 @@ from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
-from ddfa_batch.tasks.files import images, store
+from ddfa_batch.tasks.files import guarded_images, store
 from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.files.video_files import frame_of
@@ -110,7 +110,7 @@ def _picture(run: Run, planned: PlanRow) -> U8:
     """The picture of an input (H, W, 3) BGR, a still or a frame; raises `ImageError`."""
     max_pixels = run.options["max_pixels"]
     if planned.frame is None:
-        return images.decode(read_input(run.root, planned.item), max_pixels)
+        return guarded_images.decode(read_input(run.root, planned.item), max_pixels)
     index = known_index(resolve_path(Path(run.root), planned.item), max_pixels)
     return frame_of(index, planned.frame, max_pixels)
 

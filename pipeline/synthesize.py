@@ -28,7 +28,7 @@ from ddfa_batch.schemas.arrays import F32, F64, I64, U8
 from ddfa_batch.schemas.config import ORIGINAL, Execution, SynthOptions
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import NO_TRACK, Faces, ImageRecord
-from ddfa_batch.tasks.files import atomic, clip_files, images, store
+from ddfa_batch.tasks.files import atomic, clip_files, guarded_images, store
 from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.motion import MotionLimits
@@ -173,7 +173,7 @@ def _clips_of_still(
 ) -> tuple[ImageRecord, list[ClipLabels]]:
     """The clips of the faces `which` of a still, and its row."""
     data = read_input(s.base.run.root, row.item)
-    image = images.decode(data, s.options.max_pixels)
+    image = guarded_images.decode(data, s.options.max_pixels)
     labels: list[ClipLabels] = []
     for i in which:
         labels += _clips_of_face(s, row, image, int(found.index[i]), found.params[i], found.roi[i], writer)

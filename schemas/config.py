@@ -319,16 +319,37 @@ class ExportOptions:
         return asdict(self)
 
 
+#: Seconds and bytes that an item may take, where nothing else is said.
+DEFAULT_ITEM_SECONDS, DEFAULT_MEMORY_BYTES = 60.0, 2 << 30
+#: Least seconds that can be asked for, and least bytes: below them the model alone has no room.
+MIN_ITEM_SECONDS, MIN_MEMORY_BYTES = 0.1, 512 << 20
+
+
+@dataclass(frozen=True)
+class ItemLimits:
+    """What an input may take of a worker before it becomes an error row."""
+
+    #: Seconds that a worker may hold it.
+    seconds: float = DEFAULT_ITEM_SECONDS
+    #: Bytes that the worker may have in memory meanwhile, its decoder's process included.
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+
+    def __post_init__(self) -> None:
+        check_range("item_timeout", self.seconds, MIN_ITEM_SECONDS)
+        check_range("memory_limit", self.memory_bytes, MIN_MEMORY_BYTES)
+
+
 @dataclass(frozen=True)
 class Execution:
     """Where the work is done. It never changes a result, so it is no part of a run's identity.
 
     `scheduler`: "auto", "in-process", "local", or the address or scheduler file of a running cluster.
-    `workers`: processes of a local cluster; None for one per usable core.
+    `workers`: processes of a local cluster; None for one per usable core. `limits`: what an input may take.
     """
 
     scheduler: str = "auto"
     workers: int | None = None
+    limits: ItemLimits = ItemLimits()
 
 
 #: Protocols of `evaluate` (paper, section 3.1); `pipeline.evaluation.protocols` has one file for each.

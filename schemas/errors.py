@@ -66,7 +66,9 @@ ERROR_KINDS: dict[str, str] = {
     "too_large": "the picture has more pixels, or the file more bytes, than the limits allow",
     "undecodable": "the format is known but the decoder gave up",
     "no_params": "the parameters given have no face of this image, or put none into it",
-    "crashed": "the worker process died twice while it held this image",
+    "timed_out": "it took longer than --item-timeout",
+    "out_of_memory": "it took more memory than --memory-limit",
+    "crashed": "its decoder's process died of it, or its worker did twice",
     "failed": "an unexpected error while this image was processed; the message names it",
 }
 #: What stands for every kind.

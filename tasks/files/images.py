@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import stat
 import threading
@@ -21,6 +22,8 @@ from ddfa_batch.schemas.config import MAX_FILE_BYTES
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.tasks.files.decoder_messages import caught_messages
 from ddfa_batch.tasks.files.first_frame import still_png
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its complaints about damaged files are printed
 
 #: File endings taken from a folder. What a list or manifest names is read whatever it ends in.
 SUFFIXES = frozenset(
