@@ -17,7 +17,6 @@ import small_model
 from compared_runs import TIMES, same_tables
 from conftest import wanted
 
-from ddfa_batch.pipeline import faces as steps
 from ddfa_batch.pipeline import plan, staging
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.progress import Phase, Progress
@@ -26,7 +25,7 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ERROR_KINDS, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
-from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files import atomic, images, store
 
 HERE = Execution("in-process")
 ALL = frozenset(ERROR_KINDS)
@@ -269,14 +268,14 @@ def test_a_few_failed_images_are_done_in_this_process(bundle: Bundle, tmp_path: 
     request = wanted(folder, out, bundle, shard_size=100)
     process(request, HERE)
     here = []
-    read = steps.images.read_bytes
+    read = images.read_bytes
 
     def reads(path: Path) -> bytes:
         here.append(path.name)
         return read(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps.images, "read_bytes", reads)
+        patch.setattr(images, "read_bytes", reads)
         process(request, Execution(), retry_failed=ALL)
     assert here == ["001.png"]
 
