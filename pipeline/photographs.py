@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddfa_batch.schemas.arrays import U8
-from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.files import guarded_images
 from ddfa_batch.tasks.files.input_items import Input
 from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.files.inputs import resolve_path
@@ -16,5 +16,5 @@ from ddfa_batch.tasks.files.video_inputs import known_index
 def photograph(root: str, item: Input, frame: int | None, max_pixels: int) -> U8:
     """The picture (H, W, 3) BGR of an input of a run with this root, a still or a frame; raises `ImageError`."""
     if frame is None:
-        return images.decode(read_input(root, item), max_pixels)
+        return guarded_images.decode(read_input(root, item), max_pixels)
     return frame_of(known_index(resolve_path(Path(root), item), max_pixels), frame, max_pixels)
