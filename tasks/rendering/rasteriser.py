@@ -133,9 +133,9 @@ def interpolate(fragments: Fragments, vertices: F32, triangles: I32, values: F32
 
 
 def lambert(
-    image: U8, vertices: F32, triangles: I32, colour: tuple[float, float, float], light: Floats, opacity: float
+    image: U8, vertices: F32, triangles: I32, colour: tuple[float, float, float] | F32, light: Floats, opacity: float
 ) -> U8:
-    """The mesh in one matt colour (BGR) over `image`, lit from the direction `light` (3,), for a person's eyes."""
+    """The mesh in one matt colour (BGR), or one a vertex (V, 3), over `image`, lit from the direction `light` (3,)."""
     fragments = rasterise(vertices, triangles, image.shape[1], image.shape[0])
     towards = np.asarray(light, np.float64) / np.linalg.norm(light)
     facing = np.clip(normals(vertices, triangles) @ towards, 0, 1)
