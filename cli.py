@@ -23,7 +23,10 @@ from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.schemas.errors import DdfaError
 
 #: Every command, in the order `--help` lists them; `synth-videos` is `synth_videos` of `commands/synth_videos.py`.
-COMMANDS = ("process", "status", "render", "export", "synth-videos", "fit", "train", "evaluate", "labels", "models")
+COMMANDS = (
+    *("process", "status", "verify", "render", "export"),
+    *("synth-videos", "fit", "train", "evaluate", "labels", "models"),
+)
 #: Where this variable is set, faults show where in the code they came up.
 _TRACEBACK = "DDFA_BATCH_TRACEBACK"
 _RESUME = "What is finished is kept: run the same command again to resume."

@@ -8,6 +8,8 @@ import signal
 FAULT = 1
 #: `--strict`, and an image ended as an error row.
 STRICT = 3
+#: `verify`, and what is finished is as it was written, but not all is finished.
+INCOMPLETE = 4
 #: Ended by a signal, as shells have it: 128 and the signal's number.
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM

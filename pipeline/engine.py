@@ -26,6 +26,7 @@ from ddfa_batch.pipeline.receipts import (
     spoiled_shards,
     withdraw,
 )
+from ddfa_batch.pipeline.seal import seal
 from ddfa_batch.pipeline.staging import begun_replacements, finish_replacement
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import DdfaError, ImageError
@@ -117,6 +118,7 @@ def execute_planned(
         report(Progress(Phase.JOINING, run, totals))
         remove_leftovers(run)
         finish(run)
+        seal(run)
         report(Progress(Phase.DONE, run, totals))
         return run, totals
 

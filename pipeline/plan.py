@@ -310,6 +310,7 @@ def changed_meanwhile(run: Run) -> InputError:
 
 def write_run(run: Run) -> Run:
     """Write `run.json`, whole or not at all; give the run."""
+    (run.out / store.SEAL).unlink(missing_ok=True)  # it is of the run as it was
     atomic.write_json(run.out / store.RUN, run.as_json())
     return run
 

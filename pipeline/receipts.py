@@ -123,6 +123,11 @@ def _wrong_size(out: Path, name: str, size: int) -> str | None:
     return None if now == size else f"{name} has {now:,} bytes, its receipt says {size:,}"
 
 
+def planned_rows(run: Run) -> int | None:
+    """The rows of a run's plan; None where it cannot be read."""
+    return _rows(run.out / store.PLAN)
+
+
 def _rows(path: Path) -> int | None:
     try:
         return int(pq.read_metadata(path).num_rows)

@@ -143,6 +143,10 @@ class Receipt:
     #: XXH3 (128 bits, hex) of the same; runs made before there were checksums have none.
     checksums: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.checksums and self.checksums.keys() != self.files.keys():
+            raise ValueError("checksums are of the files, one each")
+
 
 def decode_run(raw: bytes, document: Document) -> RunRecord:
     """The record that the bytes of a `run.json` hold; raises the document's error."""

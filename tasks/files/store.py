@@ -32,8 +32,10 @@ TOPOLOGY, ALL_VERTICES = "topology.h5", "vertices.h5"
 FITS = "fits.parquet"
 #: There while a run is replaced by another (`--overwrite`), and while a command works in the folder.
 REPLACING, LOCK = ".replacing", ".lock"
+#: The checksums of what belongs to a whole run; written last.
+SEAL = "seal.json"
 #: What a run makes, and all that --overwrite removes: these files, and in these folders what a shard is named.
-OWN_FILES = (RUN, PLAN, TOPOLOGY, ALL_VERTICES, FITS, "preview.png", "preview.gif")
+OWN_FILES = (RUN, SEAL, PLAN, TOPOLOGY, ALL_VERTICES, FITS, "preview.png", "preview.gif")
 OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips", TRACKS, VIDEOS, SEAMS, PICTURES, MESHES, EXPORTS)
 OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar|npz))?|\.\d{6,}\..*")
 #: What planning writes before run.json.

@@ -1,0 +1,49 @@
+"""The seal of a complete run: checksums of what belongs to the whole of it, of which no receipt tells."""
+
+from __future__ import annotations
+
+from ddfa_batch.pipeline.plan import Run
+from ddfa_batch.schemas.decoding import Document, decode_json
+from ddfa_batch.schemas.errors import RunFolderError
+from ddfa_batch.tasks.files import atomic, store
+
+#: The files, by whether the command that made the run makes them again where they are missing.
+SEALED = {store.RUN: False, store.PLAN: False, store.TOPOLOGY: False, store.ALL_VERTICES: True}
+_UNREADABLE = f"{store.SEAL} cannot be read: remove it and run the same command again"
+
+
+def seal(run: Run) -> None:
+    """Write the seal of a complete run; one that stands there holds on, but for files that are made again.
+
+    It is removed whenever run.json is written anew, so that none tells of a run as it was before.
+    """
+    before, _ = _read(run)
+    there = [name for name in SEALED if (run.out / name).exists()]
+    now = {name: store.checksum(run.out / name) for name in there if SEALED[name] or name not in before}
+    checksums = {name: now.get(name) or before[name] for name in there}
+    if checksums != before:
+        atomic.write_json(run.out / store.SEAL, {"checksums": checksums})
+
+
+def broken_seal(run: Run) -> tuple[list[str], bool]:
+    """Files that are not as the run's seal says, in sentences, and whether there is a seal."""
+    if not (run.out / store.SEAL).exists():
+        return [], False
+    checksums, readable = _read(run)
+    faults = [] if readable else [_UNREADABLE]
+    for name, checksum in checksums.items():
+        if not (run.out / name).exists():
+            faults.append(f"{name} is missing")
+        elif store.checksum(run.out / name) != checksum:
+            faults.append(f"{name} has another checksum than {store.SEAL} says")
+    return faults, True
+
+
+def _read(run: Run) -> tuple[dict[str, str], bool]:
+    path = run.out / store.SEAL
+    try:
+        document = Document(str(path), RunFolderError, "remove it")
+        checksums = decode_json(path.read_bytes(), dict[str, dict[str, str]], document)["checksums"]
+    except (OSError, KeyError, RunFolderError):
+        return {}, False
+    return (checksums, True) if set(checksums) <= set(SEALED) else ({}, False)

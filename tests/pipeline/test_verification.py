@@ -1,0 +1,117 @@
+"""Whatever byte of whatever file of a run is damaged, `verify` finds it, and the command that made the run mends it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from conftest import wanted
+
+from ddfa_batch import cli
+from ddfa_batch.commands import exit_codes
+from ddfa_batch.pipeline.plan import RunRequest, read_run
+from ddfa_batch.pipeline.process import process
+from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.pipeline.verification import mend, verify_run
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.errors import DdfaError
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.files import store
+
+HERE = Execution("in-process")
+
+
+@pytest.fixture(scope="module")
+def done(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> RunRequest:
+    request = wanted(photos, tmp_path_factory.mktemp("verified") / "out", bundle, shard_size=6)
+    process(request, HERE)
+    return request
+
+
+FILES = [
+    *("run.json", "plan.parquet", "topology.h5", "vertices.h5", "seal.json", "shards/000001.json"),
+    *("images/000001.parquet", "faces/000001.parquet", "vertices/000001.h5"),
+]
+
+
+def test_all_files_of_a_run_are_tried(done: RunRequest) -> None:
+    kinds = {(path.parent.name if path.parent != done.out else path.name) for path in done.out.rglob("*.*")}
+    assert kinds == {Path(name).parts[0] for name in FILES}
+
+
+def found_faults(out: Path) -> list[str]:
+    try:
+        return verify_run(read_run(out)).faults
+    except DdfaError as fault:
+        return [str(fault)]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("bit", [0, 3, 7])
+def test_a_flipped_bit_is_found_wherever_it_is(done: RunRequest, name: str, bit: int) -> None:
+    path = done.out / name
+    whole, rng = path.read_bytes(), np.random.default_rng([bit, len(name)])
+    try:
+        for at in {0, len(whole) // 2, len(whole) - 2, *rng.integers(0, len(whole), 5).tolist()}:
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            assert found_faults(done.out), (name, at, bit)
+    finally:
+        path.write_bytes(whole)
+    assert found_faults(done.out) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "/" in name or name == "vertices.h5"])
+def test_the_same_command_mends_what_verify_found(done: RunRequest, tmp_path: Path, name: str) -> None:
+    request = RunRequest(**{**vars(done), "out": Path(shutil.copytree(done.out, tmp_path / "out"))})
+    whole = bytearray((request.out / name).read_bytes())
+    whole[len(whole) // 2] ^= 8
+    (request.out / name).write_bytes(whole)
+    run = read_run(request.out)
+    mend(run, verify_run(run))
+    process(request, HERE)
+    assert found_faults(request.out) == []
+    assert open_run(request.out).faces().equals(open_run(done.out).faces())
+
+
+def test_tables_that_disagree_are_named_though_their_checksums_are_right(done: RunRequest, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(done.out, tmp_path / "out"))
+    path = out / "faces/000001.parquet"
+    store.put_table(path, pq.read_table(path).slice(1))
+    receipt = json.loads((out / "shards/000001.json").read_text())
+    receipt["files"]["faces/000001.parquet"] = path.stat().st_size
+    receipt["checksums"]["faces/000001.parquet"] = store.checksum(path)
+    receipt["rows"]["faces"] -= 1
+    (out / "shards/000001.json").write_text(json.dumps(receipt))
+    faults = found_faults(out)
+    assert any("not as many faces" in fault for fault in faults)
+    assert any("not the meshes" in fault for fault in faults)
+
+
+def test_exit_codes_and_json(done: RunRequest, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(done.out, tmp_path / "out"))
+
+    def told(code: int) -> dict[str, object]:
+        result = CliRunner().invoke(cli.cli, ["verify", str(out), "--json"])
+        assert result.exit_code == code, result.output
+        return dict(json.loads(result.stdout))
+
+    assert told(0)["whole"] is True
+    (out / "shards/000000.json").unlink()
+    assert told(exit_codes.INCOMPLETE)["shards_pending"] == 1
+    (out / "images/000001.parquet").write_bytes(b"")
+    assert told(exit_codes.FAULT)["shards_damaged"] == [1]
+    (out / "run.json").unlink()
+    assert "run.json" in str(told(exit_codes.FAULT)["faults"])
+
+
+def test_a_models_folder_is_verified(bundle: Bundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.folder, tmp_path / "model"))
+    assert CliRunner().invoke(cli.cli, ["verify", str(folder)]).exit_code == 0
+    damaged = next(path for path in folder.iterdir() if path.suffix == ".onnx")
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert isinstance(CliRunner().invoke(cli.cli, ["verify", str(folder)]).exception, DdfaError)
