@@ -51,7 +51,10 @@ def doubted(surface: Surface, image: U8, mesh: F32, facing: F32, hidden: Bools, 
 
 
 def completed(surface: Surface, seen: F32, doubt: F32) -> F32:
-    """A colour for every vertex (V, 3): its own where there is little `doubt`, or the mirrored, or its neighbours'."""
+    """A colour for every vertex (V, 3): its own where there is little `doubt`, or the mirrored, or its neighbours'.
+
+    A part that is joined to nothing known has the picture's colours.
+    """
     trusted = doubt < _TRUSTED
     if not trusted.any():
         return seen
@@ -65,6 +68,9 @@ def completed(surface: Surface, seen: F32, doubt: F32) -> F32:
     colours[borrowed] = np.clip(opposite[borrowed] + membrane[borrowed], 0, 255)
     known = trusted | borrowed
     _grow(colours, known, ~known, surface.starts, surface.neighbours, _SWEEPS)
+    # parts of which nothing is known, such as teeth behind lips: what the picture shows before them
+    lost = ~known & (colours == 0).all(axis=1)
+    colours[lost] = seen[lost]
     return colours
 
 

@@ -8,6 +8,7 @@ import synthetic_head as sh
 from ddfa_batch.schemas.arrays import F32, U8
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.rendering.rasteriser import interpolate, rasterise
+from ddfa_batch.tasks.rendering.surface import Surface
 from ddfa_batch.tasks.rendering.vertex_colours import exposure, vertex_colours
 
 
@@ -63,3 +64,20 @@ def test_what_is_not_seen_is_darkened_by_how_little_light_reaches_it() -> None:
     assert changed.any()
     assert not changed[outward > 0.7 * outward.max()].any()
     np.testing.assert_allclose(dark[changed], plain[changed] / 2, atol=1)
+
+
+def test_a_part_of_which_nothing_is_seen_has_the_colours_before_it() -> None:
+    """A plate within the head, as teeth behind lips: joined to nothing, it is not left black."""
+    head = sh.head()
+    plate = np.array([[-9e3, -9e3, 2e4], [9e3, -9e3, 2e4], [9e3, 9e3, 2e4], [-9e3, 9e3, 2e4]], np.float32)
+    n = head.n_vertices
+    both = replace(
+        head,
+        mean=np.concatenate([head.mean, plate]),
+        basis=np.concatenate([head.basis, np.zeros((len(head.basis), 4, 3), np.float32)], axis=1),
+        triangles=np.concatenate([head.triangles, np.array([[n, n + 1, n + 2], [n, n + 2, n + 3]], np.int32)]),
+    )
+    picture, T = painted(symmetric_texture(), 0.0)
+    found = vertex_colours(Surface.of(both), picture, T, both.mean)[n:]
+    x, y = np.rint((plate @ T[:, :3].T + T[:, 3])[:, :2]).astype(int).T
+    assert np.abs(found.astype(int) - picture[y, x]).max() <= 3
