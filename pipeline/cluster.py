@@ -78,7 +78,8 @@ def _local(execution: Execution) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             silence_logs=_SILENT,
-            dashboard_address=":0",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
         ) as local,
         Client(local) as client,
     ):
