@@ -6,7 +6,6 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from ddfa_batch.pipeline.progress import Progress, Totals
 
 #: Draws a preview of a run: of so many inputs or clips, telling how many of how many are drawn.
-Draw = Callable[["Run", int, Callable[[int, int], None]], list[Path]]
+Draw = Callable[["Run", int, Callable[[int, int], None]], list[str]]
 
 
 def check_settings(settings: RunSettings) -> None:
@@ -77,7 +76,7 @@ def carry_out(
     with shown(settings.quiet) as display:
         progress = RunProgress(display, announce)
         limits = ItemLimits(settings.item_timeout, settings.memory_limit)
-        execution = Execution(settings.scheduler, settings.workers, limits)
+        execution = Execution(settings.scheduler, settings.workers, limits, settings.remote)
         run, totals = command(execution, overwrite=settings.overwrite, verify=settings.verify, report=progress)
         display.close()
         say(summary(run, totals, progress.seconds, progress.done_now))
@@ -87,7 +86,7 @@ def carry_out(
         sys.exit(exit_codes.STRICT)
 
 
-def _drawn(run: Run, draw: Draw, n: int, display: Display) -> list[Path]:
+def _drawn(run: Run, draw: Draw, n: int, display: Display) -> list[str]:
     """Draw a preview of `n` inputs or clips, if of any, and show how far it is."""
     if not n:
         return []

@@ -14,6 +14,7 @@ from ddfa_batch.schemas.errors import BundleError
 
 if TYPE_CHECKING:
     from ddfa_batch.tasks.bundles.model_bundle import Bundle
+    from ddfa_batch.tasks.files.run_folders import Named
 
 
 def default_models_folder() -> Path:
@@ -28,7 +29,7 @@ class ModelChoice:
     #: The model.
     bundle: Bundle
     #: Folder of the run whose record chose it, where none was named.
-    record: Path | None = None
+    record: Named | None = None
 
     def announce(self, quiet: bool, *more: str) -> Bundle:
         """Say in one line, where errors go, which model it is and what `more` there is to tell; give the bundle."""
@@ -49,21 +50,22 @@ class ModelChoice:
         return line
 
 
-def choose_model(models_folder: Path, name: str | None, *records: Path | None) -> ModelChoice:
+def choose_model(models_folder: Path, name: str | None, *records: Named | None) -> ModelChoice:
     """The model that was named; else that of the first of `records` which is the folder of a run; else `BUILTIN`.
 
     A run's own record decides, so that what was begun with another model can be gone on with.
     """
     from ddfa_batch.tasks.bundles.model_bundle import find_bundle
+    from ddfa_batch.tasks.files.run_folders import run_folder_at
     from ddfa_batch.tasks.files.store import RUN
 
     for record in records if name is None else ():
-        if record is not None and (record / RUN).is_file():
+        if record is not None and run_folder_at(record).has(RUN):
             return ModelChoice(_recorded_bundle(record), record)
     return ModelChoice(find_bundle(name or BUILTIN, models_folder))
 
 
-def _recorded_bundle(record: Path) -> Bundle:
+def _recorded_bundle(record: Named) -> Bundle:
     from ddfa_batch.pipeline.plan import read_run
     from ddfa_batch.tasks.bundles.model_bundle import load_bundle, recorded_folder
 

@@ -18,9 +18,12 @@ from ddfa_batch.schemas.config import (
     DEFAULT_ITEM_SECONDS,
     DEFAULT_MAX_PIXELS,
     MAX_MAX_PIXELS,
+    MAX_REMOTE_ATTEMPTS,
+    MAX_REMOTE_SECONDS,
     MAX_SHARD_SIZE,
     MIN_ITEM_SECONDS,
     MIN_MEMORY_BYTES,
+    RemoteLimits,
 )
 from ddfa_batch.schemas.errors import ALL_KINDS, ERROR_KINDS, OptionError, checked_kinds
 
@@ -69,10 +72,23 @@ class _Bytes(click.ParamType[int]):
         return size
 
 
+class _RunPlace(_NamedPath):
+    """The folder of a run: a path, or a URL, which stays text."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ddfa_batch.tasks.files.remote_calls import is_url
+        from ddfa_batch.tasks.files.url_secrets import refuse_secrets
+
+        name = os.fsdecode(value)
+        return refuse_secrets(name) if is_url(name) else super().convert(value, param, ctx)
+
+
 #: What inputs are named by.
 SOURCE = _SourceName()
 #: Any path, one that must exist, a folder that must exist, and a file that must exist.
 PATH = _NamedPath(path_type=Path)
+#: The folder of a run, or the URL of one.
+RUN_PLACE = _RunPlace(path_type=Path)
 EXISTING = _NamedPath(path_type=Path, exists=True)
 EXISTING_FOLDER = _NamedPath(path_type=Path, exists=True, file_okay=False)
 EXISTING_FILE = _NamedPath(path_type=Path, exists=True, dir_okay=False)
@@ -159,10 +175,18 @@ class RunSettings:
     dry_run: bool
     #: Exit with `exit_codes.STRICT` where an image ended as an error row.
     strict: bool
+    #: How often stores behind URLs are asked, and how many seconds each attempt may take.
+    remote_attempts: int
+    remote_timeout: float
     #: Print errors only.
     quiet: bool
     #: Print the project's log lines too.
     verbose: bool
+
+    @property
+    def remote(self) -> RemoteLimits:
+        """How long stores are waited for."""
+        return RemoteLimits(self.remote_attempts, self.remote_timeout)
 
 
 def _error_kinds(context: click.Context, option: click.Parameter, value: str | None) -> frozenset[str] | None:
@@ -182,6 +206,25 @@ retry_option = click.option(
     flag_value=ALL_KINDS,
     metavar="[KINDS]",
     help="Do the error rows of finished shards again: all, or some, such as truncated,crashed. After IMAGES and OUT.",
+)
+
+remote_options = (
+    click.option(
+        "--remote-attempts",
+        type=click.IntRange(1, MAX_REMOTE_ATTEMPTS),
+        metavar="N",
+        default=RemoteLimits.attempts,
+        show_default=True,
+        help="Of URLs: how often anything is asked for before it is given up.",
+    ),
+    click.option(
+        "--remote-timeout",
+        type=click.FloatRange(0.1, MAX_REMOTE_SECONDS),
+        metavar="S",
+        default=RemoteLimits.seconds,
+        show_default=True,
+        help="Of URLs: seconds an attempt may take.",
+    ),
 )
 
 
@@ -231,6 +274,7 @@ def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
         click.option(
             "--strict", is_flag=True, help=f"Exit with {exit_codes.STRICT} if any image ended as an error row."
         ),
+        *remote_options,
         quiet_option,
         click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is."),
     ]

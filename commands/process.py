@@ -13,6 +13,7 @@ from ddfa_batch.commands.execution import check_settings, execute
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import (
     PATH,
+    RUN_PLACE,
     SOURCE,
     RunSettings,
     grouped,
@@ -35,6 +36,7 @@ from ddfa_batch.schemas.config import (
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
+    from ddfa_batch.tasks.files.run_folders import Named
 
 
 _face_options = grouped(
@@ -136,7 +138,7 @@ _face_options = grouped(
 
 @click.command(short_help="Find faces in photographs and videos: parameters, landmarks, meshes, tracks.")
 @click.argument("sources", metavar="IMAGES...", type=SOURCE, nargs=-1, required=True)
-@click.argument("out", type=PATH)
+@click.argument("out", type=RUN_PLACE)
 @model_option("Name or folder of a model.")
 @_face_options
 @click.option(
@@ -153,7 +155,7 @@ def process(
     models_folder: Path,
     /,
     sources: tuple[str, ...],
-    out: Path,
+    out: Named,
     model: str | None,
     faces: FaceOptions,
     preview: int,
@@ -166,7 +168,7 @@ def process(
     input), a manifest (.csv or .parquet with a path column), an archive (.tar, .zip), a Parquet file with the pictures
     in it, a pattern, a URL (s3://…, https://…), or several of these. Every input and every frame of a video gets one
     row in OUT/images, every face one in OUT/faces, every face followed through a video one in OUT/tracks. Running the
-    same command again resumes; a bad file costs a row, not the run.
+    same command again resumes; a bad file costs a row, not the run. OUT may be a URL, too: s3://bucket/runs/a/.
 
     \b
     Examples:
@@ -174,20 +176,23 @@ def process(
       ddfa-batch process list.csv out/ --vertices none --max-faces 1
       ddfa-batch process 'shards/{00000..00099}.tar' out/
       ddfa-batch process clip.mp4 out/ --smooth one-euro
+      ddfa-batch process s3://bucket/photos/ s3://bucket/runs/a/
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
       ddfa-batch process ./images out/ --extend --retry-failed truncated,missing
     """
     from ddfa_batch.pipeline.process import process as run_process
+    from ddfa_batch.tasks.files.remote_calls import limited
 
     check_settings(settings)
     if settings.overwrite and retry_failed:
         raise click.UsageError("--overwrite replaces the run in OUT; leave out --retry-failed.")
-    request = _request(models_folder, sources, out, model, faces, settings)
-    command = functools.partial(run_process, retry_failed=retry_failed or frozenset())
-    execute(request, command, _draw, preview, settings)
+    with limited(settings.remote):
+        request = _request(models_folder, sources, out, model, faces, settings)
+        command = functools.partial(run_process, retry_failed=retry_failed or frozenset())
+        execute(request, command, _draw, preview, settings)
 
 
-def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[Path]:
+def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[str]:
     """Draw a preview; what draws takes long to import, so only those who want one pay for it."""
     from ddfa_batch.pipeline.preview import draw_faces
 
@@ -197,7 +202,7 @@ def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[Path]:
 def _request(
     models_folder: Path,
     sources: tuple[str, ...],
-    out: Path,
+    out: Named,
     model: str | None,
     faces: FaceOptions,
     settings: RunSettings,

@@ -24,10 +24,13 @@ from ddfa_batch.schemas.config import (
     Execution,
     FaceOptions,
     ItemLimits,
+    RemoteLimits,
     check_range,
 )
 from ddfa_batch.schemas.errors import ALL_KINDS, ERROR_KINDS, OptionError, checked_kinds
 from ddfa_batch.tasks.files.local_paths import check_local
+from ddfa_batch.tasks.files.remote_calls import is_url, limited
+from ddfa_batch.tasks.files.url_secrets import refuse_secrets
 
 _Path = str | os.PathLike[str]
 
@@ -58,6 +61,8 @@ def process(
     scheduler: str = "auto",
     item_timeout: float = DEFAULT_ITEM_SECONDS,
     memory_limit: int = DEFAULT_MEMORY_BYTES,
+    remote_attempts: int = RemoteLimits.attempts,
+    remote_timeout: float = RemoteLimits.seconds,
     shard_size: int | None = None,
     overwrite: bool = False,
     verify: bool = False,
@@ -96,17 +101,19 @@ def process(
         smooth=smooth,
         average=average,
     )
-    bundle = choose_model(_models(models_dir), _name(model), None if overwrite else folder).bundle
-    request = process_request(_sources(source), folder, bundle, faces, shard_size)
-    run, _ = run_process(
-        request,
-        Execution(scheduler, workers, limits),
-        overwrite=overwrite,
-        verify=verify,
-        extend=extend,
-        retry_failed=_kinds(retry_failed),
-    )
-    return open_run(run.out)
+    remote = RemoteLimits(remote_attempts, remote_timeout)
+    with limited(remote):
+        bundle = choose_model(_models(models_dir), _name(model), None if overwrite else folder).bundle
+        request = process_request(_sources(source), folder, bundle, faces, shard_size)
+        run, _ = run_process(
+            request,
+            Execution(scheduler, workers, limits, remote),
+            overwrite=overwrite,
+            verify=verify,
+            extend=extend,
+            retry_failed=_kinds(retry_failed),
+        )
+        return open_run(run.folder)
 
 
 class Pipeline:
@@ -157,11 +164,12 @@ def _check(workers: int | None, scheduler: str, shard_size: int | None, contradi
         raise OptionError("overwrite replaces the run in out; leave out extend and retry_failed.")
 
 
-def _folder(out: _Path) -> Path:
+def _folder(out: _Path) -> _Path:
     if not os.fspath(out):
         raise OptionError("out is a folder; an empty string names none.")
-    check_local(Path(out))
-    return Path(out)
+    if is_url(os.fspath(out)):
+        return refuse_secrets(os.fspath(out))
+    return check_local(Path(out))
 
 
 def _sources(source: _Path | Sequence[_Path]) -> list[str]:

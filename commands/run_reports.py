@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddfa_batch.commands.wording import byte_size, count, duration
@@ -54,18 +52,15 @@ def _size_of_meshes(request: RunRequest, n_inputs: int) -> list[str]:
     from ddfa_batch.tasks.files.mesh_files import BYTES_PER_VERTEX
 
     size = load_morphable(request.bundle).n_vertices * BYTES_PER_VERTEX
-    free = shutil.disk_usage(_existing(request.out)).free
+    free = request.folder.free()
+    of_free = "" if free is None else f" ({byte_size(free)} free)"
     lines = [
-        f"Dense meshes: {byte_size(size)} a face, {byte_size(size * n_inputs)} for one face per image "
-        f"({byte_size(free)} free); --vertices none leaves them out."
+        f"Dense meshes: {byte_size(size)} a face, {byte_size(size * n_inputs)} for one face per image"
+        f"{of_free}; --vertices none leaves them out."
     ]
-    if size * n_inputs > free:
+    if free is not None and size * n_inputs > free:
         lines.append("Warning: that is more than the disk has free.")
     return lines
-
-
-def _existing(path: Path) -> Path:
-    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 def summary(run: Run, totals: Totals, seconds: float, done_now: int) -> str:
@@ -99,24 +94,24 @@ def _error_lines(run: Run, totals: Totals) -> list[str]:
     if not totals.errors:
         return []
     kinds = [f"  {kind}: {ERROR_KINDS.get(kind, '')}" for kind, _ in totals.errors]
-    return [*kinds, f"  Each is a row with its reason: status = 'error' in {run.out / 'images'}/*.parquet"]
+    return [*kinds, f"  Each is a row with its reason: status = 'error' in {run.folder.where('images')}/*.parquet"]
 
 
 def _whereabouts(run: Run) -> list[str]:
-    out = run.out
+    out, where = run.folder, run.folder.where
     if run.kind == "render":
-        return [f"Pictures in {out / 'pictures'}/*/, one row per input in {out / 'images'}/*.parquet."]
+        return [f"Pictures in {where('pictures')}/*/, one row per input in {where('images')}/*.parquet."]
     if run.kind == "export":
-        return [f"Meshes in {out / 'meshes'}/*/, one row per mesh in {out / 'exports'}/*.parquet."]
+        return [f"Meshes in {where('meshes')}/*/, one row per mesh in {where('exports')}/*.parquet."]
     if run.kind == "synth-videos":
         return [
-            f"Clips in {out / 'clips'}, labels of every frame in {out / 'frames'}/*.parquet.",
+            f"Clips in {where('clips')}, labels of every frame in {where('frames')}/*.parquet.",
             f'In Python: ddfa_batch.open("{out}").frames(), an Arrow table',
         ]
-    meshes = f", meshes in {out / 'vertices.h5'}" if (out / "vertices.h5").exists() else ""
-    videos = f", faces followed in {out / 'tracks'}, videos in {out / 'videos'}" if (out / "videos").is_dir() else ""
+    meshes = f", meshes in {where('vertices.h5')}" if out.has("vertices.h5") else ""
+    videos = f", faces followed in {where('tracks')}, videos in {where('videos')}" if out.has("videos") else ""
     return [
-        f"Faces in {out / 'faces'}/*.parquet, images in {out / 'images'}/*.parquet{videos}{meshes}.",
+        f"Faces in {where('faces')}/*.parquet, images in {where('images')}/*.parquet{videos}{meshes}.",
         f'In Python: ddfa_batch.open("{out}").faces(), an Arrow table',
     ]
 

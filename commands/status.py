@@ -9,24 +9,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddfa_batch.commands.options import PATH
+from ddfa_batch.commands.options import PATH, RUN_PLACE, remote_options
 from ddfa_batch.commands.run_reports import change, limited, products
 from ddfa_batch.commands.wording import count, printable
+from ddfa_batch.schemas.config import RemoteLimits
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run
     from ddfa_batch.pipeline.progress import Totals
+    from ddfa_batch.tasks.files.run_folders import Named
 
 #: Faults that are named; the others are counted.
 _FAULTS_NAMED = 20
 
 
 @click.command(short_help="Say how far a run is, and prove that its counts add up.")
-@click.argument("out", type=PATH)
+@click.argument("out", type=RUN_PLACE)
 @click.option("--errors", is_flag=True, help="List the inputs that failed, by kind, with the reason of each.")
 @click.option("--errors-csv", type=PATH, metavar="FILE", help="Write them to a CSV file: key, kind, reason.")
-def status(out: Path, errors: bool, errors_csv: Path | None) -> None:
+@remote_options[0]
+@remote_options[1]
+def status(out: Named, errors: bool, errors_csv: Path | None, remote_attempts: int, remote_timeout: float) -> None:
     """Say how far the run in OUT is, and prove that its counts add up.
 
     Exit code 0 if everything that is finished adds up, 1 otherwise.
@@ -35,8 +39,16 @@ def status(out: Path, errors: bool, errors_csv: Path | None) -> None:
     Examples:
       ddfa-batch status out/
       ddfa-batch status out/ --errors
+      ddfa-batch status s3://bucket/runs/a/
       ddfa-batch status out/ --errors-csv errors.csv
     """
+    from ddfa_batch.tasks.files.remote_calls import limited
+
+    with limited(RemoteLimits(remote_attempts, remote_timeout)):
+        _tell(out, errors, errors_csv)
+
+
+def _tell(out: Named, errors: bool, errors_csv: Path | None) -> None:
     from ddfa_batch.pipeline import failures, plan, receipts
     from ddfa_batch.pipeline.video_accounts import video_account
 

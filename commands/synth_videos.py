@@ -255,7 +255,7 @@ def synth_videos(
     execute(request, synthesize, _draw, preview, settings)
 
 
-def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[Path]:
+def _draw(run: Run, n: int, progress: Callable[[int, int], None]) -> list[str]:
     """Draw a preview; what draws takes long to import, so only those who want one pay for it."""
     from ddfa_batch.pipeline.preview import draw_clips
 

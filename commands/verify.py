@@ -65,12 +65,12 @@ def _of_bundle(folder: Path) -> dict[str, Any]:
 
 def _of_run(out: Path, mend: bool) -> dict[str, Any]:
     from ddfa_batch.pipeline import verification
-    from ddfa_batch.tasks.files.run_lock import locked
+    from ddfa_batch.tasks.files.run_folders import run_folder_at
 
     run = verification.planned_run(out)
     found = verification.verify_run(run)
     if mend and found.faults:
-        with locked(out, "verify"):
+        with run_folder_at(out).locked("verify"):
             verification.mend(run, found)
     return {"out": str(out), "kind": run.kind, "whole": not found.faults and not found.pending, **_told(found, mend)}
 

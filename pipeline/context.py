@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ddfa_batch.schemas.config import GIVEN_BOXES, MIRROR, ProcessOptions, Synth
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.loaded_model import LoadedModel, loaded_model
 from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 from ddfa_batch.tasks.geometry.mirroring import MirrorMap
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis
 from ddfa_batch.tasks.geometry.visibility import Occlusion
@@ -92,12 +92,12 @@ def _model_context(folder: str, digest: str, options: ProcessOptions) -> ModelCo
 def run_context(out: str) -> RunContext:
     """This process's `RunContext` for the run in `out`."""
     with _LOADING:
-        return _run_context(out, (Path(out) / store.RUN).stat().st_mtime_ns)
+        return _run_context(out, run_folder_at(out).stamp(store.RUN))
 
 
 @lru_cache(maxsize=2)
-def _run_context(out: str, _: int) -> RunContext:
-    run = plan.read_run(Path(out))
+def _run_context(out: str, _: object) -> RunContext:
+    run = plan.read_run(out)
     context = _model_context(run.model.folder, run.model.digest, regression_options(run))
     return RunContext(run=run, **vars(context))
 

@@ -42,13 +42,14 @@ def refuse_if_different(planned: Run, asked: Run, extend: bool) -> None:
         if len(differences) == 1 and planned.kind != "fit":
             remedy = "Use --extend to take up what was added, another output folder, or --overwrite to replace it."
     if differences:
-        raise RunFolderError(f"{planned.out} holds a run that differs in {'; '.join(differences.values())}. {remedy}")
+        what = "; ".join(differences.values())
+        raise RunFolderError(f"{planned.folder} holds a run that differs in {what}. {remedy}")
 
 
 def refuse_other_root(planned: Run, asked: Run) -> None:
     """Raise `RunFolderError` where the inputs that are asked for lie elsewhere than those that were planned."""
     if planned.root != asked.root:
         raise RunFolderError(
-            f"{planned.out} is a run of inputs in {planned.root}, and these are in {asked.root}; put what was added or "
-            "repaired there, or choose another output folder."
+            f"{planned.folder} is a run of inputs in {planned.root}, and these are in {asked.root}; put what was added "
+            "or repaired there, or choose another output folder."
         )

@@ -10,10 +10,9 @@ import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ddfa_batch.pipeline import graph, growth, plan, run_folder
+from ddfa_batch.pipeline import graph, growth, own_files, plan
 from ddfa_batch.pipeline.context import check_model
 from ddfa_batch.pipeline.differences import refuse_other_root
 from ddfa_batch.pipeline.outstanding import Outstanding, Retry
@@ -35,7 +34,7 @@ from ddfa_batch.schemas.run import MENDED, RETRIED
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files.in_flight import InFlight
 from ddfa_batch.tasks.files.item_limits import limits_in_force
-from ddfa_batch.tasks.files.run_lock import locked
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 #: Attempts that may die on an image before it is given up as crashed.
 DEATHS = 2
@@ -66,7 +65,7 @@ def execute_run(
     added. retry: do error rows of finished shards again. `finish` joins what the shards wrote. Raises `DdfaError` for
     what the whole run cannot survive; whatever is wrong with one image is a row of its images table.
     """
-    run_folder.refuse_strangers(request.out)
+    own_files.refuse_strangers(request.folder)
     report(Progress(Phase.LISTING))
     listing = plan.list_request(request, lambda n: report(Progress(Phase.LISTING, listed=n)))
     asked = plan.asked_run(request, listing, overwrite)
@@ -114,7 +113,7 @@ def execute_planned(
         changes = tuple(run.history[len(planned.history) :])
         totals = _do(todo.job(run, stages, execution, few), todo, Progress(Phase.WORKERS, run, changes=changes), report)
         if missing := pending_shards(run):
-            raise DdfaError(f"{len(missing)} shards of {run.out} have no receipt; run the same command again.")
+            raise DdfaError(f"{len(missing)} shards of {run.folder} have no receipt; run the same command again.")
         report(Progress(Phase.JOINING, run, totals))
         remove_leftovers(run)
         finish(run)
@@ -134,15 +133,15 @@ def claimed(
     report: Report = unheard,
 ) -> Iterator[Run]:
     """Plan the run `asked`, or find it planned, and keep every other command out of its folder meanwhile."""
-    with locked(asked.out, asked.kind):
+    with asked.folder.locked(asked.kind):
         report(Progress(Phase.PLANNING, listed=asked.n_inputs))
         yield plan.claim(asked, rows, bundle, overwrite=overwrite, extend=extend)
 
 
 def _mended(run: Run, verify: bool) -> Run:
     """The run with the shards to do again that were finished and are no longer whole, which its history tells."""
-    for shard in begun_replacements(run.out):
-        finish_replacement(run.out, shard)
+    for shard in begun_replacements(run.folder):
+        finish_replacement(run.folder, shard)
     spoiled = sorted({*spoiled_shards(run), *(damaged_shards(run) if verify else ())})
     if spoiled:
         run = plan.write_run(plan.recorded(run, MENDED, sum(len(run.inputs_of(shard)) for shard in spoiled)))
@@ -177,6 +176,8 @@ def _do(job: graph.Job, todo: Outstanding, now: Progress, report: Report) -> Tot
 
     done: set[int] = set()
     for receipt in graph.run_shards(job, todo.shards, announce, tell):
+        if now.run is not None:
+            now.run.folder.still_locked()
         done.add(receipt.shard)
         at_work.pop(receipt.shard, None)
         tell(totals=now.totals.plus(receipt, todo.again.get(receipt.shard)))
@@ -204,7 +205,7 @@ def each_item(
     tick = graph.Ticker(out, shard)
     done: list[tuple[ImageRecord, T | None]] = []
     faces = errors = 0
-    with InFlight(Path(out), shard) as in_flight, _no_garbage_collection():
+    with InFlight(run_folder_at(out).work, shard) as in_flight, _no_garbage_collection():
         for row in rows:
             in_flight.hold(row.image_id)
             record, made = _one_item(row, work, in_flight)

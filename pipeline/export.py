@@ -36,6 +36,7 @@ from ddfa_batch.tasks.files import atomic, exported_mesh, store
 from ddfa_batch.tasks.files.exported_mesh import ExportedMesh
 from ddfa_batch.tasks.files.gltf_files import HeadMotion, write_glb
 from ddfa_batch.tasks.files.picture_files import file_name
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 from ddfa_batch.tasks.geometry import mesh_axes
 from ddfa_batch.tasks.geometry.pose import rotation_and_scale, upright
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, image_pose, points
@@ -90,13 +91,13 @@ class ExportContext:
 
 def context(out: str) -> ExportContext:
     """This process's `ExportContext` for the run in `out`."""
-    return _context(out, (Path(out) / store.RUN).stat().st_mtime_ns)
+    return _context(out, run_folder_at(out).stamp(store.RUN))
 
 
 @lru_cache(maxsize=2)
-def _context(out: str, _: int) -> ExportContext:
+def _context(out: str, _: object) -> ExportContext:
     cv2.setNumThreads(1)
-    run = plan.read_run(Path(out))
+    run = plan.read_run(out)
     options = ExportOptions(**run.options)
     bundle = bundle_of(run.model)
     morphable = load_morphable(bundle)
@@ -119,8 +120,8 @@ def _context(out: str, _: int) -> ExportContext:
 
 def meshes(out: str, shard: int) -> ExportedShard:
     """Write the meshes of every input of a shard. One input's failure is its own row, and leaves no file."""
-    c, rows = context(out), plan.read_shard(Path(out), shard)
-    folder = atomic.staged(Path(out) / store.MESHES / store.shard_name(shard))
+    c, rows = context(out), plan.read_shard(out, shard)
+    folder = run_folder_at(out).staged(_folder(shard))
     folder.mkdir()
     exporter = _Exporter(c, folder)
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from ddfa_batch.pipeline.context import ModelContext, RunContext, run_context
 from ddfa_batch.pipeline.plan import PlanRow
 from ddfa_batch.pipeline.run_tables import face_ids, faces_table, images_table
 from ddfa_batch.pipeline.staging import StagedShard, staging
-from ddfa_batch.pipeline.track_seams import FollowedSegment, seam_arrays
+from ddfa_batch.pipeline.track_seams import FollowedSegment, seam_arrays, seams_name
 from ddfa_batch.pipeline.video_segments import Follower, FrameReader, by_frame, frame_record, seam_rows, segments_of
 from ddfa_batch.schemas.arrays import F32, F64, U8
 from ddfa_batch.schemas.config import FACES_PER_IMAGE, NO_SMOOTHING
@@ -55,7 +54,7 @@ def find_faces(out: str, shard: int, announced: bool = True) -> ShardFaces:
 
     Faces are followed through the frames of a video, where that is asked for.
     """
-    return find_faces_of(out, shard, plan.read_shard(Path(out), shard), announced)
+    return find_faces_of(out, shard, plan.read_shard(out, shard), announced)
 
 
 def find_faces_of(out: str, shard: int, rows: Sequence[PlanRow], announced: bool = True) -> ShardFaces:
@@ -201,7 +200,7 @@ def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> S
             topology, dense = context.model.morphable.topology, dense_blocks(context, found.faces)
             put_vertices(staged.path(meshes), face_ids(found.faces), dense, context.dense.n_points, topology)
         if found.segments:
-            store.put_arrays(staged.path(f"{store.SEAMS}/{stem}.npz"), seam_arrays(found.faces.track, found.segments))
+            store.put_arrays(staged.path(seams_name(shard)), seam_arrays(found.faces.track, found.segments))
         smooth = context.options.smooth != NO_SMOOTHING
         faces = faces_table(found.records, found.faces, meaning, meshes, context.run.model, smooth)
         store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)

@@ -25,18 +25,18 @@ def failed_inputs(run: Run) -> pa.Table:
     parts = [schema.empty_table()]
     for receipt in good_receipts(run):
         if receipt.errors:
-            path = run.out / store.IMAGES / f"{store.shard_name(receipt.shard)}.parquet"
-            parts.append(_failed(path).cast(schema))
+            parts.append(_failed(run, receipt.shard).cast(schema))
     order = [("error_kind", "ascending"), ("place", "ascending")]
     found = pa.concat_tables(parts)
     return found.append_column("place", pa.array(range(len(found)))).sort_by(order).drop_columns("place")
 
 
-def _failed(path: Path) -> pa.Table:
+def _failed(run: Run, shard: int) -> pa.Table:
+    name = store.table_name(store.IMAGES, shard)
     try:
-        return pq.read_table(path, columns=list(_COLUMNS), filters=[("status", "=", "error")])
+        return pq.read_table(run.folder.source(name), columns=list(_COLUMNS), filters=[("status", "=", "error")])
     except (OSError, pa.ArrowException) as fault:
-        raise RunFolderError(f"{path} cannot be read ({fault}); see 'ddfa-batch status'.") from None
+        raise RunFolderError(f"{run.folder.where(name)} cannot be read ({fault}); see 'ddfa-batch status'.") from None
 
 
 def write_errors_csv(failed: pa.Table, path: Path) -> None:

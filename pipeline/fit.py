@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddfa_batch.pipeline import plan, run_folder
+from ddfa_batch.pipeline import own_files, plan
 from ddfa_batch.pipeline.cluster import one_thread_each
 from ddfa_batch.pipeline.engine import claimed
 from ddfa_batch.pipeline.faces import ShardFaces, reconstruct, write
@@ -27,6 +27,7 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.inputs import Ignored, list_inputs, resolve_source, without_suffix
 from ddfa_batch.tasks.files.landmark_files import LabelledFaces, read_landmarks
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 from ddfa_batch.tasks.fitting.fit_basis import FitBasis, aflw21_weights
 from ddfa_batch.tasks.fitting.fit_config import FitConfig
 from ddfa_batch.tasks.fitting.landmark_fit import Fitted, fit
@@ -72,7 +73,7 @@ def fit_landmarks(
     where the fit is whole, and does it anew where it was interrupted. Raises `InputError` for landmarks that cannot be
     read, `RunFolderError` where another run lies.
     """
-    run_folder.refuse_strangers(out)
+    own_files.refuse_strangers(run_folder_at(out))
     report(Progress(Phase.LISTING))
     manifest = bundle.manifest
     labelled = read_landmarks(landmarks)
@@ -105,10 +106,10 @@ def _fit(
     """Fit all faces, and write the run's one shard and its fits."""
     fitted = _fitted(run, labelled, bundle, prior, config, report)
     if not fitted.converged.any():
-        run_folder.remove_run(run.out)  # so that better labels can go there
+        own_files.remove_run(run.folder)  # so that better labels can go there
         raise _nothing_converged(run, labelled)
     index = _face_index(labelled, fitted)
-    folder = str(run.out.resolve())
+    folder = run.folder.address
     staged = write(folder, 0, reconstruct(folder, 0, _found(labelled, fitted, keys, index)))
     store.write_table(run.out / FITS, _fits_table(labelled, fitted, index))
     commit(folder, 0, staged)

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dask.base
@@ -24,16 +23,18 @@ from dask.local import get_sync
 
 from ddfa_batch.pipeline import cluster
 from ddfa_batch.pipeline.progress import ShardProgress
-from ddfa_batch.schemas.config import Execution, ItemLimits
+from ddfa_batch.schemas.config import Execution, ItemLimits, RemoteLimits
 from ddfa_batch.schemas.errors import ClusterError, DdfaError
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files.guarded_images import end_children
 from ddfa_batch.tasks.files.in_flight import InFlight
 from ddfa_batch.tasks.files.item_limits import item_limits
+from ddfa_batch.tasks.files.remote_calls import is_url, limited
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 #: The stages of a shard by the name Dask's dashboard shows. The first is called with (out, shard), the others
 #: with (out, shard, what the one before gave); the last gives the shard's `Receipt`. One called "commit" only waits
-#: for the disk.
+#: for the disk; the one before it writes, and where OUT is a URL the two are one task.
 Stages = dict[str, Callable[..., Any]]
 
 #: Shards in flight for every worker thread: one at work, one waiting, and a little to hide the round trip.
@@ -52,7 +53,7 @@ _TOPIC = "ddfa-batch-progress"
 class Job:
     """What is done to every shard of a run, and where."""
 
-    #: The run's folder, absolute.
+    #: The run's folder, an absolute path or a URL.
     out: str
     #: What is done to a shard.
     stages: Stages
@@ -107,9 +108,11 @@ def shard_graph(job: Job, shard: int, every: float) -> Any:
     token = f"{shard:06d}-{uuid.uuid4().hex}"
     fault = None if job.in_process else job.fault
     task: Any = None
-    for name, stage in job.stages_of(shard).items():
+    stages = job.stages_of(shard)
+    for name, stage in (_tied(stages) if is_url(job.out) else stages).items():
         before = () if task is None else (task,)
-        run = functools.partial(_run_stage, stage, _How(job.execution.limits, fault, every, waits=name == "commit"))
+        how = _How(job.execution.limits, job.execution.remote, fault, every, waits=name == "commit")
+        run = functools.partial(_run_stage, stage, how)
         task = delayed(run, pure=False)(job.out, shard, *before, dask_key_name=f"{name}-{token}")
     return task
 
@@ -123,6 +126,8 @@ class _How:
 
     #: What an item may take.
     limits: ItemLimits
+    #: How long stores are waited for.
+    remote: RemoteLimits
     #: What keeps a worker from working at the run, as in `Job`; None in-process.
     fault: Callable[[], str | None] | None
     #: Seconds between two reports.
@@ -138,15 +143,33 @@ def _run_stage(stage: Callable[..., Any], how: _How, *arguments: Any) -> Any:
         if how.fault is not None and (reason := how.fault()) is not None:
             raise ClusterError(f"The worker at {worker.address} {reason}.")
         if how.waits:
-            from distributed import secede
-
-            secede()
+            _leave_thread()
     token = _every.set(how.every)
     try:
-        with item_limits(how.limits, may_end=worker is not None):
+        with item_limits(how.limits, may_end=worker is not None), limited(how.remote):
             return stage(*arguments)
     finally:
         _every.reset(token)
+
+
+def _tied(stages: Stages) -> Stages:
+    """The same stages, the last two as one: what was written for a store lies on the machine that wrote it."""
+    *before, (written, write), (committed, commit) = stages.items()
+    return {**dict(before), f"{written}-{committed}": functools.partial(_write_and_commit, write, commit)}
+
+
+def _write_and_commit(write: Callable[..., Any], commit: Callable[..., Any], out: str, shard: int, made: Any) -> Any:
+    staged = write(out, shard, made)
+    if _dask_worker() is not None:
+        _leave_thread()
+    return commit(out, shard, staged)
+
+
+def _leave_thread() -> None:
+    """Let the worker's thread go to another task while this one waits."""
+    from distributed import secede
+
+    secede()
 
 
 def _dask_worker() -> Any:
@@ -212,7 +235,7 @@ class _Attempt:
 
     def after_deaths(self, out: str, shard: int) -> _Attempt | None:
         """The next attempt; None where there is no hope in one."""
-        blamed = InFlight.n_deaths(Path(out), shard)
+        blamed = InFlight.n_deaths(run_folder_at(out).work, shard)
         if blamed > self.blamed:
             return _Attempt(0, blamed)
         return _Attempt(self.vain + 1, blamed) if self.vain < _RESUBMISSIONS else None

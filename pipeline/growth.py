@@ -17,7 +17,7 @@ from ddfa_batch.pipeline.plan import Run, RunRequest
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.run import EXTENDED
 from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
-from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.inputs import Ignored, Input, list_inputs
 from ddfa_batch.tasks.files.places import take_place
 from ddfa_batch.tasks.files.video_inputs import Frame, video_key
@@ -40,7 +40,7 @@ def extended(run: Run, request: RunRequest, asked: Run) -> Run:
 
     def new_rows() -> Iterator[dict[str, Any]]:
         image_id = run.n_inputs
-        for item in list_inputs(request.source, request.out, Ignored()):
+        for item in list_inputs(request.source, request.folder.address, Ignored()):
             digest.update(item.name + b"\0")
             if planned[item.name]:
                 planned[item.name] -= 1
@@ -52,7 +52,7 @@ def extended(run: Run, request: RunRequest, asked: Run) -> Run:
             yield plan.planned_row(request, image_id, item)
             image_id += 1
 
-    with atomic.whole_file(run.out / store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
+    with run.folder.writing(store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
         for table in _row_groups(run):
             writer.write_table(table, row_group_size=run.shard_size)
         added = plan.write_shards(writer, new_rows(), run.shard_size)
@@ -81,7 +81,7 @@ def _planned(run: Run) -> tuple[Counter[bytes], set[str]]:
 
 def _row_groups(run: Run) -> Iterator[pa.Table]:
     """The plan, shard by shard; columns that it was written without are null."""
-    with pq.ParquetFile(run.out / store.PLAN) as there:
+    with pq.ParquetFile(run.folder.source(store.PLAN)) as there:
         for shard in range(run.n_shards):
             table = there.read_row_group(shard)
             missing = {f.name: pa.nulls(len(table), f.type) for f in PLAN_SCHEMA if f.name not in table.column_names}
@@ -92,15 +92,15 @@ def _row_groups(run: Run) -> Iterator[pa.Table]:
 def _moved(run: Run, item: Input) -> RunFolderError:
     assert item.place is not None
     return RunFolderError(
-        f"{os.fsdecode(item.place.container)} was written anew since {run.out} was planned: '{item.key}' stands "
+        f"{os.fsdecode(item.place.container)} was written anew since {run.folder} was planned: '{item.key}' stands "
         "elsewhere in it. Add pictures at its end or in a file of their own, or choose another output folder."
     )
 
 
 def _other_frames(run: Run, frame: Frame, key: str) -> RunFolderError:
     return RunFolderError(
-        f"{video_key(key, frame.number)} has other frames than when {run.out} was planned; only whole videos are taken "
-        "up: give it another name, or choose another output folder."
+        f"{video_key(key, frame.number)} has other frames than when {run.folder} was planned; only whole videos are "
+        "taken up: give it another name, or choose another output folder."
     )
 
 

@@ -73,7 +73,7 @@ class Outstanding:
     def job(self, run: Run, stages: graph.Stages, execution: Execution, few: int) -> graph.Job:
         """It as the graph takes it."""
         return graph.Job(
-            str(run.out.resolve()),
+            run.folder.address,
             stages,
             requirements(run),
             execution,

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddfa_batch.pipeline import run_folder
+from ddfa_batch.pipeline import own_files
 from ddfa_batch.pipeline.differences import refuse_if_different, refuse_other_root
 from ddfa_batch.schemas.config import ProcessOptions, SynthOptions
 from ddfa_batch.schemas.decoding import Document
@@ -26,8 +26,10 @@ from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs, unmatched
-from ddfa_batch.tasks.files.mesh_files import write_topology
+from ddfa_batch.tasks.files.mesh_files import put_topology
 from ddfa_batch.tasks.files.places import take_place
+from ddfa_batch.tasks.files.run_folders import Named, RunFolder, run_folder_at
+from ddfa_batch.tasks.files.url_secrets import without_secrets
 from ddfa_batch.tasks.files.video_files import SEGMENT_FRAMES
 
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
@@ -44,7 +46,12 @@ class Run(RunRecord):
     """A planned run: its record, and where it lies."""
 
     #: The run's folder.
-    out: Path
+    folder: RunFolder
+
+    @property
+    def out(self) -> Path:
+        """The folder as one of this machine; raises `RunFolderError` where it is none."""
+        return self.folder.here
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,8 @@ class RunRequest:
     kind: str
     #: Where the inputs are listed.
     source: Source
-    #: The run's folder.
-    out: Path
+    #: The run's folder: a path or a URL.
+    out: Named
     #: The options of the command.
     options: ProcessOptions | SynthOptions
     #: The model.
@@ -90,6 +97,11 @@ class RunRequest:
     given: Given | None = None
     #: Inputs of a shard; None for what suits their number.
     shard_size: int | None = None
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder."""
+        return run_folder_at(self.out)
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,7 @@ def list_request(request: RunRequest, listed: Callable[[int], None] = lambda n: 
     videos = Counter[str]()
     matched: set[str] = set()
     keys = request.given.keys() if request.given is not None else ()
-    for item in list_inputs(request.source, request.out, ignored):
+    for item in list_inputs(request.source, request.folder.address, ignored):
         sha.update(item.name + b"\0")
         count += 1
         if item.frame is not None:
@@ -167,17 +179,17 @@ def _notes_on_given(request: RunRequest, given: Given, without: int, matched: se
 
 def asked_run(request: RunRequest, listing: Listing, overwrite: bool = False) -> Run:
     """The run that is asked for. A shard size that is not asked for is that of the run that stands there."""
-    size = request.shard_size
-    if size is None and not overwrite and _stands(request.out):
-        size = read_run(request.out).shard_size
+    size, folder = request.shard_size, request.folder
+    if size is None and not overwrite and store.is_planned(folder):
+        size = read_run(folder).shard_size
     if size is None:
         size = _default_size(request, listing)
     return new_run(
         request.kind,
-        request.out,
+        folder,
         request.bundle,
-        root=str(request.source.root),
-        source=request.source.name,
+        root=without_secrets(str(request.source.root)),
+        source=without_secrets(request.source.name),
         inputs=(listing.digest, listing.count),
         shard_size=size,
         options=request.options.as_dict(),
@@ -185,14 +197,9 @@ def asked_run(request: RunRequest, listing: Listing, overwrite: bool = False) ->
     )
 
 
-def _stands(out: Path) -> bool:
-    """Whether a run is planned in `out` that is not half removed."""
-    return (out / store.RUN).exists() and not (out / store.REPLACING).exists()
-
-
 def new_run(
     kind: str,
-    out: Path,
+    out: Named | RunFolder,
     bundle: Bundle,
     *,
     root: str,
@@ -207,7 +214,7 @@ def new_run(
     digest, count = inputs
     manifest = bundle.manifest
     return Run(
-        out=out,
+        folder=run_folder_at(out),
         kind=kind,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         root=root,
@@ -244,17 +251,17 @@ def claim(
     (naming the options that differ) or files that are no run's. With `overwrite` the run that is there is removed
     first, whatever it is. An interruption at any moment leaves a folder that the same command accepts.
     """
-    out = asked.out
-    run_folder.refuse_strangers(out)
+    folder = asked.folder
+    own_files.refuse_strangers(folder)
     if not overwrite and (planned := planned_there(asked, extend)) is not None:
         return planned
-    if out.is_dir():
-        run_folder.remove_run(out, replaced=True)
-    out.mkdir(parents=True, exist_ok=True)
-    write_topology(out / store.TOPOLOGY, load_morphable(bundle))
+    own_files.remove_run(folder, replaced=True)
+    folder.make()
+    with folder.writing(store.TOPOLOGY) as work:
+        put_topology(work, load_morphable(bundle))
     _write_plan(asked, rows)
     write_run(asked)
-    (out / store.REPLACING).unlink(missing_ok=True)
+    folder.remove([store.REPLACING])
     return asked
 
 
@@ -263,9 +270,9 @@ def planned_there(asked: Run, extend: bool = False) -> Run | None:
 
     With `extend` its inputs may be others, if they lie below the same folder.
     """
-    if not _stands(asked.out):
+    if not store.is_planned(asked.folder):
         return None
-    planned = read_run(asked.out)
+    planned = read_run(asked.folder)
     refuse_if_different(planned, asked, extend)
     if extend:
         refuse_other_root(planned, asked)
@@ -274,7 +281,7 @@ def planned_there(asked: Run, extend: bool = False) -> Run | None:
 
 def planned_rows(request: RunRequest) -> Iterator[dict[str, Any]]:
     """The rows of the plan of a request; see `schemas.tables.PLAN`."""
-    for i, item in enumerate(list_inputs(request.source, request.out, Ignored())):
+    for i, item in enumerate(list_inputs(request.source, request.folder.address, Ignored())):
         yield planned_row(request, i, item)
 
 
@@ -288,7 +295,7 @@ def planned_row(request: RunRequest, image_id: int, item: Input) -> dict[str, An
 
 def _write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
     """Write plan.parquet, one row group per shard, without ever holding all of it."""
-    with atomic.whole_file(run.out / store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
+    with run.folder.writing(store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
         written = write_shards(writer, rows, run.shard_size)
     if written != run.n_inputs:
         raise changed_meanwhile(run)
@@ -310,8 +317,8 @@ def changed_meanwhile(run: Run) -> InputError:
 
 def write_run(run: Run) -> Run:
     """Write `run.json`, whole or not at all; give the run."""
-    (run.out / store.SEAL).unlink(missing_ok=True)  # it is of the run as it was
-    atomic.write_json(run.out / store.RUN, run.as_json())
+    run.folder.remove([store.SEAL])  # it is of the run as it was
+    run.folder.put(store.RUN, atomic.as_json(run.as_json()))
     return run
 
 
@@ -322,29 +329,31 @@ def recorded(run: Run, what: str, n_inputs: int) -> Run:
     return replace(run, history=[*run.history, entry])
 
 
-def read_run(out: Path) -> Run:
+def read_run(out: Named | RunFolder) -> Run:
     """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged."""
-    path = out / store.RUN
+    folder = run_folder_at(out)
+    where = folder.where(store.RUN)
     try:
-        raw = path.read_bytes()
+        raw = folder.read(store.RUN)
     except (FileNotFoundError, NotADirectoryError):
-        raise RunFolderError(f"{out} holds no run: there is no {store.RUN}.") from None
+        raise RunFolderError(f"{folder} holds no run: there is no {store.RUN}.") from None
     except OSError as fault:
-        raise RunFolderError(f"{path} cannot be read ({fault.strerror}).") from None
-    record = decode_run(raw, Document(str(path), RunFolderError, _REMEDY))
-    return Run(out=out, **vars(record))
+        raise RunFolderError(f"{where} cannot be read ({fault.strerror or fault}).") from None
+    record = decode_run(raw, Document(where, RunFolderError, _REMEDY))
+    return Run(folder=folder, **vars(record))
 
 
 def read_after(run: Run, shard: int) -> list[PlanRow]:
     """The inputs of the shard after `shard`; none where that is the last."""
-    return read_shard(run.out, shard + 1) if shard + 1 < run.n_shards else []
+    return read_shard(run.folder, shard + 1) if shard + 1 < run.n_shards else []
 
 
-def read_shard(out: Path, shard: int) -> list[PlanRow]:
+def read_shard(out: Named | RunFolder, shard: int) -> list[PlanRow]:
     """The inputs of one shard."""
+    folder = run_folder_at(out)
     try:
-        with pq.ParquetFile(out / store.PLAN) as file:
+        with pq.ParquetFile(folder.source(store.PLAN)) as file:
             rows = file.read_row_group(shard).to_pylist()
     except (OSError, pa.ArrowException) as fault:
-        raise RunFolderError(f"{out / store.PLAN} cannot be read ({fault}).") from None
+        raise RunFolderError(f"{folder.where(store.PLAN)} cannot be read ({fault}).") from None
     return [PlanRow(r.pop("image_id"), Input(r.pop("key"), r.pop("path"), take_place(r)), **r) for r in rows]

@@ -34,15 +34,15 @@ _MISSING = 240
 Progress = Callable[[int, int], None]
 
 
-def draw_faces(run: Run, n: int, progress: Progress = lambda done, of: None) -> list[Path]:
+def draw_faces(run: Run, n: int, progress: Progress = lambda done, of: None) -> list[str]:
     """Draw the first n inputs of a process run, with the mesh and landmarks of every face, to preview.png.
 
     Inputs without a face are shown as they are, and those that could not be read as a square with the reason, for
-    every input has its row. Gives the sheet's path.
+    every input has its row. Says where the sheet lies.
     """
-    results, sheet = open_run(run.out), run.out / "preview.png"
+    results, sheet = open_run(run.folder), "preview.png"
     shards = range(int(run.shards_of(np.array([min(n, run.n_inputs) - 1]))[0]) + 1)
-    planned = [row for shard in shards for row in read_shard(run.out, shard)][:n]
+    planned = [row for shard in shards for row in read_shard(run.folder, shard)][:n]
     rows, faces = (list(_rows(run, table, shards)) for table in (store.IMAGES, store.FACES))
     by_image: dict[int, list[dict[str, Any]]] = {row["image_id"]: [] for row in rows}
     for face in faces:
@@ -50,14 +50,15 @@ def draw_faces(run: Run, n: int, progress: Progress = lambda done, of: None) -> 
     topology = Topology.of(load_morphable(results.bundle))
     pairs = zip(planned, rows, strict=False)
     tiles = [_tile_of(results, topology, item, row, by_image[row["image_id"]]) for item, row in pairs]
-    sheets.draw_sheet(sheet, tiles, lambda done: progress(done, len(tiles)))
-    return [sheet]
+    with run.folder.writing(sheet) as work:
+        sheets.draw_sheet(work, tiles, lambda done: progress(done, len(tiles)))
+    return [run.folder.where(sheet)]
 
 
 def _rows(run: Run, table: str, shards: range) -> Iterator[dict[str, Any]]:
     """The rows of a table's shards, in order, one shard in memory at a time."""
     for shard in shards:
-        yield from pq.read_table(run.out / table / f"{store.shard_name(shard)}.parquet").to_pylist()
+        yield from pq.read_table(run.folder.source(store.table_name(table, shard))).to_pylist()
 
 
 def outcome(row: dict[str, Any], faces: Sequence[dict[str, Any]]) -> str:
@@ -115,9 +116,9 @@ def _picture(run: Run, planned: PlanRow) -> U8:
     return frame_of(index, planned.frame, max_pixels)
 
 
-def draw_clips(run: Run, n: int, progress: Progress = lambda done, of: None) -> list[Path]:
-    """Draw the first n clips to preview.png (frames above, labels below) and preview.gif; give their paths."""
-    results, clips = open_run(run.out), _first_clips(run, n)
+def draw_clips(run: Run, n: int, progress: Progress = lambda done, of: None) -> list[str]:
+    """Draw the first n clips to preview.png (frames above, labels below) and preview.gif; say where they lie."""
+    results, clips = open_run(run.folder), _first_clips(run, n)
     if not clips:
         return []
     strips, moving = [], []
@@ -132,7 +133,7 @@ def draw_clips(run: Run, n: int, progress: Progress = lambda done, of: None) -> 
     sheet, animation = run.out / "preview.png", run.out / "preview.gif"
     sheets.write_png(sheet, np.vstack(strips))
     sheets.write_animation(animation, _forth_and_back(moving), _MILLISECONDS)
-    return [sheet, animation]
+    return [str(sheet), str(animation)]
 
 
 def _first_clips(run: Run, n: int) -> dict[int, list[dict[str, Any]]]:

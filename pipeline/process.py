@@ -23,8 +23,8 @@ from ddfa_batch.pipeline.retry import retry_faces
 from ddfa_batch.pipeline.staging import commit
 from ddfa_batch.pipeline.tracks import join_videos
 from ddfa_batch.schemas.config import Execution
-from ddfa_batch.tasks.files import store
-from ddfa_batch.tasks.files.mesh_files import MAX_VIRTUAL_SOURCES, write_virtual
+from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files.mesh_files import MAX_VIRTUAL_SOURCES, put_virtual
 
 #: The stages of a shard, by the names Dask's dashboard shows.
 STAGES: graph.Stages = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write, "commit": commit}
@@ -67,9 +67,14 @@ def _finish(run: Run) -> None:
 
 def join_vertices(run: Run) -> None:
     """Join the vertex files of a run that has not too many of them in vertices.h5, unless that is done already."""
-    joined = run.out / store.ALL_VERTICES
-    files = [run.out / f for r in receipts(run) for f in r.files if f.startswith(store.VERTICES)]
+    done = receipts(run)
+    files = {f: r.rows[store.FACES] for r in done for f in r.files if f.startswith(store.VERTICES)}
     if not 0 < len(files) <= MAX_VIRTUAL_SOURCES:
         return
-    if not joined.exists() or any(file.stat().st_mtime_ns > joined.stat().st_mtime_ns for file in files):
-        write_virtual(run.out, [str(file.relative_to(run.out)) for file in files])
+    work = run.folder.staged(store.ALL_VERTICES)
+    try:
+        put_virtual(work, files, run.model.n_vertices)
+        if not run.folder.has(store.ALL_VERTICES) or run.folder.checksum(store.ALL_VERTICES) != store.checksum(work):
+            run.folder.publish(str(work), store.ALL_VERTICES)
+    finally:
+        atomic.discard(work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.schemas.config import GIVEN_BOXES, FaceOptions, ProcessOptions
@@ -11,11 +10,12 @@ from ddfa_batch.schemas.errors import OptionError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files.given_boxes import read_boxes
 from ddfa_batch.tasks.files.inputs import SourceOptions, resolve_sources
+from ddfa_batch.tasks.files.run_folders import Named
 from ddfa_batch.tasks.files.video_inputs import Sampling
 
 
 def process_request(
-    sources: Sequence[str], out: Path, bundle: Bundle, faces: FaceOptions, shard_size: int | None = None
+    sources: Sequence[str], out: Named, bundle: Bundle, faces: FaceOptions, shard_size: int | None = None
 ) -> RunRequest:
     """The request for the faces of what `sources` name, each as one says it on the command line.
 

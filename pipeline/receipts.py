@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,14 +12,25 @@ from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.progress import Totals
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.run import Receipt
-from ddfa_batch.tasks.files import atomic, clip_files, store
+from ddfa_batch.tasks.files import clip_files, store
+from ddfa_batch.tasks.files.run_folders import RunFolder
+
+#: What an attempt that was killed leaves of a shard.
+_LEFTOVER = re.compile(r"\.{1,2}\d")
 
 
 def receipts(run: Run, shards: Iterable[int] | None = None) -> Iterator[Receipt]:
     """The receipts there are, in shard order; raises `RunFolderError` for one that is damaged."""
-    for shard in range(run.n_shards) if shards is None else shards:
-        if (receipt := store.read_receipt(run.out, shard)) is not None:
+    for shard, answer in _read(run, range(run.n_shards) if shards is None else shards):
+        if (receipt := store.decode_receipt(run.folder, shard, answer)) is not None:
             yield receipt
+
+
+def _read(run: Run, shards: Iterable[int]) -> Iterator[tuple[int, bytes | OSError]]:
+    """What reading the receipts of shards gives, in order."""
+    wanted = list(shards)
+    answers = run.folder.read_many([store.receipt_name(shard) for shard in wanted])
+    return zip(wanted, answers, strict=True)
 
 
 def total(run: Run) -> Totals:
@@ -53,14 +64,15 @@ def spoiled_shards(run: Run) -> list[int]:
 
 def _examined(run: Run) -> Iterator[tuple[int, Receipt | None]]:
     """The shards with a receipt, and that if it is good: not damaged, and its files there, of the size it says."""
-    for shard in range(run.n_shards):
+    size_of = run.folder.sizes()
+    for shard, answer in _read(run, range(run.n_shards)):
         try:
-            receipt = store.read_receipt(run.out, shard)
+            receipt = store.decode_receipt(run.folder, shard, answer)
         except RunFolderError:
             yield shard, None
             continue
         if receipt is not None:
-            sizes = (_wrong_size(run.out, *file) for file in receipt.files.items())
+            sizes = (_wrong_size(size_of, *file) for file in receipt.files.items())
             yield shard, None if any(sizes) else receipt
 
 
@@ -72,19 +84,20 @@ def verify_run(run: Run) -> list[str]:
 def damaged_shards(run: Run) -> dict[int, list[str]]:
     """The shards that were finished and do not add up, with what is wrong with them."""
     found: dict[int, list[str]] = {}
-    for shard in range(run.n_shards):
+    size_of = run.folder.sizes()
+    for shard, answer in _read(run, range(run.n_shards)):
         try:
-            receipt = store.read_receipt(run.out, shard)
+            receipt = store.decode_receipt(run.folder, shard, answer)
         except RunFolderError as fault:
             found[shard] = [str(fault)]
             continue
-        if receipt is not None and (faults := _faults(run, receipt)):
+        if receipt is not None and (faults := _faults(run, receipt, size_of)):
             found[shard] = faults
     return found
 
 
-def _faults(run: Run, receipt: Receipt) -> list[str]:
-    found = [fault for name in receipt.files if (fault := _fault_of(run.out, receipt, name)) is not None]
+def _faults(run: Run, receipt: Receipt, size_of: Callable[[str], int]) -> list[str]:
+    found = [fault for name in receipt.files if (fault := _fault_of(run.folder, receipt, name, size_of)) is not None]
     if run.kind == "synth-videos":
         found += _unlabelled(run, receipt.shard)
     planned = len(run.inputs_of(receipt.shard))
@@ -93,31 +106,30 @@ def _faults(run: Run, receipt: Receipt) -> list[str]:
     return found
 
 
-def _fault_of(out: Path, receipt: Receipt, name: str) -> str | None:
-    if (fault := _wrong_size(out, name, receipt.files[name])) is not None:
+def _fault_of(folder: RunFolder, receipt: Receipt, name: str, size_of: Callable[[str], int]) -> str | None:
+    if (fault := _wrong_size(size_of, name, receipt.files[name])) is not None:
         return fault
-    path, table = out / name, name.split("/", maxsplit=1)[0]
-    expected = receipt.checksums.get(name)
-    if expected is not None and store.checksum(path) != expected:
+    table, expected = name.split("/", maxsplit=1)[0], receipt.checksums.get(name)
+    if expected is not None and folder.checksum(name) != expected:
         return f"{name} has another checksum than its receipt says: its content was altered or is damaged"
-    if path.suffix == ".parquet" and table != clip_files.CLIPS and (rows := _rows(path)) != receipt.rows.get(table):
-        return f"{name} has {rows} rows, its receipt says {receipt.rows.get(table)}"
-    return None
+    if not name.endswith(".parquet") or table == clip_files.CLIPS:
+        return None
+    there, told = _rows(folder, name), receipt.rows.get(table)
+    return None if there == told else f"{name} has {there} rows, its receipt says {told}"
 
 
 def _unlabelled(run: Run, shard: int) -> list[str]:
     """What of a shard's clips has no label, and what labels have no picture."""
-    labels = run.out / store.FRAMES / f"{store.shard_name(shard)}.parquet"
-    form = run.options["format"]
-    if _rows(labels) is None or not clip_files.clips_path(run.out, shard, form).exists():
+    labels, form = store.table_name(store.FRAMES, shard), run.options["format"]
+    if _rows(run.folder, labels) is None or not clip_files.clips_path(run.out, shard, form).exists():
         return []  # told already: the receipt names both
-    keys = pq.read_table(labels, columns=["frame_key"])["frame_key"].to_pylist()
+    keys = pq.read_table(run.folder.source(labels), columns=["frame_key"])["frame_key"].to_pylist()
     return clip_files.mismatches(run.out, shard, form, set(keys))
 
 
-def _wrong_size(out: Path, name: str, size: int) -> str | None:
+def _wrong_size(size_of: Callable[[str], int], name: str, size: int) -> str | None:
     try:
-        now = store.size_of(out / name)
+        now = size_of(name)
     except FileNotFoundError:
         return f"{name} is missing"
     return None if now == size else f"{name} has {now:,} bytes, its receipt says {size:,}"
@@ -125,24 +137,22 @@ def _wrong_size(out: Path, name: str, size: int) -> str | None:
 
 def planned_rows(run: Run) -> int | None:
     """The rows of a run's plan; None where it cannot be read."""
-    return _rows(run.out / store.PLAN)
+    return _rows(run.folder, store.PLAN)
 
 
-def _rows(path: Path) -> int | None:
+def _rows(folder: RunFolder, name: str) -> int | None:
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return int(pq.read_metadata(folder.source(name)).num_rows)
     except (OSError, pa.ArrowException):
         return None
 
 
 def withdraw(run: Run, shards: Iterable[int]) -> None:
     """Remove the receipts of shards, so that they are done again."""
-    for shard in shards:
-        store.remove_receipt(run.out, shard)
+    run.folder.remove(store.receipt_name(shard) for shard in shards)
 
 
 def remove_leftovers(run: Run) -> None:
     """Remove what attempts that were killed left half-written in a run that is complete."""
     for name in store.OWN_FOLDERS:
-        for entry in (run.out / name).glob(".[0-9]*"):
-            atomic.discard(entry)
+        run.folder.remove(f"{name}/{entry}" for entry in run.folder.entries(name) if _LEFTOVER.match(entry))

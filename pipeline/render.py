@@ -30,6 +30,7 @@ from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.files.picture_files import encoded, ending, file_name
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 from ddfa_batch.tasks.files.video_files import read_frames
 from ddfa_batch.tasks.files.video_inputs import known_index
 from ddfa_batch.tasks.files.video_writer import VideoWriter
@@ -87,13 +88,13 @@ class RenderContext:
 
 def context(out: str) -> RenderContext:
     """This process's `RenderContext` for the run in `out`."""
-    return _context(out, (Path(out) / store.RUN).stat().st_mtime_ns)
+    return _context(out, run_folder_at(out).stamp(store.RUN))
 
 
 @lru_cache(maxsize=2)
-def _context(out: str, _: int) -> RenderContext:
+def _context(out: str, _: object) -> RenderContext:
     cv2.setNumThreads(1)
-    run = plan.read_run(Path(out))
+    run = plan.read_run(out)
     options = RenderOptions.from_dict(run.options)
     source = plan.read_run(Path(options.run))
     bundle = bundle_of(run.model)
@@ -107,8 +108,8 @@ def _context(out: str, _: int) -> RenderContext:
 
 def draw(out: str, shard: int) -> DrawnShard:
     """Draw every input of a shard. One input's failure is its own row, and a card in place of its picture."""
-    c, rows = context(out), plan.read_shard(Path(out), shard)
-    folder = atomic.staged(Path(out) / store.PICTURES / store.shard_name(shard))
+    c, rows = context(out), plan.read_shard(out, shard)
+    folder = run_folder_at(out).staged(_folder(shard))
     folder.mkdir()
     artist = _Artist(c, folder)
     try:

@@ -12,12 +12,13 @@ from pathlib import Path
 from ddfa_batch.pipeline import plan
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.schemas.bundle import MANIFEST
-from ddfa_batch.schemas.errors import InputError
+from ddfa_batch.schemas.errors import DdfaError, InputError
 from ddfa_batch.tasks.bundles.model_bundle import recorded_folder
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.checksums import sha256
 from ddfa_batch.tasks.files.inputs import resolve_path
-from ddfa_batch.tasks.files.remote_files import filesystem, is_url
+from ddfa_batch.tasks.files.remote_calls import filesystem, is_url
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 #: Inputs of the plan among which one is sought that can be read here, for workers to prove that they can.
 _PROBES = 100
@@ -27,7 +28,7 @@ _PROBES = 100
 class Requirements:
     """What a worker must have and see to work at a run."""
 
-    #: The run's folder, absolute.
+    #: The run's folder, an absolute path or a URL.
     out: str
     #: The version of ddfa-batch.
     version: str
@@ -42,13 +43,13 @@ class Requirements:
 def requirements(run: Run) -> Callable[[], str | None]:
     """What a worker of a run is asked before it works: called there, it says what is amiss, or None."""
     probe = None
-    for row in plan.read_shard(run.out, 0)[:_PROBES]:
+    for row in plan.read_shard(run.folder, 0)[:_PROBES]:
         place = row.item.place
         path = os.fsdecode(place.container) if place else str(resolve_path(Path(run.root), row.item))
         if is_url(path) or _unreadable(Path(path)) is None:
             probe = path
             break
-    needed = Requirements(str(run.out.resolve()), version("ddfa-batch"), run.model.folder, run.model.digest, probe)
+    needed = Requirements(run.folder.address, version("ddfa-batch"), run.model.folder, run.model.digest, probe)
     return functools.partial(worker_fault, needed)
 
 
@@ -76,7 +77,10 @@ def _other_version(needed: Requirements) -> str | None:
 
 
 def _unseen_run(needed: Requirements) -> str | None:
-    return None if (Path(needed.out) / store.RUN).is_file() else f"cannot see {needed.out}: {_SHARED}"
+    try:
+        return None if run_folder_at(needed.out).has(store.RUN) else f"cannot see {needed.out}: {_SHARED}"
+    except DdfaError as fault:
+        return f"cannot see {needed.out} ({str(fault).rstrip('.')})"
 
 
 def _other_model(needed: Requirements) -> str | None:

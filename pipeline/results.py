@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline import plan, receipts, tracks
@@ -23,6 +24,7 @@ from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, recorded_folder
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.clip_files import read_clip
+from ddfa_batch.tasks.files.run_folders import Named, RunFolder
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 
 #: How Arrow begins to say that a filter names a column that is not there.
@@ -32,17 +34,21 @@ _UNKNOWN_FIELD = "No match for FieldRef"
 class Results:
     """The output folder of a run, finished or not. Only finished shards are read."""
 
-    def __init__(self, out: str | Path, model: str | Path | None = None) -> None:
-        self.path = Path(out)
-        self.run = plan.read_run(self.path)
-        #: Of the shards that are done.
+    def __init__(self, out: Named | RunFolder, model: str | Path | None = None) -> None:
+        self.run = plan.read_run(out)
+        self._folder = self.run.folder
         self._model = model
         self.receipts = list(receipts.receipts(self.run))
+
+    @property
+    def path(self) -> Path:
+        """The folder, of this machine; raises `RunFolderError` where it is behind a URL."""
+        return self._folder.here
 
     def __repr__(self) -> str:
         done = sum(r.rows[store.IMAGES] for r in self.receipts)
         faces = sum(r.rows.get(store.FACES, 0) for r in self.receipts)
-        return f"<ddfa_batch run {self.path}: {done:,} of {self.run.n_inputs:,} images, {faces:,} faces>"
+        return f"<ddfa_batch run {self._folder}: {done:,} of {self.run.n_inputs:,} images, {faces:,} faces>"
 
     @property
     def complete(self) -> bool:
@@ -74,8 +80,8 @@ class Results:
         if not planned_videos(self.run):
             return schema.empty_table()
         if not self.complete or not tracks.joined(self.run):
-            raise RunFolderError(f"The tracks of {self.path} are not joined yet; run the same command again.")
-        return pq.read_table(self.path / name)
+            raise RunFolderError(f"The tracks of {self._folder} are not joined yet; run the same command again.")
+        return pq.read_table(self._folder.source(name))
 
     def frames(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One row per frame of `synth-videos`; see docs/synth-videos.md for the columns."""
@@ -94,9 +100,9 @@ class Results:
         return read_clip(self.path, shard, self.run.options["format"], clip_id)
 
     def _table(self, kind: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Table:
-        files = [str(self.path / f) for r in self.receipts for f in r.files if f.startswith(f"{kind}/")]
+        files = [f for r in self.receipts for f in r.files if f.startswith(f"{kind}/")]
         try:
-            found = ds.dataset(files, format="parquet") if files else ds.dataset(schema.empty_table())
+            found = self._dataset(files) if files else ds.dataset(schema.empty_table())
             for name in columns or ():
                 if name not in found.schema.names:
                     raise self._no_column(kind, f"'{name}'", found.schema)
@@ -104,14 +110,21 @@ class Results:
         except (OSError, pa.ArrowException) as fault:
             if _UNKNOWN_FIELD in str(fault):
                 raise self._no_column(kind, "that the filter names", found.schema) from None
-            raise RunFolderError(f"{self.path} is damaged ({fault}); see 'ddfa-batch status'.") from None
+            raise RunFolderError(f"{self._folder} is damaged ({fault}); see 'ddfa-batch status'.") from None
+
+    def _dataset(self, names: Sequence[str]) -> ds.Dataset:
+        """The tables of these names as one, read part by part; its schema is that of the first, as Arrow has it."""
+        form, here = ds.ParquetFileFormat(), pa.fs.LocalFileSystem()
+        sources = (self._folder.source(name) for name in names)
+        fragments = [form.make_fragment(*((str(s), here) if isinstance(s, Path) else (s,))) for s in sources]
+        return ds.FileSystemDataset(fragments, fragments[0].physical_schema, form)
 
     def _no_column(self, kind: str, which: str, schema: pa.Schema) -> RunFolderError:
-        return RunFolderError(f"{self.path / kind} has no column {which}; it has {', '.join(schema.names)}.")
+        return RunFolderError(f"{self._folder.where(kind)} has no column {which}; it has {', '.join(schema.names)}.")
 
     def _n_params(self) -> int:
         for receipt in self.receipts if self.run.kind != "synth-videos" else []:
-            schema = pq.read_schema(self.path / store.FACES / f"{store.shard_name(receipt.shard)}.parquet")
+            schema = pq.read_schema(self._folder.source(store.table_name(store.FACES, receipt.shard)))
             return int(schema.field("params").type.list_size)
         return load_bundle(self._model_folder()).manifest.layout.size
 
@@ -126,7 +139,7 @@ class Results:
         return self._topology("landmarks68")
 
     def _topology(self, name: str) -> I32:
-        with h5py.File(self.path / store.TOPOLOGY, "r") as file:
+        with h5py.File(self._folder.source(store.TOPOLOGY), "r") as file:
             return np.asarray(file[name][:], np.int32)
 
     def vertices(self, face_ids: Iterable[int] | None = None) -> F32:
@@ -140,11 +153,12 @@ class Results:
         shards = self._shards_of(wanted)
         out = np.empty((len(wanted), int(self.run.model.n_vertices), 3), np.float32)
         for shard, places in shards.items():
-            table = pq.read_table(self.path / store.FACES / f"{store.shard_name(shard)}.parquet", columns=columns)
+            faces = self._folder.source(store.table_name(store.FACES, shard))
+            table = pq.read_table(faces, columns=columns)
             rows = self._rows(np.asarray(table["face_id"]), wanted[places])
             file = table["vertices_file"][0].as_py()
-            if file is not None and (self.path / file).is_file():
-                self._read(self.path / file, np.asarray(table["vertices_row"])[rows], out, places)
+            if file is not None and self._folder.has(file):
+                self._read(file, np.asarray(table["vertices_row"])[rows], out, places)
             else:
                 params, rois = (tables.matrix(table[name])[rows] for name in ("params", "roi"))
                 out[places] = self._rebuild(params, rois)
@@ -173,17 +187,17 @@ class Results:
         return np.asarray(order[rows], np.int64)
 
     def _unknown(self, face_id: int) -> RunFolderError:
-        return RunFolderError(f"{self.path} has no face {face_id}.")
+        return RunFolderError(f"{self._folder} has no face {face_id}.")
 
-    @staticmethod
-    def _read(path: Path, rows: I64, out: F32, places: I64) -> None:
+    def _read(self, name: str, rows: I64, out: F32, places: I64) -> None:
         try:
-            with h5py.File(path, "r") as file:
+            with h5py.File(self._folder.source(name), "r") as file:
                 meshes = file["vertices"]
                 for place, row in zip(places.tolist(), rows.tolist(), strict=True):
                     out[place] = meshes[row]
         except (OSError, KeyError, ValueError) as fault:
-            raise RunFolderError(f"{path} cannot be read ({fault}); see 'ddfa-batch status'.") from None
+            where = self._folder.where(name)
+            raise RunFolderError(f"{where} cannot be read ({fault}); see 'ddfa-batch status'.") from None
 
     def _model_folder(self) -> Path:
         if self._model is not None:
@@ -202,7 +216,7 @@ class Results:
             return points(PointBasis.of(loaded.morphable), params, rois, size)
 
 
-def open_run(out: str | Path, model: str | Path | None = None) -> Results:
+def open_run(out: Named | RunFolder, model: str | Path | None = None) -> Results:
     """Open the output folder of a run for reading.
 
     `model`: the folder of the model bundle, if it no longer lies where the run found it (needed only to rebuild

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -27,6 +26,7 @@ from ddfa_batch.schemas.config import NO_SMOOTHING
 from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.mesh_files import put_vertices
+from ddfa_batch.tasks.files.run_folders import RunFolder, run_folder_at
 
 
 def retry_faces(kinds: frozenset[str]) -> Retry | None:
@@ -49,11 +49,12 @@ def find_failed_faces(out: str, shard: int, *, kinds: frozenset[str]) -> ShardFa
     A frame that can be read now changes what is known of the faces around it: where faces are followed the whole shard
     is done again.
     """
-    finish_replacement(Path(out), shard)
-    planned = plan.read_shard(Path(out), shard)
+    finish_replacement(out, shard)
+    planned = plan.read_shard(out, shard)
     if follows_faces(run_context(out), planned):
         return find_faces_of(out, shard, planned)
-    rows = pq.read_table(_table(out, store.IMAGES, shard), columns=["image_id", "error_kind"]).to_pylist()
+    images = run_folder_at(out).source(store.table_name(store.IMAGES, shard))
+    rows = pq.read_table(images, columns=["image_id", "error_kind"]).to_pylist()
     failed = {row["image_id"] for row in rows if row["error_kind"] in kinds}
     return find_faces_of(out, shard, [row for row in planned if row.image_id in failed])
 
@@ -63,17 +64,18 @@ def write_merged(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry
     context, (found, meaning) = run_context(out), reconstructed
     if found.segments:
         return write(out, shard, reconstructed)
-    stem, again = store.shard_name(shard), {record.image_id: record for record in found.records}
-    rows = pq.read_table(_table(out, store.IMAGES, shard)).to_pylist()
+    folder, stem = run_folder_at(out), store.shard_name(shard)
+    again = {record.image_id: record for record in found.records}
+    rows = pq.read_table(folder.source(store.table_name(store.IMAGES, shard))).to_pylist()
     records = [again.get(row["image_id"]) or ImageRecord(**row) for row in rows]
     smooth = context.options.smooth != NO_SMOOTHING
     new = faces_table(found.records, found.faces, meaning, None, context.run.model, smooth)
-    old = pq.read_table(_table(out, store.FACES, shard)).cast(new.schema)
+    old = pq.read_table(folder.source(store.table_name(store.FACES, shard))).cast(new.schema)
     faces = pa.concat_tables([old, new]).sort_by("face_id").combine_chunks()
     with staging(out) as staged:
         if context.options.vertices != "none" and len(faces):
             name = f"{store.VERTICES}/{stem}.h5"
-            meshes = _merged_meshes(context, Path(out) / name, faces["vertices_row"].to_pylist(), found.faces)
+            meshes = _merged_meshes(context, folder, name, faces["vertices_row"].to_pylist(), found.faces)
             ids = faces["face_id"].to_numpy()
             put_vertices(staged.path(name), ids, meshes, context.dense.n_points, context.model.morphable.topology)
             faces = _with_meshes(faces, name)
@@ -83,17 +85,15 @@ def write_merged(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry
         return staged.shard(records, {store.FACES: len(faces)})
 
 
-def _table(out: str, kind: str, shard: int) -> Path:
-    return Path(out) / kind / f"{store.shard_name(shard)}.parquet"
-
-
-def _merged_meshes(context: RunContext, there: Path, rows: list[int | None], new: Faces) -> Iterator[F32]:
+def _merged_meshes(
+    context: RunContext, folder: RunFolder, name: str, rows: list[int | None], new: Faces
+) -> Iterator[F32]:
     """Meshes (1, V, 3), one after the other: `rows` of the file that is there, and for None the next of `new`."""
     made = (mesh for block in dense_blocks(context, new) for mesh in block)
     with contextlib.ExitStack() as stack:
         old: Any = ()
         if any(row is not None for row in rows):
-            old = stack.enter_context(h5py.File(there, "r"))["vertices"]
+            old = stack.enter_context(h5py.File(folder.source(name), "r"))["vertices"]
         for row in rows:
             yield (next(made) if row is None else np.asarray(old[row]))[None]
 

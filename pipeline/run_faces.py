@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,23 +89,25 @@ class RunRows:
     def _of(self, table: str, image_id: int, read: Any) -> Any:
         shard = int(self._run.shards_of(np.array([image_id]))[0])
         if self._shard.get(table, (-1, None))[0] != shard:
-            path = self._run.out / table / f"{store.shard_name(shard)}.parquet"
+            name = store.table_name(table, shard)
             try:
-                self._shard[table] = (shard, read(path))
+                with pq.ParquetFile(self._run.folder.source(name)) as file:
+                    self._shard[table] = (shard, read(file))
             except (OSError, pa.ArrowException, KeyError) as fault:
-                raise RunFolderError(f"{path} cannot be read ({fault}); see 'ddfa-batch status'.") from None
+                where = self._run.folder.where(name)
+                raise RunFolderError(f"{where} cannot be read ({fault}); see 'ddfa-batch status'.") from None
         return self._shard[table][1]
 
 
-def _images(path: Path) -> dict[int, dict[str, Any]]:
-    return {row["image_id"]: row for row in pq.read_table(path).to_pylist()}
+def _images(file: pq.ParquetFile) -> dict[int, dict[str, Any]]:
+    return {row["image_id"]: row for row in file.read().to_pylist()}
 
 
-def _faces(path: Path) -> FaceRows:
-    have = pq.read_schema(path).names
+def _faces(file: pq.ParquetFile) -> FaceRows:
+    have = file.schema_arrow.names
     smooth = [name for name in _SMOOTH if name in have]
     tracks = ["track_id"] if "track_id" in have else []
-    table = pq.read_table(path, columns=[*_FACES, *smooth, *tracks]).sort_by([("image_id", "ascending")])
+    table = file.read(columns=[*_FACES, *smooth, *tracks]).sort_by([("image_id", "ascending")])
     n = len(table)
     rotation = tables.matrix(table["rotation"]).reshape(n, 3, 3).astype(np.float64)
     params, points = tables.matrix(table["params"]), tables.matrix(table["landmarks68"])

@@ -18,32 +18,31 @@ def seal(run: Run) -> None:
     It is removed whenever run.json is written anew, so that none tells of a run as it was before.
     """
     before, _ = _read(run)
-    there = [name for name in SEALED if (run.out / name).exists()]
-    now = {name: store.checksum(run.out / name) for name in there if SEALED[name] or name not in before}
+    there = [name for name in SEALED if run.folder.has(name)]
+    now = {name: run.folder.checksum(name) for name in there if SEALED[name] or name not in before}
     checksums = {name: now.get(name) or before[name] for name in there}
     if checksums != before:
-        atomic.write_json(run.out / store.SEAL, {"checksums": checksums})
+        run.folder.put(store.SEAL, atomic.as_json({"checksums": checksums}))
 
 
 def broken_seal(run: Run) -> tuple[list[str], bool]:
     """Files that are not as the run's seal says, in sentences, and whether there is a seal."""
-    if not (run.out / store.SEAL).exists():
+    if not run.folder.has(store.SEAL):
         return [], False
     checksums, readable = _read(run)
     faults = [] if readable else [_UNREADABLE]
     for name, checksum in checksums.items():
-        if not (run.out / name).exists():
+        if not run.folder.has(name):
             faults.append(f"{name} is missing")
-        elif store.checksum(run.out / name) != checksum:
+        elif run.folder.checksum(name) != checksum:
             faults.append(f"{name} has another checksum than {store.SEAL} says")
     return faults, True
 
 
 def _read(run: Run) -> tuple[dict[str, str], bool]:
-    path = run.out / store.SEAL
     try:
-        document = Document(str(path), RunFolderError, "remove it")
-        checksums = decode_json(path.read_bytes(), dict[str, dict[str, str]], document)["checksums"]
+        document = Document(run.folder.where(store.SEAL), RunFolderError, "remove it")
+        checksums = decode_json(run.folder.read(store.SEAL), dict[str, dict[str, str]], document)["checksums"]
     except (OSError, KeyError, RunFolderError):
         return {}, False
     return (checksums, True) if set(checksums) <= set(SEALED) else ({}, False)

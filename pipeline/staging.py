@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ddfa_batch.schemas.decoding import Document, decode_json
@@ -15,17 +16,19 @@ from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.in_flight import InFlight
+from ddfa_batch.tasks.files.run_folders import Named, RunFolder, run_folder_at
 
-#: How the note of a shard ends that is being replaced.
-_NOTE = ".replacement"
+#: The note of a shard that is being replaced.
+_NOTE = re.compile(r"\.(\d+)\.replacement")
 
 
 @dataclass(frozen=True)
 class StagedFile:
     """A file or folder of a shard that is written, under a staged name."""
 
-    #: Where it lies now, absolute.
-    work: str
+    #: Where it lies now: an absolute path, or what the run's folder calls it (`RunFolder.secure`); None for a file that
+    #: has its name already, and keeps it.
+    work: str | None
     #: Its bytes.
     size: int
     #: Its XXH3.
@@ -50,12 +53,12 @@ class Staging:
     """Names to write a shard's files under, and in the end the `StagedShard` of them."""
 
     def __init__(self, out: str) -> None:
-        self._out = Path(out)
+        self._folder = run_folder_at(out)
         self._staged: dict[str, Path] = {}
 
     def path(self, name: str) -> Path:
         """Where to write the file that is to be called `name`."""
-        return self.add(name, atomic.staged(self._out / name))
+        return self.add(name, self._folder.staged(name))
 
     def add(self, name: str, work: Path) -> Path:
         """Take in a file or folder that is written elsewhere and is to be called `name`."""
@@ -94,9 +97,9 @@ def commit(out: str, shard: int, staged: StagedShard) -> Receipt:
     Nothing here computes: it waits for the disk, while the worker is at the next shard already. Doing it again, after
     any part of it was done, ends the same.
     """
-    folder = Path(out)
+    folder = run_folder_at(out)
     for name, file in staged.files.items():
-        _publish(file, folder / name)
+        _publish(folder, file, name)
     receipt = Receipt(
         shard,
         staged.rows,
@@ -106,7 +109,7 @@ def commit(out: str, shard: int, staged: StagedShard) -> Receipt:
         checksums={name: file.checksum for name, file in staged.files.items()},
     )
     store.write_receipt(folder, receipt)
-    InFlight.forget(folder, shard)
+    InFlight.forget(folder.work, shard)
     return receipt
 
 
@@ -116,50 +119,54 @@ def replace_shard(out: str, shard: int, staged: StagedShard) -> Receipt:
     What is to get its name is written down first; from then on `finish_replacement` does the rest. While files of the
     old and the new stand side by side the shard has no receipt, so that nobody reads both.
     """
-    folder, note = Path(out), _note(Path(out), shard)
-    if not note.exists():
-        for file in staged.files.values():
-            if Path(file.work).exists():  # else this was done before, and commit finds it so
-                atomic.flush(Path(file.work))
-        work = atomic.staged(folder / store.SHARDS / store.shard_name(shard))
-        work.write_text(json.dumps(asdict(staged)), encoding="utf-8")
-        atomic.publish(work, note)
-    return _replaced(folder, shard, staged)
+    folder, note = run_folder_at(out), _note(shard)
+    if not folder.has(note):
+        files = {n: replace(f, work=f.work and folder.secure(f.work, n)) for n, f in staged.files.items()}
+        staged = replace(staged, files=files)
+        folder.put(note, json.dumps(asdict(staged)).encode())
+    return _replaced(folder, shard, _noted(folder, note))
 
 
-def finish_replacement(out: Path, shard: int) -> None:
+def finish_replacement(out: Named | RunFolder, shard: int) -> None:
     """Finish a replacement that was cut short, if there is one; what cannot be finished leaves the shard undone."""
-    note = _note(out, shard)
-    if not note.exists():
+    folder, note = run_folder_at(out), _note(shard)
+    if not folder.has(note):
         return
     try:
-        _replaced(out, shard, decode_json(note.read_bytes(), StagedShard, Document(str(note), RunFolderError, "")))
+        _replaced(folder, shard, _noted(folder, note))
     except RunFolderError:
-        store.remove_receipt(out, shard)
-        note.unlink()
+        folder.remove([store.receipt_name(shard), note])
 
 
-def begun_replacements(out: Path) -> list[int]:
+def begun_replacements(folder: RunFolder) -> list[int]:
     """Shards whose replacement was cut short."""
-    return sorted(int(note.name[1:].split(".")[0]) for note in (out / store.SHARDS).glob(f".[0-9]*{_NOTE}"))
+    notes = (_NOTE.fullmatch(name) for name in folder.entries(store.SHARDS))
+    return sorted(int(note.group(1)) for note in notes if note)
 
 
-def _note(out: Path, shard: int) -> Path:
-    return out / store.SHARDS / f".{store.shard_name(shard)}{_NOTE}"
+def _note(shard: int) -> str:
+    return f"{store.SHARDS}/.{store.shard_name(shard)}.replacement"
 
 
-def _replaced(out: Path, shard: int, staged: StagedShard) -> Receipt:
-    store.remove_receipt(out, shard)
-    receipt = commit(str(out), shard, staged)
-    _note(out, shard).unlink(missing_ok=True)
+def _noted(folder: RunFolder, note: str) -> StagedShard:
+    """What a note says is to get its name."""
+    return decode_json(folder.read(note), StagedShard, Document(folder.where(note), RunFolderError, ""))
+
+
+def _replaced(folder: RunFolder, shard: int, staged: StagedShard) -> Receipt:
+    folder.remove([store.receipt_name(shard)])
+    receipt = commit(folder.address, shard, staged)
+    folder.remove([_note(shard)])
     return receipt
 
 
-def _publish(file: StagedFile, path: Path) -> None:
+def _publish(folder: RunFolder, file: StagedFile, name: str) -> None:
+    if file.work is None:
+        return
     try:
-        atomic.publish(Path(file.work), path)
+        folder.publish(file.work, name)
     except FileNotFoundError:
-        if not path.exists() or store.checksum(path) != file.checksum:
+        if not folder.has(name) or folder.checksum(name) != file.checksum:
             raise RunFolderError(
-                f"{path} was written and is gone before it got its name; run the same command again."
+                f"{folder.where(name)} was written and is gone before it got its name; run the same command again."
             ) from None

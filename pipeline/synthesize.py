@@ -30,6 +30,7 @@ from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import NO_TRACK, Faces, ImageRecord
 from ddfa_batch.tasks.files import atomic, clip_files, guarded_images, store
 from ddfa_batch.tasks.files.input_reader import read_input
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 from ddfa_batch.tasks.geometry import crop, motion, pose
 from ddfa_batch.tasks.geometry.motion import MotionLimits
 from ddfa_batch.tasks.geometry.reconstruct import crop_pose, image_pose
@@ -71,11 +72,11 @@ class SynthesisContext:
 
 def context(out: str) -> SynthesisContext:
     """This process's `SynthesisContext` for the run in `out`."""
-    return _context(out, (Path(out) / store.RUN).stat().st_mtime_ns)
+    return _context(out, run_folder_at(out).stamp(store.RUN))
 
 
 @lru_cache(maxsize=2)
-def _context(out: str, _: int) -> SynthesisContext:
+def _context(out: str, _: object) -> SynthesisContext:
     base = run_context(out)
     options = SynthOptions.from_dict(base.run.options)
     return SynthesisContext(base, options, limits(options), Surface.of(base.model.morphable))
@@ -107,7 +108,7 @@ def find_faces(out: str, shard: int) -> ShardFaces:
     if base.run.options["params_digest"] is None:
         return faces.find_faces(out, shard, announced=False)
     done = engine.each_item(
-        out, shard, plan.read_shard(Path(out), shard), lambda row: _faces_given(row, base.n_params), announced=False
+        out, shard, plan.read_shard(out, shard), lambda row: _faces_given(row, base.n_params), announced=False
     )
     parts = [given for _, given in done if given is not None]
     return ShardFaces([record for record, _ in done], Faces.concatenate(parts, base.n_params))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from ddfa_batch.schemas.arrays import I64
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.run_folders import RunFolder
 from ddfa_batch.tasks.inference.heads import HEAD_SIZE
 from ddfa_batch.tasks.inference.track_joining import Seam, SeamFaces, SegmentTracks
 
@@ -61,10 +61,16 @@ def seam_arrays(track: I64, segments: Sequence[FollowedSegment]) -> dict[str, ND
     return arrays
 
 
-def read_tracks(out: Path, shard: int) -> ShardTracks:
+def seams_name(shard: int) -> str:
+    """What the file of a shard is called."""
+    return f"{store.SEAMS}/{store.shard_name(shard)}.npz"
+
+
+def read_tracks(folder: RunFolder, shard: int) -> ShardTracks:
     """What a finished shard knows; raises `RunFolderError` for a file that is damaged."""
-    path = out / store.SEAMS / f"{store.shard_name(shard)}.npz"
-    arrays = store.read_arrays(path)
+    name = seams_name(shard)
+    where = folder.where(name)
+    arrays = store.read_arrays(folder.source(name), where)
     try:
         segments = [
             FollowedSegment(int(video), SegmentTracks(int(n), *(_seam(arrays, place, side) for side in _SIDES)))
@@ -72,7 +78,7 @@ def read_tracks(out: Path, shard: int) -> ShardTracks:
         ]
         return ShardTracks(np.asarray(arrays["track"], np.int64), tuple(segments))
     except (KeyError, ValueError) as fault:
-        raise RunFolderError(f"{path} lacks what was written there ({fault}); see 'ddfa-batch status'.") from None
+        raise RunFolderError(f"{where} lacks what was written there ({fault}); see 'ddfa-batch status'.") from None
 
 
 def _seam(arrays: dict[str, NDArray[Any]], place: int, side: str) -> Seam:

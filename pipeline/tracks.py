@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.receipts import receipts
 from ddfa_batch.pipeline.run_tables import model_metadata, table_of
 from ddfa_batch.pipeline.staging import StagedFile, StagedShard, replace_shard
-from ddfa_batch.pipeline.track_seams import ShardTracks, read_tracks
+from ddfa_batch.pipeline.track_seams import ShardTracks, read_tracks, seams_name
 from ddfa_batch.pipeline.track_smoothing import NEEDED, Smoother
 from ddfa_batch.pipeline.video_tables import PlannedVideo, planned_videos, videos_table
 from ddfa_batch.schemas import tables
@@ -65,34 +64,35 @@ def join_videos(run: Run) -> None:
     videos = planned_videos(run)
     if not videos or joined(run):
         return
-    followed = [receipt for receipt in receipts(run) if _seams(receipt) in receipt.files]
-    shards = {receipt.shard: read_tracks(run.out, receipt.shard) for receipt in followed}
+    followed = [receipt for receipt in receipts(run) if seams_name(receipt.shard) in receipt.files]
+    shards = {receipt.shard: read_tracks(run.folder, receipt.shard) for receipt in followed}
     faces = numbered(_followed_faces(run, shards), shards)
     summary = {video.video: _summary(video, faces) for video in videos}
     smoother = None if run.options.get("smooth", NO_SMOOTHING) == NO_SMOOTHING else Smoother.of(run)
     for receipt, columns in _new_columns(run, followed, videos, faces, smoother):
         _replace_columns(run, receipt, columns)
     n_tracks = {video: len(tracks) for video, tracks in summary.items()}
-    store.write_table(run.out / TRACKS_FILE, _tracks_table(run, videos, summary))
-    store.write_table(run.out / VIDEOS_FILE, videos_table(run, videos, n_tracks))
-    atomic.write_json(run.out / _MADE_FROM, {"from": _digest(run), "files": _checksums(run)})
+    _write_table(run, TRACKS_FILE, _tracks_table(run, videos, summary))
+    _write_table(run, VIDEOS_FILE, videos_table(run, videos, n_tracks))
+    run.folder.put(_MADE_FROM, atomic.as_json({"from": _digest(run), "files": _checksums(run)}))
 
 
-def _seams(receipt: Receipt) -> str:
-    return f"{store.SEAMS}/{store.shard_name(receipt.shard)}.npz"
+def _write_table(run: Run, name: str, table: pa.Table) -> None:
+    with run.folder.writing(name) as work:
+        store.put_table(work, table)
 
 
 def joined(run: Run) -> bool:
     """Whether the tables of tracks and videos are there, whole, and of the shards as they are now."""
     try:
-        made = json.loads((run.out / _MADE_FROM).read_bytes())
+        made = json.loads(run.folder.read(_MADE_FROM))
         return bool(made == {"from": _digest(run), "files": _checksums(run)})
     except (OSError, ValueError):
         return False
 
 
 def _checksums(run: Run) -> dict[str, str]:
-    return {name: store.checksum(run.out / name) for name in (TRACKS_FILE, VIDEOS_FILE)}
+    return {name: run.folder.checksum(name) for name in (TRACKS_FILE, VIDEOS_FILE)}
 
 
 def _digest(run: Run) -> str:
@@ -116,7 +116,7 @@ def _followed_faces(run: Run, shards: dict[int, ShardTracks]) -> FollowedFaces:
 
 def _of_shard(run: Run, shard: int, tracks: ShardTracks) -> FollowedFaces:
     columns = ["video", "frame", "time_s", "score", "face_size"]
-    table = pq.read_table(_faces_file(run.out, shard), columns=columns)
+    table = _faces(run, shard, columns)
     rows = np.flatnonzero(tracks.track != NO_TRACK)
     video, frame, time_s, score, size = (table[name].to_numpy()[rows] for name in columns)
     return FollowedFaces(
@@ -129,10 +129,6 @@ def _of_shard(run: Run, shard: int, tracks: ShardTracks) -> FollowedFaces:
         score=score.astype(np.float64),
         size=size.astype(np.float64),
     )
-
-
-def _faces_file(out: Path, shard: int) -> Path:
-    return out / store.FACES / f"{store.shard_name(shard)}.parquet"
 
 
 def numbered(faces: FollowedFaces, shards: dict[int, ShardTracks]) -> FollowedFaces:
@@ -189,6 +185,10 @@ def _tracks_of(video: PlannedVideo, tracks: TrackSummary) -> dict[str, Any]:
     }
 
 
+def _faces(run: Run, shard: int, columns: Sequence[str]) -> pa.Table:
+    return pq.read_table(run.folder.source(store.table_name(store.FACES, shard)), columns=list(columns))
+
+
 def _new_columns(
     run: Run,
     followed: Sequence[Receipt],
@@ -223,7 +223,7 @@ def _smooth_video(
 ) -> None:
     """Smooth the tracks of a video, whose faces are `own`, into `smoothed`: rows and their columns, by shard."""
     shards = np.unique(own.shard)
-    raw = [pq.read_table(_faces_file(run.out, int(s)), columns=NEEDED) for s in shards]
+    raw = [_faces(run, int(s), NEEDED) for s in shards]
     held = pa.concat_tables([t.take(own.row[own.shard == s]) for s, t in zip(shards, raw, strict=True)])
     columns = smoother.smoothed(own.track, np.searchsorted(video.numbers, own.frame), own.time_s, held)
     for shard in shards:
@@ -245,8 +245,8 @@ def _columns_of(
 
 def _replace_columns(run: Run, receipt: Receipt, columns: dict[str, tuple[I64, Any]]) -> None:
     """Give the faces of a shard these columns, null in other rows; its other files stay."""
-    path = _faces_file(run.out, receipt.shard)
-    before = pq.read_table(path)
+    faces = store.table_name(store.FACES, receipt.shard)
+    before = pq.read_table(run.folder.source(faces))
     table = before
     for name, (rows, values) in columns.items():
         place = table.schema.get_field_index(name)
@@ -254,13 +254,13 @@ def _replace_columns(run: Run, receipt: Receipt, columns: dict[str, tuple[I64, A
         table = table.set_column(place, table.schema.field(name), column)
     if table.equals(before):
         return
-    work = atomic.staged(path)
+    work = run.folder.staged(faces)
     try:
         store.put_table(work, table)
-        files = {n: StagedFile(str(run.out / n), size, receipt.checksums[n]) for n, size in receipt.files.items()}
-        files[path.relative_to(run.out).as_posix()] = StagedFile(str(work), store.size_of(work), store.checksum(work))
+        files = {name: StagedFile(None, size, receipt.checksums[name]) for name, size in receipt.files.items()}
+        files[faces] = StagedFile(str(work), store.size_of(work), store.checksum(work))
         staged = StagedShard(files, receipt.rows, receipt.no_face, receipt.errors)
-        replace_shard(str(run.out), receipt.shard, staged)
+        replace_shard(run.folder.address, receipt.shard, staged)
     finally:
         atomic.discard(work)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -20,6 +19,7 @@ from ddfa_batch.schemas.config import FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.run_folders import Named
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def mend(run: Run, found: Verification) -> None:
     receipts.withdraw(run, found.shards)
     for name, made_again in SEALED.items():
         if made_again and any(fault.startswith(name) for fault in found.whole):
-            (run.out / name).unlink(missing_ok=True)
+            run.folder.remove([name])
 
 
 # ------------------------------------------------------------------------------- the tables of one shard agree
@@ -78,10 +78,11 @@ def _disagreements(run: Run, receipt: Receipt) -> list[str]:
         return []
     try:
         columns = ["image_id", "status", "error_kind", "n_faces"]
-        images = pq.read_table(run.out / names[store.IMAGES], columns=columns).to_pydict()
+        images = pq.read_table(run.folder.source(names[store.IMAGES]), columns=columns).to_pydict()
         faults = _wrong_images(run, receipt, images)
         if names[store.FACES] in receipt.files:
-            faces = pq.read_table(run.out / names[store.FACES], columns=["face_id", "image_id", "face_index"])
+            columns = ["face_id", "image_id", "face_index"]
+            faces = pq.read_table(run.folder.source(names[store.FACES]), columns=columns)
             faults += _wrong_faces(stem, images, {n: faces[n].to_numpy() for n in faces.column_names})
             faults += _wrong_meshes(run, receipt, stem, faces["face_id"].to_numpy())
     except (OSError, KeyError, pa.ArrowException) as fault:
@@ -118,7 +119,7 @@ def _wrong_meshes(run: Run, receipt: Receipt, stem: str, face_ids: Any) -> list[
     if name not in receipt.files:
         return []
     try:
-        with h5py.File(run.out / name, "r") as file:
+        with h5py.File(run.folder.source(name), "r") as file:
             ids, shape = file["face_id"][:], file["vertices"].shape
     except (OSError, KeyError) as fault:
         return [f"{name} cannot be read ({fault})"]
@@ -127,11 +128,11 @@ def _wrong_meshes(run: Run, receipt: Receipt, stem: str, face_ids: Any) -> list[
     return [f"{name} has not the meshes of the faces in {store.FACES}/{stem}.parquet"]
 
 
-def planned_run(out: Path) -> Run:
+def planned_run(out: Named) -> Run:
     """The run in `out`, its plan readable; raises `RunFolderError`."""
     run = plan.read_run(out)
     if (n := receipts.planned_rows(run)) != run.n_inputs:
-        raise RunFolderError(f"{out / store.PLAN} has {n} rows for {run.n_inputs} inputs; {_ANEW}.")
+        raise RunFolderError(f"{run.folder.where(store.PLAN)} has {n} rows for {run.n_inputs} inputs; {_ANEW}.")
     return run
 
 

@@ -41,7 +41,7 @@ def video_account(run: Run, complete: bool) -> VideoAccount:
     if not joined(run):
         return VideoAccount([f"{planned}; their tracks are not joined yet: the same command does it"], [])
     try:
-        table, tracks = pq.read_table(run.out / VIDEOS_FILE), pq.read_table(run.out / TRACKS_FILE)
+        table, tracks = (pq.read_table(run.folder.source(name)) for name in (VIDEOS_FILE, TRACKS_FILE))
         faults = [*_wrong_frames(run, videos, table), *_wrong_tracks(run, tracks)]
     except (OSError, pa.ArrowException) as fault:
         return VideoAccount([planned], [f"the tables of videos and tracks cannot be read ({fault})"])
@@ -92,9 +92,10 @@ def _tracked(run: Run) -> list[tuple[I64, ...]]:
     none = np.zeros(0, np.int64)
     found: list[tuple[I64, ...]] = [(none, none, none)]
     for receipt in receipts(run):
-        path = run.out / store.FACES / f"{store.shard_name(receipt.shard)}.parquet"
-        if "track_id" in pq.read_schema(path).names:
-            rows = pq.read_table(path, columns=["track_id", "image_id", "frame"])
-            rows = rows.filter(pc.is_valid(rows["track_id"]))
-            found.append(tuple(rows[name].to_numpy() for name in ("track_id", "image_id", "frame")))
+        with pq.ParquetFile(run.folder.source(store.table_name(store.FACES, receipt.shard))) as file:
+            if "track_id" not in file.schema_arrow.names:
+                continue
+            rows = file.read(columns=["track_id", "image_id", "frame"])
+        rows = rows.filter(pc.is_valid(rows["track_id"]))
+        found.append(tuple(rows[name].to_numpy() for name in ("track_id", "image_id", "frame")))
     return found

@@ -39,13 +39,13 @@ class PlannedVideo:
 
 def planned_videos(run: Run) -> list[PlannedVideo]:
     """The videos of a run's plan, in order."""
-    path = run.out / store.PLAN
-    if "video" not in pq.read_schema(path).names:
-        return []
-    video = pq.read_table(path, columns=["video"])["video"]
-    if video.null_count == len(video):
-        return []
-    rows = pq.read_table(path, columns=["key", "path", "video", "frame", "time_s"]).filter(pc.is_valid(video))
+    with pq.ParquetFile(run.folder.source(store.PLAN)) as plan:
+        if "video" not in plan.schema_arrow.names:
+            return []
+        video = plan.read(columns=["video"])["video"]
+        if video.null_count == len(video):
+            return []
+        rows = plan.read(columns=["key", "path", "video", "frame", "time_s"]).filter(pc.is_valid(video))
     ids = rows["video"].to_numpy()
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
     return [_planned(rows.slice(a, b - a)) for a, b in zip(starts, [*starts[1:], len(ids)], strict=True)]
@@ -100,10 +100,10 @@ def count_by(run: Run, table: str, column: str, status: str | None = None) -> di
     """Rows of a table by the values of a column that are there, of a status or of any."""
     counts: dict[int, int] = {}
     for receipt in receipts(run):
-        path = run.out / table / f"{store.shard_name(receipt.shard)}.parquet"
-        if column not in pq.read_schema(path).names:  # written before there were videos
-            continue
-        rows = pq.read_table(path, columns=[column, *(["status"] if status else [])])
+        with pq.ParquetFile(run.folder.source(store.table_name(table, receipt.shard))) as file:
+            if column not in file.schema_arrow.names:  # written before there were videos
+                continue
+            rows = file.read(columns=[column, *(["status"] if status else [])])
         rows = rows.filter(pc.is_valid(rows[column]))
         if status:
             rows = rows.filter(pc.equal(rows["status"], status))

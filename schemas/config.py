@@ -36,6 +36,8 @@ SMOOTHINGS = (NO_SMOOTHING, ONE_EURO)
 DETECT_SIZES = (64, 8192)
 #: Most inputs of a shard that can be asked for.
 MAX_SHARD_SIZE = 1_000_000
+#: Most attempts at a call to a store that can be asked for, and most seconds for each.
+MAX_REMOTE_ATTEMPTS, MAX_REMOTE_SECONDS = 100, 3600.0
 
 
 @dataclass(frozen=True)
@@ -340,16 +342,32 @@ class ItemLimits:
 
 
 @dataclass(frozen=True)
+class RemoteLimits:
+    """How long stores behind URLs are waited for; raises `OptionError` for what is out of range."""
+
+    #: How often anything is asked for.
+    attempts: int = 4
+    #: Seconds that one attempt may take, besides a second for each MiB that is written.
+    seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_range("remote_attempts", self.attempts, 1, MAX_REMOTE_ATTEMPTS)
+        check_range("remote_timeout", self.seconds, 0.1, MAX_REMOTE_SECONDS)
+
+
+@dataclass(frozen=True)
 class Execution:
     """Where the work is done. It never changes a result, so it is no part of a run's identity.
 
     `scheduler`: "auto", "in-process", "local", or the address or scheduler file of a running cluster.
     `workers`: processes of a local cluster; None for one per usable core. `limits`: what an input may take.
+    `remote`: how long stores are waited for.
     """
 
     scheduler: str = "auto"
     workers: int | None = None
     limits: ItemLimits = ItemLimits()
+    remote: RemoteLimits = RemoteLimits()
 
 
 #: Protocols of `evaluate` (paper, section 3.1); `pipeline.evaluation.protocols` has one file for each.

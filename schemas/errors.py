@@ -33,6 +33,10 @@ class ClusterError(DdfaError):
     """The Dask cluster cannot be reached, or gave up on work it was handed."""
 
 
+class StoreError(DdfaError, OSError):
+    """A store behind a URL did not do what it was asked, in all of its attempts."""
+
+
 class ShapeError(DdfaError, ValueError):
     """An array does not have the shape its user relies on."""
 

@@ -72,26 +72,29 @@ def put(endpoint: str, bucket: str, files: Mapping[str, bytes]) -> None:
 
 #: Says of the nth request and its path what becomes of it: a status, seconds to wait, or None to be passed on.
 Trouble = Callable[[int, str], "int | float | None"]
+#: What answers a request: of method, path, headers and body.
+Answering = Callable[[str, str, dict[str, str], bytes], tuple[int, dict[str, str], bytes]]
 
 
 @contextlib.contextmanager
-def server(answer: Callable[[str, str, dict[str, str]], tuple[int, dict[str, str], bytes]]) -> Iterator[str]:
-    """The address of a server of GET and HEAD, which answers method, path and headers as told."""
+def server(answer: Answering) -> Iterator[str]:
+    """The address of a server which answers as told."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            status, headers, body = answer(self.command, self.path, dict(self.headers))
+            sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, headers, body = answer(self.command, self.path, dict(self.headers), sent)
             with contextlib.suppress(OSError):  # who asked has gone
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(body)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                if self.command == "GET":
+                if self.command != "HEAD":
                     self.wfile.write(body)
 
-        do_HEAD = do_GET  # noqa: N815 - the base class calls it so
+        do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - the base class calls them so
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -109,16 +112,17 @@ def server(answer: Callable[[str, str, dict[str, str]], tuple[int, dict[str, str
 
 
 @contextlib.contextmanager
-def troubled(endpoint: str, trouble: Trouble) -> Iterator[str]:
-    """The address of a server that passes on to `endpoint` what `trouble` lets through."""
+def troubled(endpoint: str, trouble: Trouble, named: bool = False) -> Iterator[str]:
+    """The address of a server that passes on to `endpoint` what `trouble` lets through; named: told methods, too."""
     count = itertools.count()
 
-    def answer(method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        if (met := trouble(next(count), path)) is not None:
+    def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if (met := trouble(next(count), f"{method} {path}" if named else path)) is not None:
             if isinstance(met, int):
                 return met, {}, b""
             time.sleep(met)
-        request = urllib.request.Request(endpoint + path, method=method, headers=headers)
+        passed = {name: value for name, value in headers.items() if name.lower() != "expect"}
+        request = urllib.request.Request(endpoint + path, body or None, passed, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
                 return response.status, _kept(response.headers), response.read()

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 
-def staged(path: Path) -> Path:
-    """A name beside `path` to write under until `publish` gives the file or folder its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def staged(path: Path, make: bool = True) -> Path:
+    """A name beside `path` to write under until `publish` gives the file or folder its own; make: the folder, too."""
+    if make:
+        path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
@@ -56,6 +57,14 @@ def discard(work: Path) -> None:
         work.unlink(missing_ok=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there; of a link the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a staged path for the file `path`; on success publish it, else remove it."""
@@ -79,7 +88,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         discard(work)
 
 
+def as_json(content: dict[str, Any]) -> bytes:
+    """The content of a JSON file that people may read."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     with whole_file(path) as work:
-        work.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        work.write_bytes(as_json(content))

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from ddfa_batch.schemas.config import MAX_FILE_BYTES
 from ddfa_batch.schemas.errors import DdfaError, ImageError, InputError
-from ddfa_batch.tasks.files.remote_files import filesystem, is_url, read_url_range
+from ddfa_batch.tasks.files.remote_calls import filesystem, is_url
+from ddfa_batch.tasks.files.remote_files import read_url_range
 
 #: Bytes of a remote archive that are fetched at once while its members are found.
 _REMOTE_BLOCK = 1 << 18

@@ -16,8 +16,10 @@ from ddfa_batch.tasks.files.input_items import NO_OPTIONS, Ignored, Input, Sourc
 from ddfa_batch.tasks.files.listed_members import ARCHIVES, MARK, is_picture_name, pictures_in, rows_of
 from ddfa_batch.tasks.files.picture_tables import picture_column
 from ddfa_batch.tasks.files.places import URL, Place
-from ddfa_batch.tasks.files.remote_files import as_url, is_url, list_url, parent_of, read_url, scheme_of
+from ddfa_batch.tasks.files.remote_calls import is_url, scheme_of
+from ddfa_batch.tasks.files.remote_files import as_url, list_url, parent_of, read_url
 from ddfa_batch.tasks.files.source_names import STANDARD_INPUT, base_folder, common_folder, expand
+from ddfa_batch.tasks.files.url_secrets import refuse_password
 from ddfa_batch.tasks.files.video_containers import VIDEO_SUFFIXES
 from ddfa_batch.tasks.files.video_inputs import Frame, frame_key, taken_frames
 
@@ -92,8 +94,9 @@ def _one(name: str, options: SourceOptions) -> Source:
 
 def _behind_url(name: str, options: SourceOptions) -> Source:
     """What a URL names: by its ending; else a file of the web, or all below it of a store."""
-    path = PurePosixPath(name if scheme_of(name) not in _WEB else name.partition("?")[0])
-    suffix, folder = path.suffix.lower(), parent_of(name)
+    plain = refuse_password(name) if scheme_of(name) not in _WEB else refuse_password(name).partition("?")[0]
+    path = PurePosixPath(plain)
+    suffix, folder = path.suffix.lower(), parent_of(plain)
     if suffix in table_columns.TABLES:
         raise InputError(f"{name} is a table, and tables are read from local files only; copy it here.")
     if suffix in _LISTS:
@@ -133,7 +136,7 @@ def _path_column(path: Path, wanted: str | None) -> str:
     return table_columns.choose_column(path, have, names, "rename one, or name it with --path-column NAME")
 
 
-def list_inputs(source: Source, leave_out: Path, ignored: Ignored) -> Iterator[Input]:
+def list_inputs(source: Source, leave_out: str | os.PathLike[str], ignored: Ignored) -> Iterator[Input]:
     """Yield every input in a fixed order, one at a time.
 
     `leave_out` (the output folder) is skipped inside a folder; `ignored` is filled with what else was. Where frames are
@@ -161,17 +164,17 @@ def _frames_of(video: Input, frames: list[Frame]) -> Iterator[Input]:
         yield Input(key, path, frame=frame)
 
 
-def _whole_inputs(source: Source, leave_out: Path, ignored: Ignored) -> Iterator[Input]:
+def _whole_inputs(source: Source, leave_out: str | os.PathLike[str], ignored: Ignored) -> Iterator[Input]:
     """The pictures and videos of one source."""
     if source.kind == "folder":
         suffixes = SUFFIXES if source.options.sampling is None else SUFFIXES | VIDEO_SUFFIXES
-        yield from _walk(source.path, source.prefix, _Walk(leave_out.resolve(), suffixes, ignored))
+        yield from _walk(source.path, source.prefix, _Walk(Path(leave_out).resolve(), suffixes, ignored))
     elif source.kind == "file":
         yield _input(os.fsencode(source.prefix + source.path.name))
     elif source.kind == "url":
         yield _remote(source.name)
     elif source.kind == "url-folder":
-        yield from _below_url(source, ignored)
+        yield from _below_url(source, os.fspath(leave_out), ignored)
     elif source.kind == "list":
         yield from (_listed(source, line) for line in _lines(source) if line)
     elif source.kind == "manifest":
@@ -183,7 +186,7 @@ def _whole_inputs(source: Source, leave_out: Path, ignored: Ignored) -> Iterator
         yield from _members(source, ignored)
 
 
-def _several(parts: Iterable[Source], leave_out: Path, ignored: Ignored) -> Iterator[Input]:
+def _several(parts: Iterable[Source], leave_out: str | os.PathLike[str], ignored: Ignored) -> Iterator[Input]:
     """The inputs of all parts; what one part names twice, as a list may, is left to it."""
     taken: dict[int, Source] = {}
     for part in parts:
@@ -213,12 +216,14 @@ def _listed(source: Source, name: bytes) -> Input:
 
 
 def _remote(url: str) -> Input:
-    return Input(url, place=Place(URL, url.encode("utf-8", "surrogatepass")))
+    return Input(refuse_password(url), place=Place(URL, url.encode("utf-8", "surrogatepass")))
 
 
-def _below_url(source: Source, ignored: Ignored) -> Iterator[Input]:
+def _below_url(source: Source, leave_out: str, ignored: Ignored) -> Iterator[Input]:
     """The pictures that a store lists below a URL, with their sizes."""
     for file in list_url(source.name):
+        if file.url.startswith(f"{leave_out}/"):
+            continue
         if not file.name:
             yield _remote(file.url)
         elif is_picture_name(file.name, ignored.by_suffix):

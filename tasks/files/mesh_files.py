@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -11,8 +11,7 @@ import numpy as np
 from ddfa_batch.schemas.arrays import F32, I64
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.files.atomic import whole_file
-from ddfa_batch.tasks.files.store import ALL_VERTICES, TOPOLOGY
+from ddfa_batch.tasks.files.store import TOPOLOGY
 
 #: A virtual dataset over more files than this opens slowly (HDFGroup/hdf5 issues 5187 and 5295).
 MAX_VIRTUAL_SOURCES = 256
@@ -40,9 +39,9 @@ def put_vertices(path: Path, face_ids: I64, blocks: Iterator[F32], n_vertices: i
             raise RunFolderError(f"{path}: {row} meshes were made for {n} faces.")
 
 
-def write_topology(path: Path, model: MorphableModel) -> None:
+def put_topology(path: Path, model: MorphableModel) -> None:
     """Write what every mesh of a run shares: triangles, the 68 vertex indices, UV and NCC where known."""
-    with whole_file(path) as work, h5py.File(work, "w", libver=("earliest", "v110")) as file:
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         arrays = {
             "triangles": model.triangles,
             "landmarks68": model.landmarks,
@@ -56,21 +55,20 @@ def write_topology(path: Path, model: MorphableModel) -> None:
         file.attrs["n_vertices"], file.attrs["axes"] = model.n_vertices, AXES
 
 
-def write_virtual(out: Path, files: Sequence[str]) -> None:
-    """Join the vertex files of all shards as virtual datasets `vertices` and `face_id` of vertices.h5."""
-    sources = []
-    for name in files:
-        with h5py.File(out / name, "r") as file:
-            sources.append((name, file["vertices"].shape))
-    total = sum(shape[0] for _, shape in sources)
-    meshes = h5py.VirtualLayout((total, *sources[0][1][1:]), np.float32)
+def put_virtual(path: Path, files: dict[str, int], n_vertices: int) -> None:
+    """Join vertex files, whose numbers of faces are given by their names, as virtual datasets of vertices.h5.
+
+    They are called `vertices` and `face_id`, as in the files; equal arguments give equal bytes.
+    """
+    total = sum(files.values())
+    meshes = h5py.VirtualLayout((total, n_vertices, 3), np.float32)
     ids = h5py.VirtualLayout((total,), np.int64)
     row = 0
-    for name, shape in sources:
-        meshes[row : row + shape[0]] = h5py.VirtualSource(name, "vertices", shape, np.float32)
-        ids[row : row + shape[0]] = h5py.VirtualSource(name, "face_id", shape[:1], np.int64)
-        row += shape[0]
-    with whole_file(out / ALL_VERTICES) as work, h5py.File(work, "w", libver=("earliest", "v110")) as file:
+    for name, n in files.items():
+        meshes[row : row + n] = h5py.VirtualSource(name, "vertices", (n, n_vertices, 3), np.float32)
+        ids[row : row + n] = h5py.VirtualSource(name, "face_id", (n,), np.int64)
+        row += n
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         file.create_virtual_dataset("vertices", meshes)
         file.create_virtual_dataset("face_id", ids)
         file["vertices"].attrs["axes"] = AXES

@@ -31,7 +31,7 @@ def locked(out: Path, command: str) -> Iterator[None]:
     descriptor = _acquired(out)
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _who(command).encode(), 0)
+        os.pwrite(descriptor, who(command).encode(), 0)
         yield
     finally:
         (out / LOCK).unlink(missing_ok=True)
@@ -78,6 +78,7 @@ def _is_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _who(command: str) -> str:
+def who(command: str) -> str:
+    """Who holds a lock, for a person."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return f"ddfa-batch {command}, process {os.getpid()} on {socket.gethostname()}, since {since}"

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ddfa_batch.schemas.errors import InputError
-from ddfa_batch.tasks.files.remote_files import is_url, match_urls
+from ddfa_batch.tasks.files.remote_calls import is_url
+from ddfa_batch.tasks.files.remote_files import match_urls
 
 #: The list of inputs that comes on standard input.
 STANDARD_INPUT = "-"

@@ -6,7 +6,7 @@ import re
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from ddfa_batch.schemas.decoding import Document, decode_json
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.run import Receipt
-from ddfa_batch.tasks.files.atomic import whole_file, write_json
+from ddfa_batch.tasks.files.atomic import as_json, whole_file
+
+if TYPE_CHECKING:
+    from ddfa_batch.tasks.files.run_folders import RunFolder
 
 RUN, PLAN, SHARDS = "run.json", "plan.parquet", "shards"
 IMAGES, FACES, VERTICES, FRAMES = "images", "faces", "vertices", "frames"
@@ -37,7 +40,7 @@ SEAL = "seal.json"
 #: What a run makes, and all that --overwrite removes: these files, and in these folders what a shard is named.
 OWN_FILES = (RUN, SEAL, PLAN, TOPOLOGY, ALL_VERTICES, FITS, "preview.png", "preview.gif")
 OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips", TRACKS, VIDEOS, SEAMS, PICTURES, MESHES, EXPORTS)
-OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar|npz))?|\.\d{6,}\..*")
+OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar|npz))?|\.{1,2}\d{6,}\..*")
 #: What planning writes before run.json.
 PLANNED = (PLAN, TOPOLOGY, LOCK)
 #: Bytes of a file that are read at once to check it.
@@ -85,19 +88,24 @@ def put_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # whose stub takes names for its options
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays that `put_arrays` wrote; raises `RunFolderError` where they cannot be read."""
+def read_arrays(source: Path | BinaryIO, where: str) -> dict[str, NDArray[Any]]:
+    """The arrays that `put_arrays` wrote; raises `RunFolderError` where they cannot be read, which `where` names."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(source, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as fault:
-        raise RunFolderError(f"{path} cannot be read ({fault}); see 'ddfa-batch status'.") from None
+        raise RunFolderError(f"{where} cannot be read ({fault}); see 'ddfa-batch status'.") from None
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet table, whole or not at all."""
     with whole_file(path) as work:
         put_table(work, table)
+
+
+def is_planned(folder: RunFolder) -> bool:
+    """Whether a run is planned in a folder that is not half removed."""
+    return folder.has(RUN) and not folder.has(REPLACING)
 
 
 def _item(kind: pa.DataType) -> pa.DataType:
@@ -108,26 +116,35 @@ def _leaf(name: str, kind: pa.DataType) -> str:
     return name if _item(kind) is kind else f"{name}.list.element"
 
 
-def write_receipt(out: Path, receipt: Receipt) -> None:
+def receipt_name(shard: int) -> str:
+    """What a shard's receipt is called."""
+    return f"{SHARDS}/{shard_name(shard)}.json"
+
+
+def table_name(kind: str, shard: int) -> str:
+    """What a shard's table of a kind is called."""
+    return f"{kind}/{shard_name(shard)}.parquet"
+
+
+def write_receipt(folder: RunFolder, receipt: Receipt) -> None:
     """Write a shard's receipt: from now on the shard counts as done."""
-    write_json(out / SHARDS / f"{shard_name(receipt.shard)}.json", asdict(receipt))
+    folder.put(receipt_name(receipt.shard), as_json(asdict(receipt)))
 
 
-def remove_receipt(out: Path, shard: int) -> None:
-    """Remove a shard's receipt, if it is there: from now on the shard is to do."""
-    (out / SHARDS / f"{shard_name(shard)}.json").unlink(missing_ok=True)
-
-
-def read_receipt(out: Path, shard: int) -> Receipt | None:
+def read_receipt(folder: RunFolder, shard: int) -> Receipt | None:
     """The receipt of a shard, or None while there is none; raises `RunFolderError` for one that is damaged."""
-    path = out / SHARDS / f"{shard_name(shard)}.json"
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
+    (answer,) = folder.read_many([receipt_name(shard)])
+    return decode_receipt(folder, shard, answer)
+
+
+def decode_receipt(folder: RunFolder, shard: int, answer: bytes | OSError) -> Receipt | None:
+    """The receipt of a shard of what reading it gave; as `read_receipt`."""
+    where = folder.where(receipt_name(shard))
+    if isinstance(answer, FileNotFoundError):
         return None
-    except OSError as fault:
-        raise RunFolderError(f"{path} cannot be read ({fault.strerror}).") from None
-    receipt = decode_json(raw, Receipt, Document(str(path), RunFolderError, _REMEDY))
+    if isinstance(answer, OSError):
+        raise RunFolderError(f"{where} cannot be read ({answer.strerror or answer}).")
+    receipt = decode_json(answer, Receipt, Document(where, RunFolderError, _REMEDY))
     if receipt.shard != shard:
-        raise RunFolderError(f"{path} is the receipt of shard {receipt.shard}; {_REMEDY}.")
+        raise RunFolderError(f"{where} is the receipt of shard {receipt.shard}; {_REMEDY}.")
     return receipt

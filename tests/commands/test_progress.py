@@ -22,12 +22,13 @@ from ddfa_batch.commands.training_progress import TrainingProgress
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.progress import Phase, Progress, ShardProgress, Totals
 from ddfa_batch.schemas.run import RunModel
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 
 def a_run(kind: str = "process") -> Run:
     """A planned run of 1,000 images."""
     return Run(
-        out=Path("out"),
+        folder=run_folder_at("out"),
         kind=kind,
         created="today",
         root="/in",

@@ -62,7 +62,7 @@ def test_the_same_pictures_give_the_same_tables(as_files: Results, packed: Path,
     assert without_keys(found.faces()).equals(without_keys(as_files.faces()))
     assert all(key.startswith(f"{packed.name}#") for key in found.images()["key"].to_pylist())
     assert found.run.root == str(packed.parent)
-    assert (draw_faces(found.run, 3)[0]).is_file()
+    assert Path(draw_faces(found.run, 3)[0]).is_file()
 
 
 def test_several_of_any_kind_are_one_run(as_files: Results, photos: Path, tmp_path: Path, bundle: Bundle) -> None:

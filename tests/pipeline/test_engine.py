@@ -34,6 +34,7 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, run_lock, store
 from ddfa_batch.tasks.files.in_flight import InFlight
 from ddfa_batch.tasks.files.inputs import Input
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 HERE = Execution("in-process")
 
@@ -211,7 +212,7 @@ def test_a_commit_that_was_cut_short_is_done_by_doing_it_again(
         patch.setattr(staging.atomic, "publish", stops)
         commit(out, 0, shard)
     receipt = commit(out, 0, shard)
-    assert commit(out, 0, shard) == receipt == store.read_receipt(Path(out), 0)
+    assert commit(out, 0, shard) == receipt == store.read_receipt(run_folder_at(out), 0)
     assert verify_run(plan.read_run(Path(out))) == []
 
 

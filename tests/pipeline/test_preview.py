@@ -34,7 +34,7 @@ def green(picture: np.ndarray) -> int:
 
 def sheet(run: plan.Run, n: int) -> np.ndarray:
     (path,) = draw_faces(run, n)
-    assert path == run.out / "preview.png"
+    assert path == str(run.out / "preview.png")
     return cv2.imread(str(path))
 
 

@@ -21,7 +21,7 @@ from ddfa_batch.pipeline import requirements
 from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
-from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.config import Execution, RemoteLimits
 from ddfa_batch.schemas.errors import ImageError, InputError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import remote_files
@@ -29,8 +29,6 @@ from ddfa_batch.tasks.files.inputs import Ignored, Input, SourceOptions, list_in
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
-
-HERE = Execution("in-process")
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +57,10 @@ def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return endpoint
 
 
-def run(out: Path, bundle: Bundle, *names: object) -> Results:
+def run(out: Path, bundle: Bundle, *names: object, limits: RemoteLimits | None = None) -> Results:
     source = resolve_sources([str(name) for name in names], SourceOptions())
-    process(RunRequest("process", source, out, options(vertices="none"), bundle, None, 4), HERE)
+    request = RunRequest("process", source, out, options(vertices="none"), bundle, None, 4)
+    process(request, Execution("in-process", remote=limits or RemoteLimits()))
     return open_run(out)
 
 
@@ -131,16 +130,13 @@ def test_a_server_that_fails_half_of_the_time_loses_nothing(
 def test_what_never_answers_is_an_error_of_one_input(
     endpoint: str, tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_files, "ATTEMPT_SECONDS", 1.0)
-    monkeypatch.setattr(remote_files, "ATTEMPTS", 2)
-
     def hang(_: int, path: str) -> float | None:
         return 8.0 if path.startswith("/photos/set/003") else None
 
     with object_store.troubled(endpoint, hang) as address:
         use(monkeypatch, address)
         begun = time.perf_counter()
-        rows = run(tmp_path / "out", bundle, "s3://photos/set/").images().to_pylist()
+        rows = run(tmp_path / "out", bundle, "s3://photos/set/", limits=RemoteLimits(2, 1.0)).images().to_pylist()
         assert time.perf_counter() - begun < 20
     assert [row["key"] for row in rows if row["status"] == "error"] == ["003.png"]
     assert rows[3]["error_message"] == "The file cannot be read, 2 attempts failed: no answer within 1 s."
@@ -167,7 +163,7 @@ def web(photos: Path) -> Iterator[str]:
     """A web server: pictures, one that fails twice, one behind a login, one without end."""
     failures = iter([503, 429])
 
-    def answer(method: str, path: str, _: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    def answer(method: str, path: str, *_: object) -> tuple[int, dict[str, str], bytes]:
         if path.startswith("/later"):
             return (next(failures, 200), {}, (photos / "001.png").read_bytes())
         if path.startswith("/login"):

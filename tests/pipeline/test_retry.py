@@ -26,6 +26,7 @@ from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ERROR_KINDS, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, images, store
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 HERE = Execution("in-process")
 ALL = frozenset(ERROR_KINDS)
@@ -203,7 +204,7 @@ def test_a_replacement_whose_file_is_lost_has_its_shard_done_again(
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(staging, "_replaced", stops)
         process(request, HERE, retry_failed=ALL)
-    assert staging.begun_replacements(out) == [0]
+    assert staging.begun_replacements(run_folder_at(out)) == [0]
     for path in (out / "images").glob(".*"):
         path.unlink()
     run, totals = process(request, HERE)
@@ -223,7 +224,7 @@ def test_a_replacement_can_be_committed_twice(bundle: Bundle, tmp_path: Path) ->
     find, reconstruct, write, commit = work.stages.values()
     staged = write(str(out), 0, reconstruct(str(out), 0, find(str(out), 0)))
     receipt = commit(str(out), 0, staged)
-    assert commit(str(out), 0, staged) == receipt == store.read_receipt(out, 0)
+    assert commit(str(out), 0, staged) == receipt == store.read_receipt(run_folder_at(out), 0)
     again = commit(str(out), 0, write(str(out), 0, reconstruct(str(out), 0, find(str(out), 0))))
     assert again.rows == receipt.rows
 

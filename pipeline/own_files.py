@@ -1,0 +1,46 @@
+"""What may be written over and what may be removed in an output folder: a run's own files, and nothing else."""
+
+from __future__ import annotations
+
+from ddfa_batch.schemas.errors import RunFolderError
+from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.run_folders import RunFolder
+
+
+def refuse_strangers(folder: RunFolder) -> None:
+    """Raise unless `folder` is absent, empty, a run, or holds only what planning leaves when it is interrupted."""
+    folder.refuse_file()
+    entries = folder.entries()
+    if store.RUN in entries or store.REPLACING in entries:
+        return
+    strangers = [name for name in entries if name not in store.PLANNED and not name.endswith(".tmp")]
+    if strangers:
+        raise RunFolderError(
+            f"{folder} is not empty and holds no run (it has {strangers[0]}); choose another output folder."
+        )
+
+
+def remove_run(folder: RunFolder, replaced: bool = False) -> None:
+    """Remove a run's own files from `folder`; raises `RunFolderError` if what is there is no run.
+
+    Within its folders only what is named as a run names it goes: photographs in a folder called `images` stay. A mark
+    (`store.REPLACING`) stands from the beginning, by which a half-removed run is known should this be interrupted;
+    where the run is to be `replaced` it stays until the new one is planned. Receipts go first, `run.json` last, so
+    that a run whose removal began is never taken for whole.
+    """
+    refuse_strangers(folder)
+    if folder.has(store.RUN):
+        _refuse_what_no_run_wrote(folder)
+        folder.put(store.REPLACING, b"")
+    for name in store.OWN_FOLDERS:
+        folder.empty(name, lambda entry: store.OWN_ENTRY.fullmatch(entry) is not None)
+    for name in reversed(store.OWN_FILES):
+        folder.remove([name])
+    if not replaced:
+        folder.remove([store.REPLACING])
+
+
+def _refuse_what_no_run_wrote(folder: RunFolder) -> None:
+    """Raise `RunFolderError` where another program wrote a `run.json`; a damaged one of ours may be removed."""
+    if b'"ddfa-batch run"' not in folder.read(store.RUN):
+        raise RunFolderError(f"{folder.where(store.RUN)} is not a ddfa-batch run; choose another output folder.")
