@@ -23,8 +23,8 @@ from ddfa_batch.pipeline.retry import retry_faces
 from ddfa_batch.pipeline.staging import commit
 from ddfa_batch.pipeline.tracks import join_videos
 from ddfa_batch.schemas.config import Execution
-from ddfa_batch.tasks.files import atomic, store
-from ddfa_batch.tasks.files.mesh_files import MAX_VIRTUAL_SOURCES, put_virtual
+from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.mesh_files import MAX_VIRTUAL_SOURCES, joined_files, put_virtual
 
 #: The stages of a shard, by the names Dask's dashboard shows.
 STAGES: graph.Stages = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write, "commit": commit}
@@ -71,10 +71,7 @@ def join_vertices(run: Run) -> None:
     files = {f: r.rows[store.FACES] for r in done for f in r.files if f.startswith(store.VERTICES)}
     if not 0 < len(files) <= MAX_VIRTUAL_SOURCES:
         return
-    work = run.folder.staged(store.ALL_VERTICES)
-    try:
-        put_virtual(work, files, run.model.n_vertices)
-        if not run.folder.has(store.ALL_VERTICES) or run.folder.checksum(store.ALL_VERTICES) != store.checksum(work):
-            run.folder.publish(str(work), store.ALL_VERTICES)
-    finally:
-        atomic.discard(work)
+    folder, name = run.folder, store.ALL_VERTICES
+    if not folder.has(name) or joined_files(folder.source(name)) != files:
+        with folder.writing(name) as work:
+            put_virtual(work, files, run.model.n_vertices)

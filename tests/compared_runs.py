@@ -12,7 +12,7 @@ from ddfa_batch.pipeline.results import open_run
 TIMES = ["decode_ms", "detect_ms", "regress_ms"]
 
 
-def same_tables(a: Path, b: Path) -> None:
+def same_tables(a: Path | str, b: Path | str) -> None:
     """Assert that two runs wrote the same rows, times aside, and the same meshes."""
     left, right = open_run(a), open_run(b)
     assert left.images().drop_columns(TIMES).equals(right.images().drop_columns(TIMES))

@@ -18,27 +18,29 @@ from typing import Any
 #: What any client needs; the store takes every key.
 CREDENTIALS = {"key": "test", "secret": "test", "client_kwargs": {"region_name": "us-east-1"}}
 
-#: How many empty files s3://many/d/ has. They are put there before the store serves: by requests it takes minutes.
+#: A great number of files. They are put there before the store serves: by requests it takes minutes.
 MANY = 10_000
-_STORE = f"""
+_STORE = """
+import sys
+
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import main
 
 store = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
 store.create_bucket("many", "us-east-1")
-for i in range({MANY}):
-    store.put_object("many", f"d/{{i:05d}}.jpg", b"")
+for i in range(int(sys.argv[1])):
+    store.put_object("many", f"d/{i:05d}.jpg", b"")
 main(["-H", "127.0.0.1", "-p", "0"])
 """
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """The address of a store that ends with the context."""
+def s3_server(folder: Path, many: int = 0) -> Iterator[str]:
+    """The address of a store that ends with the context; many: how many empty files s3://many/d/ has."""
     log = folder / "moto.log"
     with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-c", _STORE], stdout=file, stderr=file)
+        process = subprocess.Popen([sys.executable, "-c", _STORE, str(many)], stdout=file, stderr=file)
     try:
         yield _address(process, log)
     finally:
@@ -68,6 +70,12 @@ def put(endpoint: str, bucket: str, files: Mapping[str, bytes]) -> None:
         client.create_bucket(Bucket=bucket)
         for name, data in files.items():
             client.put_object(Bucket=bucket, Key=name, Body=data)
+
+
+def variables(endpoint: str) -> dict[str, str]:
+    """The environment in which s3:// means the store at `endpoint`."""
+    settings = {"ENDPOINT_URL": endpoint, "KEY": "test", "SECRET": "test"}
+    return {f"FSSPEC_S3_{name}": value for name, value in settings.items()}
 
 
 #: Says of the nth request and its path what becomes of it: a status, seconds to wait, or None to be passed on.
@@ -121,7 +129,8 @@ def troubled(endpoint: str, trouble: Trouble, named: bool = False) -> Iterator[s
             if isinstance(met, int):
                 return met, {}, b""
             time.sleep(met)
-        passed = {name: value for name, value in headers.items() if name.lower() != "expect"}
+        passed = {"Content-Type": "application/octet-stream", **headers}
+        passed.pop("Expect", None)
         request = urllib.request.Request(endpoint + path, body or None, passed, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:

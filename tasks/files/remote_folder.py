@@ -189,6 +189,7 @@ class RemoteFolder(RunFolder):
         """Write a file if there is none, and tell whether; where a store cannot help it two may do so at once."""
 
         def create(fs: Any, path: str) -> bool:
+            self._make_parent(fs, path)
             try:
                 within(limits().seconds, fs, "pipe_file", path, data, mode="create")
             except FileExistsError:
@@ -224,6 +225,10 @@ class RemoteFolder(RunFolder):
             return persistently(url, call, **_FRESH)
         except StoreError as fault:
             raise StoreError(f"{url} cannot be {_DONE[what]}: {str(fault).rstrip('.')}; {_REMEDY}.") from None
+        except FileNotFoundError:
+            if what != "write":
+                raise
+            raise StoreError(f"{url} cannot be written: there is no such bucket or folder; name another.") from None
 
     def _path(self, fs: Any, name: str) -> str:
         path: str = fs._strip_protocol(f"{self}/{name}")
@@ -240,17 +245,15 @@ class RemoteFolder(RunFolder):
         size = work.stat().st_size
 
         def put(fs: Any, path: str) -> None:
-            if scheme_of(str(self)) not in _FLAT:
-                within(limits().seconds, fs, "makedirs", path.rpartition("/")[0], exist_ok=True)
+            self._make_parent(fs, path)
             within(limits().seconds + size / _LEAST_SPEED, fs, "put_file", str(work), path)
 
-        try:
-            self._asked("write", name, put)
-        except FileNotFoundError:
-            if not work.exists():
-                raise
-            raise StoreError(f"{self.where(name)} cannot be written: there is no such bucket or folder.") from None
+        self._asked("write", name, put)
         self._check(name, size)
+
+    def _make_parent(self, fs: Any, path: str) -> None:
+        if scheme_of(str(self)) not in _FLAT:
+            within(limits().seconds, fs, "makedirs", path.rpartition("/")[0], exist_ok=True)
 
     def _check(self, name: str, size: int) -> None:
         if (there := self.size(name)) != size:

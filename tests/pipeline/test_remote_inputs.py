@@ -41,7 +41,7 @@ def endpoint(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     stored = {f"set/{name}": data for name, data in files.items()}
     other = {"set/notes.txt": b"x", "set/.hidden.png": b"x", "packed/all.tar": tar, "packed/all.zip": zipped}
     listed = {"lists/list.txt": b"s3://photos/set/000.png\n../set/001.png\n"}
-    with object_store.s3_server(folder) as address:
+    with object_store.s3_server(folder, object_store.MANY) as address:
         object_store.put(address, "photos", {**stored, **other, **listed})
         yield address
 
@@ -249,8 +249,7 @@ def test_a_file_system_without_event_loop_is_read_too(tmp_path: Path) -> None:
 def test_a_run_from_a_bucket_that_was_killed_goes_on(
     endpoint: str, as_files: Results, tmp_path: Path, models: Path
 ) -> None:
-    settings = {"ENDPOINT_URL": endpoint, "KEY": "test", "SECRET": "test"}
-    more = {f"FSSPEC_S3_{name}": value for name, value in settings.items()}
+    more = object_store.variables(endpoint)
     words = ("s3://photos/set/", tmp_path / "out", "--shard-size", 4, "--vertices", "none", "--detector", "yunet")
     words = (*words, "--scheduler", "local", "--workers", 2, "--min-score", 0.9)
     command = [COMMAND, "process", *map(str, words)]
