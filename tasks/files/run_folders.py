@@ -28,6 +28,12 @@ class RunFolder(ABC):
     def __str__(self) -> str:
         return self._named
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunFolder) and self.address == other.address
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
     def where(self, name: str) -> str:
         """Where a file lies, for a person."""
         return f"{self._named.rstrip('/')}/{name}"
