@@ -122,7 +122,6 @@ def test_misuse_is_code_2(words: tuple[str, ...], said: str, tmp_path: Path, mon
 @pytest.mark.parametrize(
     "words",
     [
-        ("process", "in", "s3://bucket/out"),
         ("process", "in", "out", "--boxes", "https://host/boxes.csv"),
         ("synth-videos", "in", "gs://bucket/out"),
         ("fit", "labels.parquet", "s3://bucket/out"),
@@ -139,7 +138,7 @@ def test_urls_are_refused_and_make_no_folders(
     (tmp_path / "in").mkdir()
     answer = command_line.call(*words)
     assert answer.code == 1
-    assert "is a URL; only the IMAGES of process and synth-videos may be one" in answer.stderr
+    assert "is a URL; only IMAGES, and the OUT of process, may be one" in answer.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
 
 
