@@ -1,6 +1,7 @@
 """What following faces gains over detecting them in every frame: throughput and steadiness; and what smoothing costs.
 
-    python benchmarks/tracking.py CLIP.mp4 [--model NAME-OR-FOLDER] [--frames N] [--every N] [--save FILE.npz]
+    python benchmarks/tracking.py CLIP.mp4 [--model NAME-OR-FOLDER] [--frames N] [--every N] [--average mirror]
+        [--save FILE.npz]
 
 CLIP shows one person. Both ways run by turns on the same blocks of frames, one thread, decoding included in both.
 Jitter is the mean second difference of the 68 landmarks over √(w·h) of their box, in %; the lag of smoothing is
@@ -19,11 +20,13 @@ import cv2
 import numpy as np
 
 from ddfa_batch.commands.model_choice import default_models_folder
-from ddfa_batch.schemas.config import BUILTIN, DEFAULT_MAX_PIXELS
+from ddfa_batch.schemas.config import AVERAGES, BUILTIN, DEFAULT_MAX_PIXELS, MIRROR, NO_AVERAGE
+from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.files.video_files import index_video, read_frames
 from ddfa_batch.tasks.geometry import quality, smoothing
+from ddfa_batch.tasks.geometry.mirroring import MirrorMap
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis
 from ddfa_batch.tasks.inference.face_finder import FaceFinder
 from ddfa_batch.tasks.inference.face_observer import NetworkObserver, ObservedFaces
@@ -35,14 +38,16 @@ from ddfa_batch.tasks.inference.tracker import advance
 BLOCK = 50
 
 
-def observer(model: str) -> NetworkObserver:
+def observer(model: str, average: str = NO_AVERAGE) -> NetworkObserver:
     bundle = find_bundle(model, default_models_folder())
     loaded = loaded_model(str(bundle.folder), bundle.digest)
     _, spec = bundle.detector(None)
     regress = Regressor(loaded.regressor, bundle.manifest)
     finder = FaceFinder(spec, loaded.detector_session(spec), regress, spec.face_threshold)
     landmarks = PointBasis.of(loaded.morphable, loaded.morphable.landmarks)
-    return NetworkObserver(finder, regress, landmarks)
+    deviations = np.array(bundle.manifest.param_std)[N_POSE:]
+    mirror = MirrorMap.of(loaded.morphable, deviations) if average == MIRROR else None
+    return NetworkObserver(finder, regress, landmarks, mirror=mirror)
 
 
 @dataclass
@@ -105,10 +110,11 @@ def main() -> None:
     parser.add_argument("--model", default=BUILTIN)
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--every", type=int, default=TrackerOptions().detect_every)
+    parser.add_argument("--average", choices=AVERAGES, default=NO_AVERAGE)
     parser.add_argument("--save", type=Path)
     arguments = parser.parse_args()
     cv2.setNumThreads(0)
-    see = observer(arguments.model)
+    see = observer(arguments.model, arguments.average)
     options = TrackerOptions(detect_every=arguments.every)
     times, detected, tracked = measure(arguments.clip, see, arguments.frames, options)
     raw_frames, raw = detected.main_face()

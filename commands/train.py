@@ -64,6 +64,8 @@ def train(
     from ddfa_batch.pipeline.train import train as run_training
 
     bundle = choose_model(models_folder, model, labels).announce(quiet)
+    if host.new_head and host.start is None:
+        raise click.UsageError("--new-head is for --start: there is no net whose head could be fitted.")
     start = None if host.start is None else _start(models_folder, host.start)
     request = _request(labels, out, bundle, data, learning, host, start)
     samples = learning.look_ahead * data.stills * data.frames
@@ -100,6 +102,7 @@ def _request(
         landmarks=learning.landmarks,
         distance=learning.distance,
         landmark_weight=learning.landmark_weight,
+        steadiness=learning.steadiness,
         beta=learning.beta,
         look_ahead=learning.look_ahead,
         iterations=learning.iterations,
@@ -120,6 +123,7 @@ def _request(
         images=data.images,
         clips=data.clips,
         start=start,
+        new_head=host.new_head,
         validation=data.validation,
         device=host.device,
         threads=host.threads or usable_cores(),

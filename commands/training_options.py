@@ -48,6 +48,8 @@ class LearningOptions:
     distance: str
     #: How much each landmark term counts.
     landmark_weight: float
+    #: How much it counts that the errors of adjacent frames differ.
+    steadiness: float
     #: Weight of vanilla-joint.
     beta: float
     #: Steps of an iteration.
@@ -72,6 +74,8 @@ class HostOptions:
 
     #: Checkpoint of another training to begin with, or a model's name or folder.
     start: str | None
+    #: Fit the layer that answers the parameters anew.
+    new_head: bool
     #: "cpu", "cuda" or "auto".
     device: str
     #: torch's threads; None for one per core.
@@ -196,6 +200,14 @@ learning_options = grouped(
             help="How much each landmark term counts, where 1 is as much as the loss of the parameters.",
         ),
         click.option(
+            "--steadiness",
+            type=click.FloatRange(0, 100),
+            metavar="X",
+            default=0.0,
+            show_default=True,
+            help="How much it counts, beside the same, that the errors of adjacent frames differ; needs --frames 2.",
+        ),
+        click.option(
             "--beta",
             type=click.FloatRange(0, 1),
             metavar="X",
@@ -267,6 +279,11 @@ host_options = grouped(
             "--start",
             metavar="FILE|MODEL",
             help="Begin with the weights of this checkpoint of another training, or of this model.",
+        ),
+        click.option(
+            "--new-head",
+            is_flag=True,
+            help="With --start: fit the layer that answers the parameters anew, for labels of another face model.",
         ),
         click.option("--device", metavar="NAME", default="auto", show_default=True, help="cpu, cuda, or auto."),
         click.option(

@@ -80,10 +80,10 @@ def _row(folder: Path, path: Path, model: MorphableModel) -> tuple[str, F64, F32
         raise InputError("its parameters are not finite")
     _, height = images.dimensions(images.read_bytes(picture))
     key = picture.relative_to(folder).as_posix()
-    return key, _image_pose(para, height), np.concatenate([shape, expression]).astype(np.float32)
+    return key, labelled_pose(para, height), np.concatenate([shape, expression]).astype(np.float32)
 
 
-def _image_pose(para: F64, height: int) -> F64:
+def labelled_pose(para: F64, height: int) -> F64:
     """T (3, 4) in image pixels (y down, from 0) of Pose_Para (7,) in an image of `height`."""
     x, y, z = para[:3]
     about_x = np.array([[1, 0, 0], [0, np.cos(x), np.sin(x)], [0, -np.sin(x), np.cos(x)]])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from ddfa_batch.tasks.training.architectures import Architecture, mac_count, par
 from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.mini_batches import MiniBatch, make_batch
+from ddfa_batch.tasks.training.new_head import with_new_head
 from ddfa_batch.tasks.training.options import TrainConfig
 from ddfa_batch.tasks.training.state import Record, TrainingState
 from ddfa_batch.tasks.training.thawing import thawed
@@ -39,6 +40,10 @@ ABOUT, CHECKPOINT, BEST, HISTORY, MODEL = "train.json", "checkpoint.pt", "best.p
 _WHITENING = 4096
 #: Frames on which the norms of a model's network are measured: at once, so that they take half a gigabyte.
 _MEASURED = 256
+#: Frames to which a new head is fitted.
+_FITTED = 8192
+#: Of one clip, at most.
+_PER_CLIP = 8
 #: Options that differ are named, so many of them.
 _TOLD = 5
 
@@ -63,6 +68,8 @@ class TrainingRequest:
     clips: Path | None = None
     #: A checkpoint of another training, or a model, whose weights this one begins with.
     start: Path | Bundle | None = None
+    #: Fit the layer that answers the parameters anew to `start`'s features: for another face model.
+    new_head: bool = False
     #: Share of the pictures held out, by the sha256 of their keys.
     validation: float = 0.1
     #: As torch names it, or "auto".
@@ -189,6 +196,7 @@ def _about(request: TrainingRequest) -> dict[str, Any]:
         "version": version("ddfa-batch"),
         "model": {"name": request.bundle.manifest.name, "digest": request.bundle.digest},
         "data": {name: None if path is None else open_run(path).run.identity for name, path in runs.items()},
+        "new_head": request.new_head,
         "start": request.start.digest if isinstance(request.start, Bundle) else request.start and sha256(request.start),
         "validation": {"share": request.validation, "rule": "sha256 of the key, first 8 bytes, below share · 2^64"},
         "architecture": asdict(request.architecture),
@@ -217,13 +225,26 @@ def _training(request: TrainingRequest, clips: Clips, device: str) -> TrainingSt
         training = state.load(path, device)
         state.check_same(training, request.architecture, request.config)
         return training
-    if isinstance(request.start, Bundle):
-        batch = _sample(request.config, clips, _MEASURED, request.config.sampling.size)
-        return thawed(request.start, request.architecture, request.config, batch, device)
-    if request.start is not None:
-        return state.start_from(state.load(request.start, device), request.architecture, request.config)
     mean, std = whitening(_sample(request.config, clips, _WHITENING, 1).params)
-    return state.start(request.architecture, request.config, mean, std, device)
+    if request.start is None:
+        return state.start(request.architecture, request.config, mean, std, device)
+    begun = _begun(request, request.start, clips, device)
+    return with_new_head(begun, _sights(request.config, clips), mean, std) if request.new_head else begun
+
+
+def _begun(request: TrainingRequest, start: Path | Bundle, clips: Clips, device: str) -> TrainingState:
+    if isinstance(start, Bundle):
+        batch = _sample(request.config, clips, _MEASURED, request.config.sampling.size)
+        return thawed(start, request.architecture, request.config, batch, device)
+    return state.start_from(state.load(start, device), request.architecture, request.config)
+
+
+def _sights(config: TrainConfig, clips: Clips) -> Iterator[MiniBatch]:
+    """Augmented training frames, in blocks, to fit a head to."""
+    for block in range(-(-min(_FITTED, _PER_CLIP * len(clips)) // _MEASURED)):
+        rows = np.random.default_rng([config.seed, block]).integers(len(clips), size=_MEASURED)
+        single = replace(config.sampling, frames=1)
+        yield make_batch(clips, rows, single, config.augmentation, [config.seed, block], config.sampling.size)
 
 
 def _sample(config: TrainConfig, clips: Clips, n_frames: int, pixels: int) -> MiniBatch:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import CARD, REGRESSOR, BundleManifest
 from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.schemas.detectors import DetectorSpec
@@ -26,6 +27,7 @@ from ddfa_batch.tasks.inference.face_finder import FaceFinder
 from ddfa_batch.tasks.inference.regressor import Regressor
 from ddfa_batch.tasks.training import export, state
 from ddfa_batch.tasks.training.export import FaceHead
+from recipes.builtin.apart import check_apart
 from recipes.builtin.calibration import Reliability, platt, scaled_head
 from recipes.builtin.detector.export import exported_spec
 from recipes.builtin.detector.teachers import session
@@ -61,7 +63,9 @@ class HeadlessRegressor:
 
 def assemble(work: Path, detector: Path, n_pictures: int, target: Path) -> None:
     """Write the bundle to `target`; a card that lies there stays."""
-    training = state.load(work / "builtin" / "trained" / "best.pt")
+    training = state.load(work / "builtin" / "polished" / "best.pt")
+    trained_on = open_run(work / "aflw" / "fit-builtin").faces(columns=["key"])["key"].to_pylist()
+    print(check_apart(work / "aflw", trained_on))
     first = load_bundle(work / "builtin" / "first")
     net = training.answering.eval()
     manifest = replace(first.manifest, param_mean=training.mean, param_std=training.std)

@@ -20,13 +20,19 @@ from pathlib import Path
 
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import CARD
-from ddfa_batch.schemas.config import BUILTIN
+from ddfa_batch.schemas.config import BUILTIN, MIRROR, NO_AVERAGE
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 
 #: Marks in the card between which the table stands.
 BEGIN, END = "<!-- recipes/builtin/card.py -->", "<!-- end -->"
 #: Of the figures.
 COLUMNS = "0–30°|30–60°|60–90°|mean|faces found|extra boxes"
+#: How the models are asked: as the card says it, whether they detect, and what the last pass is averaged with.
+WAYS = (
+    ("detector in the loop, refined once", True, NO_AVERAGE),
+    ("the same, averaged with the mirror image", True, MIRROR),
+    ("roi of the labels, one pass", False, NO_AVERAGE),
+)
 
 
 def ddfa_batch(*arguments: str | Path) -> None:
@@ -34,12 +40,13 @@ def ddfa_batch(*arguments: str | Path) -> None:
     subprocess.run(["ddfa-batch", *map(str, arguments), "--quiet"], check=True)
 
 
-def scores(work: Path, out: Path, model: str, detect: bool) -> dict[str, list[str]]:
+def scores(work: Path, out: Path, model: str, detect: bool, average: str) -> dict[str, list[str]]:
     """The table's cells of each set of labels."""
     dev = work / "dev"
     labels = (dev / "original.parquet", dev / "reannotated.parquet")
     if detect:
-        ddfa_batch("process", dev / "photographs", out / "run", "--model", model, "--vertices", "none")
+        found_by = ("--model", model, "--average", average, "--vertices", "none")
+        ddfa_batch("process", dev / "photographs", out / "run", *found_by)
         answers: tuple[str | Path, ...] = ("--run", out / "run")
     else:
         answers = ("--model", model, "--images", dev / "photographs")
@@ -58,11 +65,11 @@ def scores(work: Path, out: Path, model: str, detect: bool) -> dict[str, list[st
 def table(work: Path, model: str, beside: str) -> str:
     """The card's table, as Markdown."""
     rows = []
-    for how, detect in (("detector in the loop, refined once", True), ("roi of the labels, one pass", False)):
+    for how, detect, average in WAYS:
         for name in (model, beside):
             out = Path(tempfile.mkdtemp(prefix="card-"))
             try:
-                for labels, cells in scores(work, out, name, detect).items():
+                for labels, cells in scores(work, out, name, detect, average).items():
                     rows.append(f"| {Path(name).name} | {how} | {labels} | {' | '.join(cells)} |")
             finally:
                 shutil.rmtree(out)

@@ -41,7 +41,9 @@ def training_crops(source: Path, target: Path) -> None:
     """AFLW's crops and their labels, less those that show a photograph of AFLW2000-3D."""
     (target / "images").mkdir(parents=True, exist_ok=True)
     table = pa.concat_tables([pq.read_table(part) for part in sorted(source.glob("part-*.parquet"))])
-    duplicates = pa.array((source / "duplicates.txt").read_text().split())
+    listed = (source / "duplicates.txt").read_text()
+    (target / "duplicates.txt").write_text(listed)
+    duplicates = pa.array(listed.split())
     table = table.filter(pc.invert(pc.is_in(table["name"], duplicates)))
     for name, jpeg in zip(table["name"].to_pylist(), table["jpeg"].to_pylist(), strict=True):
         (target / "images" / name).write_bytes(jpeg)

@@ -33,6 +33,12 @@ TURNS = (
 #: For labels made by hand.
 BY_HAND = "--landmarks lrr+lmk --distance plain"
 
+#: For a net that has learnt: the 68 points above all, one picture of each face, an average of the weights.
+POLISHING = (
+    "--method vdc --landmarks lmk --landmark-weight 2 --distance plain --frames 1 --rotation 12 --ema 0.998 "
+    "--schedule cosine"
+)
+
 
 @dataclass(frozen=True)
 class Amounts:
@@ -46,6 +52,10 @@ class Amounts:
     begun: str = "--iterations 110 --stage 0.65 60 --learning-rate 1.5e-3 --seed 11"
     #: Options of the second.
     trained: str = "--iterations 52 --stage 0.5 80 --learning-rate 1e-3 --seed 12"
+    #: Options of the third, at the full size alone.
+    polished: str = "--iterations 100 --learning-rate 8e-4 --seed 21"
+    #: Options of the step that leaves out crops of photographs that are measured on.
+    apart: str = ""
     #: Options of the detector's training.
     detector: str = ""
     #: Options of its tuning on what it mistook.
@@ -66,7 +76,7 @@ class RecipeStep:
 
 def steps(shared: Path, work: Path, amounts: Amounts, target: Path) -> Iterator[RecipeStep]:
     """Every step in order; `target` is the folder of the bundle that is made."""
-    yield from _labels(shared, work)
+    yield from _labels(shared, work, amounts)
     yield from _regressor(shared, work, amounts)
     yield from _detector(shared, work, amounts)
     assemble = f"python -m recipes.builtin.assemble {work} {work}/detector --target {target} {amounts.assemble}"
@@ -74,7 +84,7 @@ def steps(shared: Path, work: Path, amounts: Amounts, target: Path) -> Iterator[
     yield RecipeStep(work / "measured", f"python -m recipes.builtin.card {work} --model {target} --write")
 
 
-def _labels(shared: Path, work: Path) -> Iterator[RecipeStep]:
+def _labels(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
     """Labels and clips with the official face model."""
     aflw = work / "aflw"
     fit = f"ddfa-batch fit {aflw}/{{labels}}.parquet {aflw}/images {aflw}/{{run}} --model {OFFICIAL}"
@@ -82,13 +92,14 @@ def _labels(shared: Path, work: Path) -> Iterator[RecipeStep]:
     yield RecipeStep(work / "imported", f"ddfa-batch models import 3ddfa-v2 {shared}/upstream/3DDFA_V2")
     yield RecipeStep(aflw / "fit21/fits.parquet", fit.format(labels="labels21", run="fit21"))
     yield RecipeStep(aflw / "labels-all.parquet", f"python -m recipes.builtin.union {work}")
+    yield RecipeStep(aflw / "alike.txt", f"python -m recipes.builtin.apart {work} {amounts.apart}")
     yield RecipeStep(aflw / "fit-all/fits.parquet", fit.format(labels="labels-all", run="fit-all") + " --outline")
     clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-all --params {aflw}/fit-all {CLIPS}"
     yield RecipeStep(work / "clips-all", f"{clips} --model {OFFICIAL}")
 
 
 def _regressor(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
-    """A net on human labels, distilled labels, the built-in face model, and the net carried over to it."""
+    """A net on human labels, distilled labels, the built-in face model, and the net carried over to it and polished."""
     aflw, made = work / "aflw", work / "builtin"
     first = made / "first"
     human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all {BY_HAND}"
@@ -101,11 +112,12 @@ def _regressor(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeSte
     yield RecipeStep(aflw / "fit-builtin/fits.parquet", fit)
     clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-builtin --params {aflw}/fit-builtin {CLIPS}"
     yield RecipeStep(work / "clips-builtin", f"{clips} --model {first}")
-    yield RecipeStep(made / "start.pt", f"python -m recipes.builtin.transfer {work} {work}/human/best.pt")
-    begun = f"{train} {made}/begun --start {made}/start.pt {amounts.begun}"
+    begun = f"{train} {made}/begun --start {work}/human/best.pt --new-head {amounts.begun}"
     yield RecipeStep(made / "begun/model/model.json", begun)
     trained = f"{train} {made}/trained --start {made}/begun/best.pt {amounts.trained}"
     yield RecipeStep(made / "trained/model/model.json", trained)
+    polish = f"ddfa-batch train {aflw}/fit-builtin {made}/polished --model {first} --start {made}/trained/best.pt"
+    yield RecipeStep(made / "polished/model/model.json", f"{polish} {POLISHING} {amounts.polished}")
 
 
 def _detector(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:

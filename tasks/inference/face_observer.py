@@ -90,8 +90,9 @@ class NetworkObserver:
 
     Detection is `process`'s own, `refine` passes included. The score of a followed face is σ of the network's log odds
     of a face; of a network that does not tell them it is the overlap of the roi that was looked at with the roi of
-    what was found. With `mirror` the last look at a face is averaged with one at its mirror image: of a followed face
-    that was looked at before, the second look is at the mirror image instead, for two looks are averaged anyway.
+    what was found. With `mirror` the last look at a detected face is averaged with one at its mirror image; of a face
+    that is followed two looks are averaged anyway, and a third at the mirror image steadied nothing (0.46 instead of
+    0.43 % of second differences on a talking face).
     """
 
     def __init__(
@@ -117,13 +118,10 @@ class NetworkObserver:
         """As `FaceObserver` says."""
         size = self._regress.size
         crops = crop.crops(image, rois, size, angles)
-        mirror = None if first is None else self._mirror
-        seen = crops if mirror is None else crops[:, :, ::-1]
         if self._regress.tells_faces:
-            params, odds = self._regress.with_faces(seen)
+            params, odds = self._regress.with_faces(crops)
         else:
-            params, odds = self._regress(seen), None
-        params = params if mirror is None else mirror(params, size)
+            params, odds = self._regress(crops), None
         params = np.asarray(turned_params(params, angles, self._regress.layout, size), np.float32)
         if first is not None:
             params = (params + self._seen_from(first, rois)) / np.float32(2)

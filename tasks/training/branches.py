@@ -44,11 +44,12 @@ def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: Regresso
         main = losses.fwpdc(space, z, target) / space.fwpdc_unit
     else:
         main = losses.vanilla_joint(space, z, target, config.beta, vdc) / space.fwpdc_unit
-    if config.landmarks == "none":
-        return main
     labels = torch.from_numpy(batch.landmarks).to(space.mean)
     weights = torch.from_numpy(batch.weights).to(space.mean)
     total = main
+    if config.steadiness > 0:
+        change = losses.unsteadiness(space, z, labels, weights, config.sampling.frames)
+        total = total + config.steadiness * losses.balanced(main, change)
     if "lmk" in config.landmarks:
         constraint = losses.landmark_constraint if squared else losses.landmark_distance
         total = total + config.landmark_weight * losses.balanced(main, constraint(space, z, labels, weights))

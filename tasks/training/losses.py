@@ -242,6 +242,19 @@ def landmark_distance(space: FaceSpace, z: Tensor, labels: Tensor, weights: Tens
     return _mean_lengths(landmarks(space, z) - _filled(labels, weights), weights)
 
 
+def unsteadiness(space: FaceSpace, z: Tensor, labels: Tensor, weights: Tensor, frames: int) -> Tensor:
+    """By how much, px, the errors of the parameters' own 68 points differ between adjacent frames, in the mean.
+
+    z (B, P) has the `frames` of each still side by side. What a net gets wrong alike in all frames of a face does no
+    harm to a video; what it gets wrong now and then trembles.
+    """
+    errors = (landmarks(space, z) - _filled(labels, weights)).unflatten(0, (-1, frames))
+    both = weights.unflatten(0, (-1, frames))
+    both = (both[:, 1:] * both[:, :-1]).sqrt()
+    changes = (errors[:, 1:] - errors[:, :-1]).square().sum(dim=3)
+    return (_lengths(changes) * both).sum() / both.sum().clamp_min(_TINY)
+
+
 def landmark_regression(answer: Tensor, labels: Tensor, weights: Tensor, size: int) -> Tensor:
     """L_lrr = 1/N · Σ_i ‖l_i − l_i^g‖² with N = 136 (section 2.3), of the landmark head's answer (B, 136).
 

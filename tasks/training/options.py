@@ -109,6 +109,8 @@ class TrainConfig:
     distance: str = "squared"
     #: How much each landmark term counts, where 1 is as much as the main loss.
     landmark_weight: float = 1.0
+    #: How much it counts, beside the same, by how much the errors of adjacent frames differ.
+    steadiness: float = 0.0
     #: Share that the moving average of the weights keeps of itself at a step; it is what is judged and exported. 0 is
     #: none.
     ema: float = 0.0
@@ -148,6 +150,8 @@ class TrainConfig:
             raise TrainingError(
                 f"Stages must be rising shares of up to 1 with {_LEAST_PIXELS} pixels or more, not {self.stages}."
             )
+        if self.steadiness > 0 and self.sampling.frames < 2:
+            raise TrainingError("Steadiness is learnt from adjacent frames; take at least 2 of each still.")
         if not 0 <= self.ema < 1:
             raise TrainingError(f"The moving average of the weights must keep a share in 0..1, not {self.ema}.")
         if self.look_ahead < 1 or self.iterations < 1:

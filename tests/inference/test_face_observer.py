@@ -89,18 +89,14 @@ def test_scores_are_finite_whatever_the_odds() -> None:
     assert sigmoid(np.array([-1e9, 0.0, 1e9])).tolist() == pytest.approx([0, 0.5, 1])
 
 
-def test_the_second_look_at_a_followed_face_may_be_at_its_mirror_image(
+def test_detected_faces_may_be_averaged_with_their_mirror_images(
     parts: tuple[FaceFinder, Regressor, PointBasis], bundle: Bundle
 ) -> None:
-    _, regress, _ = parts
+    finder, regress, landmarks = parts
     model = loaded_model(str(bundle.folder), bundle.digest)
     mirror = MirrorMap.of(model.morphable, np.array(bundle.manifest.param_std)[12:])
-    see, image = NetworkObserver(*parts, mirror=mirror), small_model.picture(2)
-    faces = see.detect(image)
-    level = np.zeros(len(faces))
-    once = see.follow(image, faces.rois, level)
-    twice = see.follow(image, faces.rois, level, once)
-    by_hand = (regress(once.crops) + mirror(regress(np.ascontiguousarray(once.crops[:, :, ::-1])), 120)) / 2
-    assert np.allclose(once.params, regress(once.crops), rtol=1e-6)
-    assert np.allclose(twice.params, by_hand, atol=1e-3)
-    assert np.array_equal(twice.crops, once.crops)
+    image = small_model.picture(2)
+    seen = NetworkObserver(*parts, mirror=mirror).detect(image)
+    still = refine(image, finder(image), regress, landmarks, mirror=mirror)
+    assert np.array_equal(seen.params, still.params)
+    assert not np.array_equal(seen.params, NetworkObserver(*parts).detect(image).params)

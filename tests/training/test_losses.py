@@ -197,6 +197,26 @@ def test_plain_distances_count_every_labelled_face_alike() -> None:
     assert float(found) == close(np.mean(regression))
 
 
+def test_unsteadiness_is_how_far_errors_differ_between_adjacent_frames() -> None:
+    z, _ = batch(6)
+    rng = np.random.default_rng(3)
+    labels, weights = rng.uniform(0, 120, (6, 68, 2)), np.repeat(rng.uniform(0, 1, (2, 68)), 3, axis=0)
+    weights[:3, 5] = 0
+    labels[weights == 0] = np.nan
+    own = np.stack([slow_vertices(face)[MODEL.landmarks][:, :2] * [1, -1] + [-1, 120] for face in z])
+    total = of = 0.0
+    for still in (0, 3):
+        for frame in (still, still + 1):
+            for i in np.flatnonzero(weights[still]):
+                change = (own[frame + 1, i] - labels[frame + 1, i]) - (own[frame, i] - labels[frame, i])
+                total += weights[still, i] * np.linalg.norm(change)
+                of += weights[still, i]
+    found = losses.unsteadiness(SPACE, t(z), t(labels), t(weights), 3)
+    assert float(found) == pytest.approx(total / of, rel=1e-3)
+    same = losses.unsteadiness(SPACE, t(np.repeat(z[:1], 3, 0)), t(labels[:1].repeat(3, 0)), t(weights[:3]), 3)
+    assert float(same) == pytest.approx(0.1, abs=1e-6)  # the bend at 0
+
+
 def test_balanced_has_the_main_losss_size_and_the_extras_gradient() -> None:
     x = torch.tensor([2.0], requires_grad=True)
     extra = losses.balanced(torch.tensor(6.0), (x * x).sum())

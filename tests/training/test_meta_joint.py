@@ -38,6 +38,13 @@ def test_every_method_trains(method: str, landmarks: str, distance: str) -> None
         assert all(math.isfinite(v) for v in (*record.losses.values(), *record.errors.values()))
 
 
+def test_steadiness_changes_what_is_learnt() -> None:
+    config = replace(CONFIG, method="vdc", iterations=1)
+    plain, steady = (meta_joint.run(begin(replace(config, steadiness=x)), STILLS, SPACE) for x in (0.0, 1.0))
+    assert steady.history[0].losses["vdc"] > plain.history[0].losses["vdc"]
+    assert not same_weights(weights_of_net(plain), weights_of_net(steady))
+
+
 def alone(branch: str) -> TrainingState:
     """What a look-ahead with one loss comes to, from the same start on the same batches."""
     config = replace(CONFIG, method=branch)

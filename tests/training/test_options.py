@@ -53,7 +53,14 @@ def test_every_stage_has_a_learning_rate_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"method": "magic"}, {"landmarks": "some"}, {"schedule": "steps"}, {"ema": 1.0}, {"look_ahead": 0}],
+    [
+        {"method": "magic"},
+        {"landmarks": "some"},
+        {"schedule": "steps"},
+        {"ema": 1.0},
+        {"steadiness": 1.0, "sampling": Sampling(2, 1)},
+        {"look_ahead": 0},
+    ],
 )
 def test_unknown_options_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(TrainingError):
