@@ -38,6 +38,8 @@ _LOST = (
     "The connection to Dask's scheduler was lost in mid-run. What is finished is kept: when it is there again, run the "
     "same command again to resume."
 )
+#: What a local worker does first: Ctrl-C, which the terminal sends to all, is for the command, which ends its workers.
+_DEAF_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 #: A level that no message reaches.
 _SILENT = logging.CRITICAL + 1
 #: How the address of a scheduler begins.
@@ -67,6 +69,7 @@ def _local(execution: Execution) -> Iterator[Any]:
 
     settings = {
         "distributed.nanny.pre-spawn-environ": _worker_environment(),
+        "distributed.worker.preload": [*dask.config.get("distributed.worker.preload", []), _DEAF_TO_CTRL_C],
         "distributed.admin.tick.interval": "1s",
         "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
     }

@@ -53,14 +53,15 @@ def call(*words: object, models: Path | None = None, model: str | None = "small"
     return Answer(code or 0, stdout.getvalue(), stderr.getvalue())
 
 
-def start(*words: object, models: Path | None = None) -> subprocess.Popen[str]:
-    """Start a command in a process of its own, with pipes for what it says."""
+def start(*words: object, models: Path | None = None, start_new_session: bool = False) -> subprocess.Popen[str]:
+    """Start a command in a process of its own, or a session as a terminal has, with pipes for what it says."""
     return subprocess.Popen(
         [sys.executable, "-c", _INTERRUPTIBLE, *map(str, words)],
         env=environment(models, "small"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=start_new_session,
     )
 
 

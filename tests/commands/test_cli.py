@@ -165,6 +165,19 @@ def test_a_signal_keeps_what_is_finished(running: subprocess.Popen[str], number:
     assert "Traceback" not in errors
 
 
+def test_ctrl_c_at_a_terminal_reaches_the_workers_too_and_nobody_complains(models: Path, tmp_path: Path) -> None:
+    photos, out = small_model.pictures(tmp_path / "in", [1] * 300), tmp_path / "out"
+    words = ("process", photos, out, "--shard-size", 2, "--scheduler", "local", "--workers", 2)
+    running = command_line.start(*words, models=models, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list((out / "shards").glob("[0-9]*"))) < 5:
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in errors
+
+
 def test_a_reader_that_goes_away_ends_the_command() -> None:
     read, write = os.pipe()
     os.close(read)
