@@ -16,7 +16,8 @@ from ddfa_batch.commands.progress import Display, Step, shown
 from ddfa_batch.commands.run_progress import RunProgress
 from ddfa_batch.commands.run_reports import announcement, change, summary
 from ddfa_batch.commands.wording import count
-from ddfa_batch.schemas.config import Execution, ItemLimits
+from ddfa_batch.schemas.config import Execution, ItemLimits, RunPart
+from ddfa_batch.schemas.errors import OptionError
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
@@ -34,6 +35,21 @@ def check_settings(settings: RunSettings) -> None:
         raise click.UsageError("--scheduler in-process has one worker; leave out --workers.")
     if settings.overwrite and settings.extend:
         raise click.UsageError("--overwrite replaces the run in OUT; leave out --extend.")
+    if run_part(settings) and (settings.overwrite or settings.extend):
+        raise click.UsageError("--overwrite and --extend change what the parts share; leave out --shard-index.")
+
+
+def run_part(settings: RunSettings) -> RunPart | None:
+    """The part of a run that is asked for; raises `click.UsageError` for half of one."""
+    index, of = settings.shard_index, settings.shard_count
+    if index is None and of is None:
+        return None
+    if index is None or of is None:
+        raise click.UsageError("--shard-index and --shard-count go together.")
+    try:
+        return RunPart(index, of)
+    except OptionError as fault:
+        raise click.UsageError(str(fault)) from None
 
 
 def execute(
@@ -73,14 +89,15 @@ def carry_out(
         if done := progress.totals.images:
             say(f"Resuming: {count(done, 'image')} {'is' if done == 1 else 'are'} done already.")
 
+    part = run_part(settings)
     with shown(settings.quiet) as display:
         progress = RunProgress(display, announce)
         limits = ItemLimits(settings.item_timeout, settings.memory_limit)
-        execution = Execution(settings.scheduler, settings.workers, limits, settings.remote)
+        execution = Execution(settings.scheduler, settings.workers, limits, settings.remote, part)
         run, totals = command(execution, overwrite=settings.overwrite, verify=settings.verify, report=progress)
         display.close()
-        say(summary(run, totals, progress.seconds, progress.done_now))
-        for path in _drawn(run, draw, n_drawn, display):
+        say(summary(run, totals, progress.seconds, progress.done_now, part))
+        for path in _drawn(run, draw, 0 if part else n_drawn, display):
             say(f"Look at {path}")
     if settings.strict and totals.n_errors:
         sys.exit(exit_codes.STRICT)

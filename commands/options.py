@@ -163,6 +163,10 @@ class RunSettings:
     item_timeout: float
     #: Bytes that a worker may have in memory meanwhile.
     memory_limit: int
+    #: Which part of the run is done, from 0, of `shard_count`; None, both, for all of it.
+    shard_index: int | None
+    #: In how many parts the run is done.
+    shard_count: int | None
     #: Images per shard; None for a size that follows from their number.
     shard_size: int | None
     #: Replace the run in OUT.
@@ -262,6 +266,13 @@ def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
             metavar="N",
             help="Images per shard, the unit of work and of resuming.  [default: by the number of images]",
         ),
+        click.option(
+            "--shard-index",
+            type=click.IntRange(0),
+            metavar="I",
+            help="Do one part of the run, I from 0 to N - 1, as a task of a job array.",
+        ),
+        click.option("--shard-count", type=click.IntRange(1), metavar="N", help="Parts of the run (--shard-index)."),
         click.option("--overwrite", is_flag=True, help="Replace the run in OUT."),
         click.option("--verify", is_flag=True, help="Read what is finished first, and do anew what is damaged."),
         click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddfa_batch.commands.execution import check_settings, execute
+from ddfa_batch.commands.execution import check_settings, execute, run_part
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import (
     PATH,
@@ -186,6 +186,8 @@ def process(
     check_settings(settings)
     if settings.overwrite and retry_failed:
         raise click.UsageError("--overwrite replaces the run in OUT; leave out --retry-failed.")
+    if run_part(settings) and retry_failed:
+        raise click.UsageError("--retry-failed does what is left of a finished run; leave out --shard-index.")
     with limited(settings.remote):
         request = _request(models_folder, sources, out, model, faces, settings)
         command = functools.partial(run_process, retry_failed=retry_failed or frozenset())

@@ -52,7 +52,7 @@ def run_step(progress: Progress) -> Step:
         return Step(progress.phase, progress.listed or None)
     if progress.run is None or progress.phase not in (Phase.WORKING, Phase.DONE):
         return Step(progress.phase)
-    return Step(Phase.WORKING, progress.images, progress.run.n_inputs, "images", _details(progress, progress.run))
+    return Step(Phase.WORKING, progress.images, progress.n_inputs, "images", _details(progress, progress.run))
 
 
 def _details(progress: Progress, run: Run) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from ddfa_batch.schemas.errors import ERROR_KINDS
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
     from ddfa_batch.pipeline.progress import Totals
+    from ddfa_batch.schemas.config import RunPart
     from ddfa_batch.schemas.run import HistoryEntry
 
 
@@ -20,6 +21,9 @@ _CHANGES = {
     "retried": "Retried: {} done again that {} error rows",
     "mended": "Mended: {} done again that {} in damaged shards",
 }
+
+
+_UNFINISHED = "When all parts are done, the same command without --shard-index and --shard-count finishes the run."
 
 
 def change(entry: HistoryEntry) -> str:
@@ -63,10 +67,12 @@ def _size_of_meshes(request: RunRequest, n_inputs: int) -> list[str]:
     return lines
 
 
-def summary(run: Run, totals: Totals, seconds: float, done_now: int) -> str:
-    """What came of a run, how fast, what went wrong, and where everything lies."""
-    told = [*_error_lines(run, totals), *limited(totals), *_whereabouts(run)]
-    return "\n".join([_outcome(totals, run, seconds, done_now), *told])
+def summary(run: Run, totals: Totals, seconds: float, done_now: int, part: RunPart | None = None) -> str:
+    """What came of a run, or of a part of it, how fast, what went wrong, and where everything lies."""
+    where = _whereabouts(run) if part is None else [_UNFINISHED]
+    told = [*_error_lines(run, totals), *limited(totals), *where]
+    begin = "" if part is None else f"{str(part).capitalize()}: "
+    return "\n".join([begin + _outcome(totals, run, seconds, done_now), *told])
 
 
 def _outcome(totals: Totals, run: Run, seconds: float, done_now: int) -> str:

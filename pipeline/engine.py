@@ -27,7 +27,7 @@ from ddfa_batch.pipeline.receipts import (
 )
 from ddfa_batch.pipeline.seal import seal
 from ddfa_batch.pipeline.staging import begun_replacements, finish_replacement
-from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.config import Execution, RunPart
 from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import MENDED, RETRIED
@@ -62,8 +62,9 @@ def execute_run(
     Everything is listed, loaded and checked before a run that is there is removed (`overwrite`). Where there is less
     to do than `few` inputs it is done in this process unless `execution` says otherwise. verify: read every file of
     the finished shards first, and do those anew that are not as their receipts say. extend: take up inputs that were
-    added. retry: do error rows of finished shards again. `finish` joins what the shards wrote. Raises `DdfaError` for
-    what the whole run cannot survive; whatever is wrong with one image is a row of its images table.
+    added. retry: do error rows of finished shards again. `finish` joins what the shards wrote, unless `execution` asks
+    for a part of the run only. Raises `DdfaError` for what the whole run cannot survive; whatever is wrong with one
+    image is a row of its images table.
     """
     own_files.refuse_strangers(request.folder)
     report(Progress(Phase.LISTING))
@@ -108,17 +109,25 @@ def execute_planned(
 
     grow: takes up in the run that is planned what was added since.
     """
-    with claimed(asked, rows, bundle, overwrite=overwrite, extend=grow is not None, report=report) as planned:
-        run, todo = _outstanding(_mended(grow(planned) if grow else planned, verify), asked, retry)
+    part = execution.part
+    with contextlib.ExitStack() as held:
+        lock = held.enter_context(asked.folder.locked(asked.kind, part))
+        planned = _claimed(asked, rows, bundle, overwrite=overwrite, extend=grow is not None, report=report)
+        grown = grow(planned) if grow else planned
+        run, todo = _outstanding(grown if lock.shared else _mended(grown, verify), asked, retry, part)
+        if part is not None:
+            held.enter_context(lock.sharing(part))
         changes = tuple(run.history[len(planned.history) :])
-        totals = _do(todo.job(run, stages, execution, few), todo, Progress(Phase.WORKERS, run, changes=changes), report)
-        if missing := pending_shards(run):
+        now = Progress(Phase.WORKERS, run, n_inputs=todo.n_inputs, changes=changes)
+        totals = _do(todo.job(run, stages, execution, few), todo, now, report)
+        if missing := pending_shards(run, part):
             raise DdfaError(f"{len(missing)} shards of {run.folder} have no receipt; run the same command again.")
-        report(Progress(Phase.JOINING, run, totals))
-        remove_leftovers(run)
-        finish(run)
-        seal(run)
-        report(Progress(Phase.DONE, run, totals))
+        if part is None:
+            report(Progress(Phase.JOINING, run, totals))
+            remove_leftovers(run)
+            finish(run)
+            seal(run)
+        report(replace(now, phase=Phase.DONE, totals=totals))
         return run, totals
 
 
@@ -128,14 +137,18 @@ def claimed(
     rows: Iterable[dict[str, Any]],
     bundle: Bundle,
     *,
-    overwrite: bool = False,
-    extend: bool = False,
     report: Report = unheard,
 ) -> Iterator[Run]:
     """Plan the run `asked`, or find it planned, and keep every other command out of its folder meanwhile."""
     with asked.folder.locked(asked.kind):
-        report(Progress(Phase.PLANNING, listed=asked.n_inputs))
-        yield plan.claim(asked, rows, bundle, overwrite=overwrite, extend=extend)
+        yield _claimed(asked, rows, bundle, overwrite=False, extend=False, report=report)
+
+
+def _claimed(
+    asked: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, *, overwrite: bool, extend: bool, report: Report
+) -> Run:
+    report(Progress(Phase.PLANNING, listed=asked.n_inputs))
+    return plan.claim(asked, rows, bundle, overwrite=overwrite, extend=extend)
 
 
 def _mended(run: Run, verify: bool) -> Run:
@@ -149,9 +162,9 @@ def _mended(run: Run, verify: bool) -> Run:
     return run
 
 
-def _outstanding(run: Run, asked: Run, retry: Retry | None) -> tuple[Run, Outstanding]:
+def _outstanding(run: Run, asked: Run, retry: Retry | None, part: RunPart | None) -> tuple[Run, Outstanding]:
     """What is to do of a run, and the run, whose history tells of error rows that are done again."""
-    todo = Outstanding.of(run, retry)
+    todo = Outstanding.of(run, retry, part)
     if todo.n_retried:
         refuse_other_root(run, asked)
         run = plan.write_run(plan.recorded(run, RETRIED, todo.n_retried))

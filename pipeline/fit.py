@@ -90,7 +90,7 @@ def fit_landmarks(
             with one_thread_each():
                 _fit(run, labelled, keys, bundle, prior, config, report)
             remove_leftovers(run)
-        report(Progress(Phase.DONE, run, total(run)))
+        report(Progress(Phase.DONE, run, total(run), run.n_inputs))
         return _outcome(run)
 
 
@@ -126,7 +126,7 @@ def _fitted(
     parts: list[Fitted] = []
     for start in range(0, n, _PART):
         done = ShardProgress(0, len(set(labelled.keys[:start])), start)
-        report(Progress(Phase.WORKING, run, at_work=(done,)))
+        report(Progress(Phase.WORKING, run, n_inputs=run.n_inputs, at_work=(done,)))
         part = slice(start, start + _PART)
         parts.append(fit(labelled.landmarks[part], model, prior, basis=basis, weights=weights[part], config=config))
     return Fitted(*(np.concatenate([getattr(p, name) for p in parts]) for name in Fitted.__annotations__))

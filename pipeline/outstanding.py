@@ -9,7 +9,7 @@ from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.progress import Totals
 from ddfa_batch.pipeline.receipts import good_receipts
 from ddfa_batch.pipeline.requirements import requirements
-from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.config import Execution, RunPart
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files import store
 
@@ -44,6 +44,8 @@ class Outstanding:
     again: dict[int, Receipt]
     #: What does them again.
     retry: Retry | None
+    #: Inputs of all shards that are looked at.
+    n_inputs: int
     #: Inputs of the pending shards.
     n_pending: int
     #: Error rows that are done again.
@@ -52,18 +54,19 @@ class Outstanding:
     totals: Totals
 
     @staticmethod
-    def of(run: Run, retry: Retry | None) -> Outstanding:
-        """What is to do of a run."""
+    def of(run: Run, retry: Retry | None, part: RunPart | None = None) -> Outstanding:
+        """What is to do of a run, or of a part of it."""
+        shards = range(run.n_shards) if part is None else part.shards(run.n_shards)
         again: dict[int, Receipt] = {}
         totals, n_retried, done = Totals(), 0, set()
-        for receipt in good_receipts(run):
+        for receipt in good_receipts(run, shards):
             done.add(receipt.shard)
             if retry is not None and (failed := retry.count(receipt)):
                 again[receipt.shard], n_retried = retry.kept(receipt), n_retried + failed
             totals = totals.plus(again.get(receipt.shard, receipt))
-        pending = [shard for shard in range(run.n_shards) if shard not in done]
-        n_pending = sum(len(run.inputs_of(shard)) for shard in pending)
-        return Outstanding(pending, again, retry, n_pending, n_retried, totals)
+        pending = [shard for shard in shards if shard not in done]
+        n_inputs, n_pending = (sum(len(run.inputs_of(shard)) for shard in some) for some in (shards, pending))
+        return Outstanding(pending, again, retry, n_inputs, n_pending, n_retried, totals)
 
     @property
     def shards(self) -> list[int]:

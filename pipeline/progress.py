@@ -103,6 +103,8 @@ class Progress:
     run: Run | None = None
     #: The receipts of all shards that are done, of earlier commands too.
     totals: Totals = Totals()
+    #: Inputs of the shards that this command is about, once the run is planned.
+    n_inputs: int = 0
     #: Inputs listed so far, while they are listed.
     listed: int = 0
     #: Shards at work, of which something is known.

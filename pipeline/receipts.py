@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.progress import Totals
+from ddfa_batch.schemas.config import RunPart
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files import clip_files, store
@@ -41,18 +42,20 @@ def total(run: Run) -> Totals:
     return totals
 
 
-def pending_shards(run: Run) -> list[int]:
+def pending_shards(run: Run, part: RunPart | None = None) -> list[int]:
     """The shards to do: without a receipt or with a damaged one, or whose files are missing or of another size.
 
-    Sizes cost one look into the folder per file. Damage that leaves the size is found by `verify_run`.
+    Of a part of the run, if one is given. Sizes cost one look into the folder per file. Damage that leaves the size is
+    found by `verify_run`.
     """
-    done = {receipt.shard for receipt in good_receipts(run)}
-    return [shard for shard in range(run.n_shards) if shard not in done]
+    shards = range(run.n_shards) if part is None else part.shards(run.n_shards)
+    done = {receipt.shard for receipt in good_receipts(run, shards)}
+    return [shard for shard in shards if shard not in done]
 
 
-def good_receipts(run: Run) -> Iterator[Receipt]:
-    """The receipts whose files are there, of the size they say."""
-    for _, receipt in _examined(run):
+def good_receipts(run: Run, shards: Iterable[int] | None = None) -> Iterator[Receipt]:
+    """The receipts, of these shards or of all, whose files are there, of the size they say."""
+    for _, receipt in _examined(run, shards):
         if receipt is not None:
             yield receipt
 
@@ -62,10 +65,10 @@ def spoiled_shards(run: Run) -> list[int]:
     return [shard for shard, receipt in _examined(run) if receipt is None]
 
 
-def _examined(run: Run) -> Iterator[tuple[int, Receipt | None]]:
+def _examined(run: Run, shards: Iterable[int] | None = None) -> Iterator[tuple[int, Receipt | None]]:
     """The shards with a receipt, and that if it is good: not damaged, and its files there, of the size it says."""
     size_of = run.folder.sizes()
-    for shard, answer in _read(run, range(run.n_shards)):
+    for shard, answer in _read(run, range(run.n_shards) if shards is None else shards):
         try:
             receipt = store.decode_receipt(run.folder, shard, answer)
         except RunFolderError:

@@ -356,18 +356,44 @@ class RemoteLimits:
 
 
 @dataclass(frozen=True)
+class RunPart:
+    """One of several commands that share the shards of a run, such as the tasks of a job array."""
+
+    #: Which of them, from 0.
+    index: int
+    #: How many there are.
+    count: int
+
+    def __post_init__(self) -> None:
+        """Raise `OptionError` for a part that is none of so many."""
+        if not 0 <= self.index < self.count:
+            raise OptionError(
+                f"There is no part {self.index} of {self.count}: --shard-index counts from 0 to {self.count - 1}."
+            )
+
+    def __str__(self) -> str:
+        """It as people count."""
+        return f"part {self.index + 1} of {self.count}"
+
+    def shards(self, n: int) -> range:
+        """Its shards of `n`: every so-manyth, so that parts differ by one shard at most."""
+        return range(self.index, n, self.count)
+
+
+@dataclass(frozen=True)
 class Execution:
-    """Where the work is done. It never changes a result, so it is no part of a run's identity.
+    """Where the work is done. It never changes a result, so it is no part of a run's identity."""
 
-    `scheduler`: "auto", "in-process", "local", or the address or scheduler file of a running cluster.
-    `workers`: processes of a local cluster; None for one per usable core. `limits`: what an input may take.
-    `remote`: how long stores are waited for.
-    """
-
+    #: "auto", "in-process", "local", or the address or scheduler file of a running cluster.
     scheduler: str = "auto"
+    #: Processes of a local cluster; None for one per usable core.
     workers: int | None = None
+    #: What an input may take.
     limits: ItemLimits = ItemLimits()
+    #: How long stores are waited for.
     remote: RemoteLimits = RemoteLimits()
+    #: The part of the run that is done; None for all of it.
+    part: RunPart | None = None
 
 
 #: Protocols of `evaluate` (paper, section 3.1); `pipeline.evaluation.protocols` has one file for each.

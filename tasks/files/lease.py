@@ -17,9 +17,9 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from ddfa_batch.schemas.config import RemoteLimits
+from ddfa_batch.schemas.config import RemoteLimits, RunPart
 from ddfa_batch.schemas.decoding import Document, decode_json
 from ddfa_batch.schemas.errors import DdfaError, RunFolderError
 from ddfa_batch.tasks.files.remote_calls import limited, limits
@@ -53,6 +53,9 @@ class LeaseRecord:
 class Lease:
     """The lease of a folder, as one process knows it."""
 
+    #: Nobody shares it.
+    shared = False
+
     def __init__(self, folder: RemoteFolder) -> None:
         self._folder = folder
         self._lost: str | None = None
@@ -73,6 +76,13 @@ class Lease:
             with contextlib.suppress(DdfaError):  # it runs out by itself
                 if self._lost is None and self._is(own):
                     self._folder.remove([LOCK])
+
+    def sharing(self, part: RunPart) -> NoReturn:
+        """Raise `RunFolderError`: a lease is one command's."""
+        raise RunFolderError(
+            f"{self._folder} is in a store, which has no lock that {part} could share with the others; let one command "
+            "with --workers or --scheduler write there, or choose a folder for OUT."
+        )
 
     def check(self) -> None:
         """Raise `RunFolderError` where another command took the lease, as after this one slept too long."""

@@ -17,13 +17,14 @@ from typing import Any, BinaryIO, TypeVar
 
 import xxhash
 
+from ddfa_batch.schemas.config import RunPart
 from ddfa_batch.schemas.errors import RunFolderError, StoreError
 from ddfa_batch.tasks.files import atomic
 from ddfa_batch.tasks.files.lease import Lease
 from ddfa_batch.tasks.files.range_file import range_file
 from ddfa_batch.tasks.files.remote_calls import limits, persistently, scheme_of, within
 from ddfa_batch.tasks.files.remote_files import LISTING_SECONDS, as_url
-from ddfa_batch.tasks.files.run_folders import RunFolder
+from ddfa_batch.tasks.files.run_folders import FolderLock, RunFolder
 from ddfa_batch.tasks.files.url_secrets import refuse_secrets
 
 #: Schemes of stores that have no folders, only names with strokes in them.
@@ -202,14 +203,16 @@ class RemoteFolder(RunFolder):
 
         return self._asked("write", name, create)
 
-    def locked(self, command: str) -> AbstractContextManager[None]:
-        """Hold a lease of the folder; see `lease.Lease`."""
+    def locked(self, command: str, part: RunPart | None = None) -> AbstractContextManager[FolderLock]:
+        """Hold a lease of the folder; see `lease.Lease`. Raises `RunFolderError` for a part of a run."""
+        if part is not None:
+            self._lease.sharing(part)
         return self._locked(command)
 
     @contextlib.contextmanager
-    def _locked(self, command: str) -> Iterator[None]:
+    def _locked(self, command: str) -> Iterator[FolderLock]:
         with self._lease.held(command):
-            yield
+            yield self._lease
         shutil.rmtree(self.work, ignore_errors=True)
 
     def still_locked(self) -> None:

@@ -9,14 +9,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
+from ddfa_batch.schemas.config import RunPart
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks.files import atomic, run_lock, store
 from ddfa_batch.tasks.files.remote_calls import is_url
 
 #: How a user names a run's folder: a path, or a URL.
 Named = str | os.PathLike[str]
+
+
+class FolderLock(Protocol):
+    """A folder that is kept for one command, or for those that do parts of a run."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether those who do other parts of the run may be here, too."""
+
+    def sharing(self, part: RunPart) -> AbstractContextManager[None]:
+        """Let those in who do other parts of the planned run, and nobody else; raises where somebody does this one."""
 
 
 class RunFolder(ABC):
@@ -148,8 +160,11 @@ class RunFolder(ABC):
         """Raise `RunFolderError` where the lock of `locked` was lost meanwhile, which some folders cannot help."""
 
     @abstractmethod
-    def locked(self, command: str) -> AbstractContextManager[None]:
-        """Keep every other command out, meanwhile; raises `RunFolderError` naming who is there."""
+    def locked(self, command: str, part: RunPart | None = None) -> AbstractContextManager[FolderLock]:
+        """Keep every other command out, meanwhile; raises `RunFolderError` naming who is there.
+
+        With a `part` wait for who plans the run to do others, and join those that do others; see `FolderLock.sharing`.
+        """
 
 
 class LocalFolder(RunFolder):
@@ -244,9 +259,9 @@ class LocalFolder(RunFolder):
             if not any(there.iterdir()):
                 there.rmdir()
 
-    def locked(self, command: str) -> AbstractContextManager[None]:
+    def locked(self, command: str, part: RunPart | None = None) -> AbstractContextManager[FolderLock]:
         """Hold the folder's lock; see `run_lock`."""
-        return run_lock.locked(self._path, command)
+        return run_lock.locked(self._path, command, part)
 
 
 def run_folder_at(named: Named | RunFolder) -> RunFolder:
