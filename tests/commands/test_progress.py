@@ -96,12 +96,15 @@ def test_neither_what_was_done_before_nor_the_workers_start_counts() -> None:
                 Phase.WORKING,
                 a_run(),
                 Totals(1, (("images", 100), ("faces", 90))),
+                n_inputs=1000,
                 at_work=(ShardProgress(1, images=40, faces=44, errors=2), ShardProgress(2, images=10)),
             ),
             Step("working", 150, 1000, "images", ("134 faces", "2 errors")),
         ),
         (
-            Progress(Phase.WORKING, a_run("synth-videos"), Totals(1, (("images", 8), ("clips", 8), ("frames", 80)))),
+            Progress(
+                Phase.WORKING, a_run("synth-videos"), Totals(1, (("images", 8), ("clips", 8), ("frames", 80))), 1000
+            ),
             Step("working", 8, 1000, "images", ("8 clips, 80 frames",)),
         ),
         (Progress(Phase.JOINING, a_run()), Step("joining files")),
