@@ -21,6 +21,7 @@ from ddfa_batch.schemas.config import Execution, RunPart
 from ddfa_batch.schemas.errors import OptionError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 ALL = Execution("in-process")
 
@@ -81,6 +82,11 @@ def test_others_may_be_there_but_not_the_same_part_and_not_a_whole_run(
     assert f"{request.out} is being worked in by ddfa-batch part 1 of 2, process {os.getpid()} on" in told[2]
     assert f"{request.out} is being worked in by commands that do parts of it; wait" in told[3]
     assert not pending_shards(open_run(request.out).run)
+
+
+def test_parts_do_not_share_a_store() -> None:
+    with pytest.raises(RunFolderError, match="memory://run is in a store, which has no lock that part 1 of 2 could"):
+        run_folder_at("memory://run").locked("process", RunPart(0, 2))
 
 
 @pytest.fixture
