@@ -11,11 +11,12 @@ import pytest
 from conftest import wanted
 from onnx import TensorProto, helper
 
-from ddfa_batch.pipeline import cluster, run_folder
+from ddfa_batch.pipeline import cluster, own_files
 from ddfa_batch.pipeline.failures import _inert
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,7 +44,7 @@ def test_what_links_lead_to_outside_is_not_removed_with_a_run(photos: Path, bund
     (outside / "000000.parquet").write_text("mine")
     (out / "images/000009.parquet").symlink_to(outside / "000000.parquet")
     (out / "frames").symlink_to(outside)
-    run_folder.remove_run(out)
+    own_files.remove_run(run_folder_at(out))
     assert (outside / "000000.parquet").read_text() == "mine"
 
 
