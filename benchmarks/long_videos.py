@@ -112,7 +112,7 @@ def scaling(clip: Path, rounds: int, model: str, vertices: str) -> None:
     for number in range(rounds):
         runs = []
         for workers in (1, 2):
-            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+            with tempfile.TemporaryDirectory() as folder:
                 seen = watched_run(clip, Path(folder) / "out", workers, model, vertices)
             runs.append(seen)
             ready = seen.seconds(Phase.WORKING)
@@ -125,7 +125,7 @@ def scaling(clip: Path, rounds: int, model: str, vertices: str) -> None:
 
 def memory(n_frames: int, workers: int, model: str) -> None:
     """Print the peak memory of each worker, and its growth."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         clip = write_film(Path(folder) / "film.mp4", n_frames)
         seen = watched_run(clip, Path(folder) / "out", workers, model, "none")
     print(f"{n_frames:,} frames of {WIDTH}×{HEIGHT}, {seen.seconds(Phase.WORKING):.0f} s")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ddfa_batch.pipeline import engine, plan
+from ddfa_batch.pipeline import engine, freed_memory, plan
 from ddfa_batch.pipeline.context import ModelContext, RunContext, run_context
 from ddfa_batch.pipeline.plan import PlanRow
 from ddfa_batch.pipeline.run_tables import face_ids, faces_table, images_table
@@ -54,7 +54,10 @@ def find_faces(out: str, shard: int, announced: bool = True) -> ShardFaces:
 
     Faces are followed through the frames of a video, where that is asked for.
     """
-    return find_faces_of(out, shard, plan.read_shard(out, shard), announced)
+    found = find_faces_of(out, shard, plan.read_shard(out, shard), announced)
+    if any(record.video is not None for record in found.records):
+        freed_memory.give_back()
+    return found
 
 
 def find_faces_of(out: str, shard: int, rows: Sequence[PlanRow], announced: bool = True) -> ShardFaces:
