@@ -146,7 +146,7 @@ _face_options = grouped(
     type=click.IntRange(0, 200),
     metavar="N",
     default=0,
-    help="Draw meshes and landmarks over this many of the inputs, in OUT/preview.png.",
+    help="Draw meshes and landmarks over the first N inputs, or N frames spread over videos, in OUT/preview.png.",
 )
 @retry_option
 @run_options

@@ -7,11 +7,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline.plan import PlanRow, Run, read_shard
 from ddfa_batch.pipeline.results import Results, open_run
-from ddfa_batch.schemas.arrays import U8
+from ddfa_batch.pipeline.video_tables import planned_videos
+from ddfa_batch.schemas.arrays import I64, U8
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
@@ -35,15 +38,16 @@ Progress = Callable[[int, int], None]
 
 
 def draw_faces(run: Run, n: int, progress: Progress = lambda done, of: None) -> list[str]:
-    """Draw the first n inputs of a process run, with the mesh and landmarks of every face, to preview.png.
+    """Draw n inputs of a process run, with the mesh and landmarks of every face, to preview.png.
 
     Inputs without a face are shown as they are, and those that could not be read as a square with the reason, for
     every input has its row. Says where the sheet lies.
     """
     results, sheet = open_run(run.folder), "preview.png"
-    shards = range(int(run.shards_of(np.array([min(n, run.n_inputs) - 1]))[0]) + 1)
-    planned = [row for shard in shards for row in read_shard(run.folder, shard)][:n]
-    rows, faces = (list(_rows(run, table, shards)) for table in (store.IMAGES, store.FACES))
+    shown = previewed(run.n_inputs, [(v.video, max(len(v.numbers), 1)) for v in planned_videos(run)], n)
+    shards = np.unique(run.shards_of(shown)).tolist()
+    planned = [row for shard in shards for row in read_shard(run.folder, shard) if row.image_id in shown]
+    rows, faces = (list(_rows_of(run, table, shards, shown)) for table in (store.IMAGES, store.FACES))
     by_image: dict[int, list[dict[str, Any]]] = {row["image_id"]: [] for row in rows}
     for face in faces:
         by_image[face["image_id"]].append(face)
@@ -53,6 +57,40 @@ def draw_faces(run: Run, n: int, progress: Progress = lambda done, of: None) -> 
     with run.folder.writing(sheet) as work:
         sheets.draw_sheet(work, tiles, lambda done: progress(done, len(tiles)))
     return [run.folder.where(sheet)]
+
+
+def previewed(n_inputs: int, videos: Sequence[tuple[int, int]], n: int) -> I64:
+    """The image ids, increasing, of the n inputs that are drawn: of the first n stills and videos.
+
+    `videos` are the first image_id and the number of rows of each, in order. Where there are fewer than n stills and
+    videos the rest are frames, shared out evenly among the videos and spread over each.
+    """
+    sizes = dict(videos)
+    units: list[int] = []
+    at = 0
+    while at < n_inputs and len(units) < n:
+        units.append(at)
+        at += sizes.get(at, 1)
+    counts = dict.fromkeys(units, 1)
+    spare = n - len(units)
+    while spare and (longer := [unit for unit in units if counts[unit] < sizes.get(unit, 1)]):
+        for unit in longer[:spare]:
+            counts[unit] += 1
+        spare -= len(longer[:spare])
+    return np.array([unit + place for unit in units for place in _spread(sizes.get(unit, 1), counts[unit])], np.int64)
+
+
+def _spread(size: int, n: int) -> list[int]:
+    """n of `size` places, spread over them; the middle one where it is one."""
+    return [(2 * i + 1) * size // (2 * n) for i in range(n)]
+
+
+def _rows_of(run: Run, table: str, shards: Sequence[int], image_ids: I64) -> Iterator[dict[str, Any]]:
+    """The rows of some images in a table's shards, in order, one shard in memory at a time."""
+    wanted = pa.array(image_ids)
+    for shard in shards:
+        rows = pq.read_table(run.folder.source(store.table_name(table, shard)))
+        yield from rows.filter(pc.is_in(rows["image_id"], wanted)).to_pylist()
 
 
 def _rows(run: Run, table: str, shards: range) -> Iterator[dict[str, Any]]:

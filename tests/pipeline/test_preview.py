@@ -11,7 +11,7 @@ import small_model
 from conftest import ROOT, wanted
 
 from ddfa_batch.pipeline import plan
-from ddfa_batch.pipeline.preview import draw_faces, outcome
+from ddfa_batch.pipeline.preview import draw_faces, outcome, previewed
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
@@ -43,6 +43,24 @@ def test_every_input_is_on_the_sheet_and_no_more_than_asked_for(run: plan.Run) -
     assert whole.shape[1] <= 1280
     assert whole.shape[0] * whole.shape[1] > 2 * first.shape[0] * first.shape[1]
     assert green(whole) > green(first) > 0
+
+
+@pytest.mark.parametrize(
+    ("n_inputs", "videos", "n", "expected"),
+    [
+        (5, [], 3, [0, 1, 2]),
+        (2, [], 9, [0, 1]),
+        (100, [(0, 100)], 4, [12, 37, 62, 87]),
+        (3, [(0, 3)], 9, [0, 1, 2]),
+        (13, [(1, 10)], 2, [0, 6]),  # a still, then a video by the frame in its middle
+        (13, [(1, 10)], 6, [0, 2, 6, 9, 11, 12]),
+        (22, [(0, 1), (1, 1), (2, 10), (12, 10)], 6, [0, 1, 4, 9, 14, 19]),  # two of the videos have no frames
+    ],
+)
+def test_stills_are_the_first_and_frames_are_spread_over_videos(
+    n_inputs: int, videos: list[tuple[int, int]], n: int, expected: list[int]
+) -> None:
+    assert previewed(n_inputs, videos, n).tolist() == expected
 
 
 def test_progress_counts_the_pictures(run: plan.Run) -> None:
