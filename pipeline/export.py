@@ -101,7 +101,7 @@ def _context(out: str, _: object) -> ExportContext:
     options = ExportOptions(**run.options)
     bundle = bundle_of(run.model)
     morphable = load_morphable(bundle)
-    names = tuple(getattr(bundle.manifest, "expression_names", ()))
+    names = bundle.manifest.expression_names
     unnamed = tuple(f"expression_{k:02d}" for k in range(bundle.manifest.n_expression))
     return ExportContext(
         run,

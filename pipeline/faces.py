@@ -205,7 +205,8 @@ def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> S
         if found.segments:
             store.put_arrays(staged.path(seams_name(shard)), seam_arrays(found.faces.track, found.segments))
         smooth = context.options.smooth != NO_SMOOTHING
-        faces = faces_table(found.records, found.faces, meaning, meshes, context.run.model, smooth)
+        names = context.model.bundle.manifest.expression_names
+        faces = faces_table(found.records, found.faces, meaning, meshes, context.run.model, smooth, names)
         store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)
         inputs = images_table(found.records, context.options.sample_json)
         store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), inputs)

@@ -12,6 +12,7 @@ from ddfa_batch.pipeline.faces import found_faces, geometry, image_faces
 from ddfa_batch.schemas.arrays import F32, F64, I32, U8, Bools
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.tasks.geometry import quality
+from ddfa_batch.tasks.geometry.openness import openness
 from ddfa_batch.tasks.geometry.reconstruct import points
 
 
@@ -51,6 +52,10 @@ class PictureFaces:
     param_distance: F32
     #: Variance of the crop's Laplacian (N,).
     sharpness: F32
+    #: How far the person's right and left eye and the mouth are open (N,): gaps by widths.
+    right_eye_open: F32
+    left_eye_open: F32
+    mouth_open: F32
     #: The model they were found with.
     _context: ModelContext = field(repr=False)
 
@@ -76,6 +81,7 @@ def picture_faces(context: ModelContext, image: U8) -> PictureFaces:
         faces = image_faces(found_faces(context, image), image, 0)
         meaning = geometry(context, faces.params, faces.roi)
     yaw, pitch, roll = meaning.angles.T
+    right, left, mouth = openness(meaning.landmarks)
     return PictureFaces(
         boxes=faces.box,
         scores=faces.score,
@@ -93,6 +99,9 @@ def picture_faces(context: ModelContext, image: U8) -> PictureFaces:
         roi_outside=faces.roi_outside,
         param_distance=meaning.param_distance,
         sharpness=faces.sharpness,
+        right_eye_open=right,
+        left_eye_open=left,
+        mouth_open=mouth,
         _context=context,
     )
 

@@ -64,7 +64,9 @@ class Results:
         return self._table(store.FACES, self.faces_schema(), columns, filter)
 
     def faces_schema(self) -> pa.Schema:
-        """The columns of `faces`."""
+        """The columns of `faces`, as the shards that are done have them."""
+        for receipt in self.receipts:
+            return pq.read_schema(self._folder.source(store.table_name(store.FACES, receipt.shard)))
         smooth = self.run.options.get("smooth", NO_SMOOTHING) != NO_SMOOTHING
         return tables.faces_schema(self._n_params(), {}, smooth)
 

@@ -19,7 +19,7 @@ from ddfa_batch.pipeline import graph, plan
 from ddfa_batch.pipeline.context import RunContext, run_context
 from ddfa_batch.pipeline.faces import ShardFaces, dense_blocks, find_faces_of, follows_faces, reconstruct, write
 from ddfa_batch.pipeline.outstanding import Retry
-from ddfa_batch.pipeline.run_tables import faces_table, images_table
+from ddfa_batch.pipeline.run_tables import conformed, faces_table, images_table
 from ddfa_batch.pipeline.staging import StagedShard, finish_replacement, replace_shard, staging
 from ddfa_batch.schemas.arrays import F32
 from ddfa_batch.schemas.config import NO_SMOOTHING
@@ -69,8 +69,9 @@ def write_merged(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry
     rows = pq.read_table(folder.source(store.table_name(store.IMAGES, shard))).to_pylist()
     records = [again.get(row["image_id"]) or ImageRecord(**row) for row in rows]
     smooth = context.options.smooth != NO_SMOOTHING
-    new = faces_table(found.records, found.faces, meaning, None, context.run.model, smooth)
-    old = pq.read_table(folder.source(store.table_name(store.FACES, shard))).cast(new.schema)
+    names = context.model.bundle.manifest.expression_names
+    new = faces_table(found.records, found.faces, meaning, None, context.run.model, smooth, names)
+    old = conformed(pq.read_table(folder.source(store.table_name(store.FACES, shard))), new.schema, names)
     faces = pa.concat_tables([old, new]).sort_by("face_id").combine_chunks()
     with staging(out) as staged:
         if context.options.vertices != "none" and len(faces):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -104,10 +105,27 @@ def smooth_columns(n_params: int) -> Columns:
     ]
 
 
-def faces_schema(n_params: int, metadata: dict[str, str], smooth: bool = False) -> pa.Schema:
+#: How far eyes and mouth are open.
+_OPENNESS: Columns = [
+    ("right_eye_open", pa.float32(), "gap of the lids by the width of the eye, the person's right; small: shut"),
+    ("left_eye_open", pa.float32(), "likewise, the person's left"),
+    ("mouth_open", pa.float32(), "gap of the inner lips by their width; 0: shut"),
+]
+
+
+def expression_columns(names: Sequence[str]) -> Columns:
+    """A column for each expression coefficient of a model that names them."""
+    told = "coefficient of the model: 0 none of it, 1 the whole"
+    return [(f"expression_{name}", pa.float32(), f"{name.replace('_', ' ')}, {told}") for name in names]
+
+
+def faces_schema(
+    n_params: int, metadata: dict[str, str], smooth: bool = False, expressions: Sequence[str] = ()
+) -> pa.Schema:
     """The schema of `faces/*.parquet` for parameter vectors of `n_params`, one row per face.
 
-    `metadata` (topology, model digest, licence …) is added to the file's own. smooth: with `smooth_columns`.
+    `metadata` (topology, model digest, licence …) is added to the file's own. smooth: with `smooth_columns`;
+    expressions: the names of the model's, with `expression_columns`.
     """
     f32 = pa.float32()
     columns: Columns = [
@@ -125,6 +143,8 @@ def faces_schema(n_params: int, metadata: dict[str, str], smooth: bool = False) 
         ("vertices_row", pa.int32(), "row of that file's `vertices`; null if none"),
         *_FRAME_OF_VIDEO,
         ("track_id", pa.int64(), "row of the tracks table: who it is; null for stills, and until tracks are joined"),
+        *_OPENNESS,
+        *expression_columns(expressions),
     ]
     added = smooth_columns(n_params) if smooth else []
     nullable = ("vertices_file", "vertices_row", *_TRACKED, *(name for name, _, _ in added))
