@@ -76,4 +76,4 @@ def without_columns(out: Path) -> None:
         store.put_table(out / name, faces.drop_columns(late))
         sizes = {**receipt.files, name: store.size_of(out / name)}
         sums = {**receipt.checksums, name: store.checksum(out / name)}
-        store.write_receipt(out, replace(receipt, files=sizes, checksums=sums))
+        store.write_receipt(open_run(out).run.folder, replace(receipt, files=sizes, checksums=sums))
