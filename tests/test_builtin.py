@@ -51,7 +51,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_is_whole_and_says_its_terms(builtin: Bundle) -> None:
     manifest = builtin.manifest
-    assert (manifest.name, manifest.topology, manifest.layout.size) == (BUILTIN, "builtin_v1", 62)
+    assert (manifest.name, manifest.topology, manifest.layout.size) == (BUILTIN, "builtin_v2", 62)
     assert manifest.default_detector in manifest.detectors
     assert "research" in manifest.licence
     assert "AFLW" in manifest.licence
@@ -133,7 +133,7 @@ def test_list_and_show_tell_what_it_is(builtin: Bundle, models: Path) -> None:
     assert builtin.manifest.licence in listed.splitlines()[1]
     assert "small  " in listed
     shown = call("models", "show", "builtin", models=models).stdout
-    for said in (builtin.manifest.licence, builtin.digest, "builtin_v1", "(default)", f"card: {builtin.card}"):
+    for said in (builtin.manifest.licence, builtin.digest, "builtin_v2", "(default)", f"card: {builtin.card}"):
         assert said in shown
     assert call("models", "verify", "builtin").code == 0
 

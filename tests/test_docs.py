@@ -114,7 +114,7 @@ def test_the_examples_from_python_run(tmp_path: Path, monkeypatch: pytest.Monkey
     for code in re.findall(r"```python\n(.*?)```", TEXT[ROOT / "docs/python.md"], re.DOTALL):
         exec(code, scope)
     assert len(scope["faces"]) == 1
-    assert scope["meshes"].shape == (1, 6363, 3)
+    assert scope["meshes"].shape == (1, 9681, 3)
     (nose,) = scope["faces"].landmarks68[:, 30, :2]
     assert np.linalg.norm(nose - portraits.ASTRONAUT[2]) < 10
     assert [entry.what for entry in scope["run"].run.history] == ["retried"]
