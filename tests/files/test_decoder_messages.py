@@ -88,7 +88,9 @@ def test_standard_error_leads_where_it_led_after_many_threads(capfd: pytest.Capt
         thread.join()
     assert os.path.samestat(os.fstat(2), before)
     printed(b"afterwards\n")
-    assert capfd.readouterr().err.splitlines(keepends=True) == [*written, "afterwards\n"]
+    # Every line once; a line that was written while others decoded may come a moment later than its neighbours.
+    *during, last = capfd.readouterr().err.splitlines(keepends=True)
+    assert (sorted(during), last) == (sorted(written), "afterwards\n")
 
 
 def test_a_forked_child_has_its_standard_error_at_once() -> None:
