@@ -58,8 +58,20 @@ def connected(execution: Execution) -> Iterator[Any]:
     try:
         with _quiet_dask(), _local(execution) if local else _remote(execution) as client:
             _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
-            yield client
+            with _loss_told(client):
+                yield client
     except CommClosedError:
+        raise ClusterError(_LOST) from None
+
+
+@contextlib.contextmanager
+def _loss_told(client: Any) -> Iterator[None]:
+    """Tell in a sentence of a scheduler that went away, also where Dask says that it connected to it in vain."""
+    try:
+        yield
+    except OSError:
+        if not lost(client):
+            raise
         raise ClusterError(_LOST) from None
 
 

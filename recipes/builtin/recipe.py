@@ -46,6 +46,8 @@ class Amounts:
 
     #: Options of the training on human labels with the official face model.
     human: str = "--iterations 400 --stage 0.4 40 --stage 0.8 60"
+    #: Options of the labels that the official model's answers make with the human ones.
+    distil: str = ""
     #: Options of the face model.
     head: str = ""
     #: Options of the first training with the built-in face model.
@@ -105,7 +107,7 @@ def _regressor(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeSte
     human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all {BY_HAND}"
     train = f"ddfa-batch train {aflw}/fit-builtin --model {first} --clips {aflw}/clips-builtin {BY_HAND} --rotation 20"
     yield RecipeStep(work / "human/model/model.json", f"{human} {amounts.human}")
-    yield RecipeStep(aflw / "distilled.parquet", f"python -m recipes.builtin.distil {work}")
+    yield RecipeStep(aflw / "distilled.parquet", f"python -m recipes.builtin.distil {work} {amounts.distil}")
     head = f"python -m recipes.builtin.first_bundle {shared}/upstream/makehuman {work} {amounts.head}"
     yield RecipeStep(first / "model.json", head)
     fit = f"ddfa-batch fit {aflw}/distilled.parquet {aflw}/images {aflw}/fit-builtin --model {first}"

@@ -112,9 +112,6 @@ def test_a_scheduler_without_workers_is_said(
         process(wanted(many, tmp_path / "out", bundle), Execution(str(idle.file)))
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the connection may be lost while a client connects, which is told in other words"
-)
 def test_a_scheduler_lost_in_mid_run_is_a_sentence_and_the_same_command_resumes(
     many: Path, bundle: Bundle, expected: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +140,21 @@ def test_a_scheduler_lost_in_mid_run_is_a_sentence_and_the_same_command_resumes(
     assert len(told.splitlines()) == 1
     process(wanted(many, out, bundle, shard_size=3), Execution("in-process"))
     same_tables(out, expected)
+
+
+def test_a_scheduler_that_is_connected_to_in_vain_is_lost(two_workers: Cluster) -> None:
+    in_vain = OSError("Timed out trying to connect to tcp://127.0.0.1:1 after 30 s")
+    with (
+        pytest.raises(ClusterError, match="lost in mid-run"),
+        clusters.connected(Execution(str(two_workers.file))) as client,
+    ):
+        client.close()
+        raise in_vain
+
+
+def test_another_fault_of_the_system_is_no_lost_scheduler(two_workers: Cluster) -> None:
+    with pytest.raises(BrokenPipeError), clusters.connected(Execution(str(two_workers.file))):
+        raise BrokenPipeError
 
 
 # ------------------------------------------------------------------------------------------- the workers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F64, I64
+from ddfa_batch.schemas.arrays import F32, F64, I64
 from ddfa_batch.schemas.morphable import N_LANDMARKS, MorphableModel
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry.mirroring import FLIP68
@@ -115,11 +115,28 @@ def _named(moves: dict[str, F64], of_units: Gaussian, landmarks: I64) -> tuple[G
     return named, float(1 - variance[0] / variance[1])
 
 
+def exactly_symmetric(shapes: F32, mirror: I64) -> F32:
+    """Shapes (M, V, 3) that are symmetric or antisymmetric but for rounding, to the bit: one half is the other's image.
+
+    `mirror` (V,) is the vertex opposite each. Rounding may part numbers that differ in their last bit alone.
+    """
+    reflect = np.array([-1, 1, 1], np.float32)
+    image = shapes[:, mirror] * reflect
+    even = np.abs(image - shapes).max(axis=(1, 2)) <= np.abs(image + shapes).max(axis=(1, 2))
+    image = np.where(even[:, None, None], image, -image)
+    out = np.where((mirror < np.arange(len(mirror)))[:, None], image, shapes)
+    on_the_plane = (mirror == np.arange(len(mirror)))[:, None]
+    moves_off = (reflect < 0) == even[:, None, None]
+    out[np.broadcast_to(on_the_plane & moves_off, out.shape)] = 0
+    return np.asarray(out, np.float32)
+
+
 def _assembled(part: Region, neutral: F64, basis: F64, n_shape: int, landmarks: I64) -> MorphableModel:
     low, high = neutral.min(axis=0), neutral.max(axis=0)
+    stored = basis.astype(np.float16).astype(np.float32)  # so many bits are kept in the file
     return MorphableModel(
-        mean=neutral.astype(np.float32),
-        basis=basis.astype(np.float16).astype(np.float32),  # so many bits are kept in the file
+        mean=exactly_symmetric(neutral.astype(np.float32)[None], part.mirror)[0],
+        basis=exactly_symmetric(stored, part.mirror),
         n_shape=n_shape,
         triangles=part.triangles.astype(np.int32),
         landmarks=landmarks.astype(np.int32),
