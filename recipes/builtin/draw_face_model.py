@@ -16,8 +16,8 @@ from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.geometry import pose
+from ddfa_batch.tasks.rendering.exposure import exposure
 from ddfa_batch.tasks.rendering.rasteriser import lambert
-from ddfa_batch.tasks.rendering.vertex_colours import exposure
 
 #: Where it goes.
 PICTURE = Path(__file__).parent.parent.parent / "docs/face_model.png"

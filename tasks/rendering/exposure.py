@@ -1,4 +1,4 @@
-"""A colour for every vertex of a face: the photograph's where it shows the vertex, else the mirrored side's."""
+"""How much light reaches a face's vertices: little in the mouth, all of it on open skin."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from itertools import product
 
 import numpy as np
 
-from ddfa_batch.schemas.arrays import F32, U8, Floats
+from ddfa_batch.schemas.arrays import F32
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.geometry.pose import rotation_matrix
 from ddfa_batch.tasks.rendering.rasteriser import normals, rasterise
-from ddfa_batch.tasks.rendering.stills import prepare
-from ddfa_batch.tasks.rendering.surface import Surface
 
 #: Directions from which a mesh is looked at to find its cavities, degrees of yaw and pitch, and pixels across it.
 _YAWS, _PITCHES, _ACROSS = range(-100, 101, 25), range(-60, 61, 20), 256.0
@@ -19,25 +17,6 @@ _YAWS, _PITCHES, _ACROSS = range(-100, 101, 25), range(-60, 61, 20), 256.0
 _BEHIND = 0.01
 #: Share of the light of a flat surface that counts as full: lids, wings of the nose and lips stay as they are.
 _FULL = 0.35
-
-
-def vertex_colours(surface: Surface, image: U8, pose: Floats, shape: F32, exposed: F32 | None = None) -> U8:
-    """Colours (V, 3), BGR, of the vertices of one face in `image` (H, W, 3).
-
-    pose (3, 4) leads from the model to the image's pixels, shape (V, 3) is the face in model units (`face_shape`). What
-    the picture hides takes the colour of the vertex opposite, shifted to meet what is seen around it, or grows from its
-    neighbours; in cavities, where `exposed` (V,) is small, it is darkened by that.
-    """
-    still = prepare(surface, image, pose, shape)
-    n = len(shape)
-    colours = still.colours[:n].copy()
-    unseen = still.doubt[:n] >= 1
-    empty = unseen & (colours == 0).all(axis=1)
-    both = empty & ~empty[surface.mirror]
-    colours[both] = colours[surface.mirror[both]]
-    if exposed is not None:
-        colours[unseen] *= exposed[unseen, None]
-    return np.asarray(np.clip(np.rint(colours), 0, 255), np.uint8)
 
 
 def exposure(model: MorphableModel) -> F32:

@@ -1,4 +1,4 @@
-"""A colour for every vertex: the photograph's, the mirrored side's, and less light in cavities."""
+"""A colour for every vertex: the photograph's, or the mirrored side's; and how much light reaches it."""
 
 from dataclasses import replace
 
@@ -6,10 +6,12 @@ import numpy as np
 import synthetic_head as sh
 
 from ddfa_batch.schemas.arrays import F32, U8
+from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.geometry import pose
+from ddfa_batch.tasks.rendering.exposure import exposure
+from ddfa_batch.tasks.rendering.photo_colours import photo_colours
 from ddfa_batch.tasks.rendering.rasteriser import interpolate, rasterise
-from ddfa_batch.tasks.rendering.surface import Surface
-from ddfa_batch.tasks.rendering.vertex_colours import exposure, vertex_colours
+from ddfa_batch.tasks.rendering.topology import Topology
 
 
 def painted(colours: F32, yaw: float) -> tuple[U8, np.ndarray]:
@@ -21,6 +23,12 @@ def painted(colours: F32, yaw: float) -> tuple[U8, np.ndarray]:
     return np.nan_to_num(picture, nan=128).astype(np.uint8), T
 
 
+def colours_of(model: MorphableModel, picture: U8, T: np.ndarray) -> F32:
+    """What a photograph gives the vertices of the mean face in that pose."""
+    mesh = (model.mean @ T[:, :3].T + T[:, 3]).astype(np.float32)
+    return photo_colours(Topology.of(model), picture, mesh)[0]
+
+
 def symmetric_texture() -> F32:
     """Smooth colours (V, 3) that are the same on both sides."""
     x, y, z = (sh.head().mean / sh.HALF).T
@@ -30,7 +38,7 @@ def symmetric_texture() -> F32:
 def test_a_vertex_that_is_seen_has_the_photographs_colour() -> None:
     texture = symmetric_texture()
     picture, T = painted(texture, 0.0)
-    found = vertex_colours(sh.surface(), picture, T, sh.head().mean)
+    found = colours_of(sh.head(), picture, T)
     front = sh.head().mean[:, 2] > 0.6 * sh.HALF[2]
     assert np.abs(found[front] - texture[front]).max() < 6
 
@@ -38,7 +46,7 @@ def test_a_vertex_that_is_seen_has_the_photographs_colour() -> None:
 def test_a_vertex_that_is_hidden_has_the_colour_of_the_other_side() -> None:
     texture = symmetric_texture()
     picture, T = painted(texture, 60.0)
-    found = vertex_colours(sh.surface(), picture, T, sh.head().mean)
+    found = colours_of(sh.head(), picture, T)
     hidden = ((sh.head().mean @ T[2, :3]) < 0) & (np.abs(sh.head().mean[:, 2]) < 0.8 * sh.HALF[2])
     assert hidden.sum() > 50
     assert np.median(np.abs(found[hidden] - texture[hidden])) < 10
@@ -55,17 +63,6 @@ def test_open_skin_has_all_the_light_and_a_cavity_little() -> None:
     assert np.median(light[~pit]) == 1
 
 
-def test_what_is_not_seen_is_darkened_by_how_little_light_reaches_it() -> None:
-    picture, T = painted(symmetric_texture(), 60.0)
-    plain = vertex_colours(sh.surface(), picture, T, sh.head().mean)
-    dark = vertex_colours(sh.surface(), picture, T, sh.head().mean, np.full(len(plain), 0.5, np.float32))
-    changed = (plain != dark).any(axis=1)
-    outward = (sh.head().mean / sh.HALF**2) @ T[2, :3]
-    assert changed.any()
-    assert not changed[outward > 0.7 * outward.max()].any()
-    np.testing.assert_allclose(dark[changed], plain[changed] / 2, atol=1)
-
-
 def test_a_part_of_which_nothing_is_seen_has_the_colours_before_it() -> None:
     """A plate within the head, as teeth behind lips: joined to nothing, it is not left black."""
     head = sh.head()
@@ -78,6 +75,6 @@ def test_a_part_of_which_nothing_is_seen_has_the_colours_before_it() -> None:
         triangles=np.concatenate([head.triangles, np.array([[n, n + 1, n + 2], [n, n + 2, n + 3]], np.int32)]),
     )
     picture, T = painted(symmetric_texture(), 0.0)
-    found = vertex_colours(Surface.of(both), picture, T, both.mean)[n:]
+    found = colours_of(both, picture, T)[n:]
     x, y = np.rint((plate @ T[:, :3].T + T[:, 3])[:, :2]).astype(int).T
-    assert np.abs(found.astype(int) - picture[y, x]).max() <= 3
+    assert np.abs(found - picture[y, x]).max() <= 3
