@@ -20,6 +20,7 @@ from ddfa_batch.schemas.config import Execution, ItemLimits, RunPart
 from ddfa_batch.schemas.errors import OptionError
 
 if TYPE_CHECKING:
+    from ddfa_batch.pipeline.derived_plan import DerivedRequest
     from ddfa_batch.pipeline.plan import Run, RunRequest
     from ddfa_batch.pipeline.progress import Progress, Totals
 
@@ -69,6 +70,20 @@ def execute(
         return announcement(request, run.n_inputs, run.n_shards, run.shard_size)
 
     carry_out(functools.partial(command, request, extend=settings.extend), words, settings, draw, n_drawn)
+
+
+def execute_derived(
+    request: DerivedRequest[Any],
+    command: Callable[..., tuple[Run, Totals]],
+    words: Callable[[int], str],
+    settings: RunSettings,
+) -> None:
+    """Make something of a run with `command`, announced in `words` for so many inputs."""
+    if settings.dry_run:
+        if not settings.quiet:
+            click.echo(f"{words(len(request.rows))}\nNothing was written (--dry-run).")
+        return
+    carry_out(functools.partial(command, request), lambda planned: words(planned.n_inputs), settings)
 
 
 def carry_out(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddfa_batch.commands.execution import carry_out, check_settings
+from ddfa_batch.commands.execution import check_settings, execute_derived
 from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
@@ -91,12 +91,7 @@ def export(
     options = ExportOptions(form, colours, frame, y == "down", tracks, where, created, max_pixels, selection.as_dict())
     ask = tracks_request if tracks else derived_request
     request = ask("export", source, meshes, options, selection, settings.shard_size)
-    if settings.dry_run:
-        if not settings.quiet:
-            click.echo(f"{_announcement(request, len(request.rows))}\nNothing was written (--dry-run).")
-        return
-    command = functools.partial(run_export, request)
-    carry_out(command, lambda planned: _announcement(request, planned.n_inputs), settings)
+    execute_derived(request, run_export, functools.partial(_announcement, request), settings)
 
 
 def _announcement(request: DerivedRequest[ExportOptions], n: int) -> str:

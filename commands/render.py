@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddfa_batch.commands.execution import carry_out, check_settings
+from ddfa_batch.commands.execution import check_settings, execute_derived
 from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
@@ -94,12 +94,7 @@ def render(
         selection.as_dict(),
     )
     request = derived_request("render", source, pictures, options, selection, settings.shard_size, videos=not frames)
-    if settings.dry_run:
-        if not settings.quiet:
-            click.echo(f"{_announcement(request, len(request.rows))}\nNothing was written (--dry-run).")
-        return
-    command = functools.partial(run_render, request)
-    carry_out(command, lambda planned: _announcement(request, planned.n_inputs), settings)
+    execute_derived(request, run_render, functools.partial(_announcement, request), settings)
 
 
 def _announcement(request: DerivedRequest[RenderOptions], n: int) -> str:

@@ -13,11 +13,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import pyarrow.dataset as ds
 
+from ddfa_batch.pipeline import graph
+from ddfa_batch.pipeline.engine import execute_planned
 from ddfa_batch.pipeline.plan import PlanRow, Run, default_shard_size, new_run, read_shard
+from ddfa_batch.pipeline.progress import Phase, Progress, Report, Totals, unheard
 from ddfa_batch.pipeline.results import Results
 from ddfa_batch.pipeline.selected_faces import Chosen, Selection, chosen
 from ddfa_batch.schemas.arrays import I64, Bools
-from ddfa_batch.schemas.config import ExportOptions, RenderOptions
+from ddfa_batch.schemas.config import Execution, ExportOptions, RenderOptions
 from ddfa_batch.schemas.errors import InputError, OptionError, RunFolderError
 from ddfa_batch.schemas.run import RunModel
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, recorded_folder
@@ -70,6 +73,31 @@ class DerivedRequest(Generic[Options]):
             notes=notes,
             content=content[:16],
         )
+
+
+def execute_derived(
+    request: DerivedRequest[Options],
+    execution: Execution,
+    stages: graph.Stages,
+    *,
+    few: int,
+    overwrite: bool = False,
+    verify: bool = False,
+    report: Report = unheard,
+) -> tuple[Run, Totals]:
+    """Make all of a run that is not made yet; see `engine.execute_planned`."""
+    report(Progress(Phase.LISTING, listed=len(request.rows)))
+    return execute_planned(
+        request.run(),
+        request.rows,
+        request.bundle,
+        execution,
+        stages,
+        few=few,
+        overwrite=overwrite,
+        verify=verify,
+        report=report,
+    )
 
 
 def bundle_of(model: RunModel) -> Bundle:

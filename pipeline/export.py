@@ -17,14 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from ddfa_batch.pipeline import engine, graph, plan
-from ddfa_batch.pipeline.derived_plan import DerivedRequest, bundle_of
-from ddfa_batch.pipeline.engine import execute_planned
+from ddfa_batch.pipeline.derived_plan import DerivedRequest, bundle_of, execute_derived
 from ddfa_batch.pipeline.photographs import photograph
 from ddfa_batch.pipeline.plan import PlanRow, Run
-from ddfa_batch.pipeline.progress import Phase, Progress, Report, Totals, unheard
+from ddfa_batch.pipeline.progress import Report, Totals, unheard
 from ddfa_batch.pipeline.run_faces import FaceRows, RunRows
 from ddfa_batch.pipeline.run_tables import images_table, model_metadata
-from ddfa_batch.pipeline.staging import StagedShard, commit, staging
+from ddfa_batch.pipeline.staging import StagedShard, commit, staged_work, staging
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F64, U8
 from ddfa_batch.schemas.config import Execution, ExportOptions
@@ -32,7 +31,7 @@ from ddfa_batch.schemas.errors import ImageError, OptionError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
-from ddfa_batch.tasks.files import atomic, exported_mesh, store
+from ddfa_batch.tasks.files import exported_mesh, store
 from ddfa_batch.tasks.files.exported_mesh import ExportedMesh
 from ddfa_batch.tasks.files.gltf_files import HeadMotion, write_glb
 from ddfa_batch.tasks.files.picture_files import file_name
@@ -121,14 +120,9 @@ def _context(out: str, _: object) -> ExportContext:
 def meshes(out: str, shard: int) -> ExportedShard:
     """Write the meshes of every input of a shard. One input's failure is its own row, and leaves no file."""
     c, rows = context(out), plan.read_shard(out, shard)
-    folder = run_folder_at(out).staged(_folder(shard))
-    folder.mkdir()
-    exporter = _Exporter(c, folder)
-    try:
-        done = engine.each_item(out, shard, rows, exporter.export)
-    except BaseException:
-        atomic.discard(folder)
-        raise
+    with staged_work(out, _folder(shard)) as folder:
+        folder.mkdir()
+        done = engine.each_item(out, shard, rows, _Exporter(c, folder).export)
     told = [{**row, "file": f"{_folder(shard)}/{row['file']}"} for _, made in done for row in made or ()]
     return ExportedShard([record for record, _ in done], told, str(folder))
 
@@ -340,22 +334,11 @@ def export(
     report: Report = unheard,
     verify: bool = False,
 ) -> tuple[Run, Totals]:
-    """Export all of a run that is not exported yet; see `engine.execute_planned`."""
+    """Export all of a run that is not exported yet; see `derived_plan.execute_derived`."""
     if request.options.colours == "texture" and load_morphable(request.bundle).uv is None:
         name = request.bundle.manifest.name
         raise OptionError(f"The model {name} has no UV coordinates; choose colours of vertices, or none.")
-    report(Progress(Phase.LISTING, listed=len(request.rows)))
-    return execute_planned(
-        request.run(),
-        request.rows,
-        request.bundle,
-        execution,
-        STAGES,
-        few=_FEW,
-        overwrite=overwrite,
-        verify=verify,
-        report=report,
-    )
+    return execute_derived(request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, report=report)
 
 
 def default_colours(form: str, has_uv: bool) -> str:

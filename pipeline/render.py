@@ -14,20 +14,19 @@ import cv2
 import numpy as np
 
 from ddfa_batch.pipeline import engine, graph, plan
-from ddfa_batch.pipeline.derived_plan import DerivedRequest, bundle_of
-from ddfa_batch.pipeline.engine import execute_planned
+from ddfa_batch.pipeline.derived_plan import DerivedRequest, bundle_of, execute_derived
 from ddfa_batch.pipeline.photographs import photograph
 from ddfa_batch.pipeline.plan import PlanRow, Run
-from ddfa_batch.pipeline.progress import Phase, Progress, Report, Totals, unheard
+from ddfa_batch.pipeline.progress import Report, Totals, unheard
 from ddfa_batch.pipeline.run_faces import FaceRows, RunRows
 from ddfa_batch.pipeline.run_tables import images_table
-from ddfa_batch.pipeline.staging import StagedShard, commit, staging
+from ddfa_batch.pipeline.staging import StagedShard, commit, staged_work, staging
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.config import Execution, RenderOptions
 from ddfa_batch.schemas.errors import ERROR_KINDS, ImageError, OptionError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
-from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.files.picture_files import encoded, ending, file_name
 from ddfa_batch.tasks.files.run_folders import run_folder_at
@@ -109,18 +108,13 @@ def _context(out: str, _: object) -> RenderContext:
 def draw(out: str, shard: int) -> DrawnShard:
     """Draw every input of a shard. One input's failure is its own row, and a card in place of its picture."""
     c, rows = context(out), plan.read_shard(out, shard)
-    folder = run_folder_at(out).staged(_folder(shard))
-    folder.mkdir()
-    artist = _Artist(c, folder)
-    try:
-        done = engine.each_item(out, shard, rows, artist.draw)
-        records = [record for record, _ in done]
+    with staged_work(out, _folder(shard)) as folder:
+        folder.mkdir()
+        artist = _Artist(c, folder)
+        records = [record for record, _ in engine.each_item(out, shard, rows, artist.draw)]
         named = [
             record if record.picture else artist.card(row, record) for row, record in zip(rows, records, strict=True)
         ]
-    except BaseException:
-        atomic.discard(folder)
-        raise
     return DrawnShard([replace(r, picture=f"{_folder(shard)}/{r.picture}") for r in named], str(folder))
 
 
@@ -223,19 +217,7 @@ def render(
     report: Report = unheard,
     verify: bool = False,
 ) -> tuple[Run, Totals]:
-    """Draw all of a run that is not drawn yet; see `engine.execute_planned`."""
+    """Draw all of a run that is not drawn yet; see `derived_plan.execute_derived`."""
     if "uv" in request.options.kinds and load_morphable(request.bundle).uv is None:
         raise OptionError(f"The model {request.bundle.manifest.name} has no UV coordinates; leave out the kind uv.")
-    report(Progress(Phase.LISTING, listed=len(request.rows)))
-    asked = request.run()
-    return execute_planned(
-        asked,
-        request.rows,
-        request.bundle,
-        execution,
-        STAGES,
-        few=_FEW,
-        overwrite=overwrite,
-        verify=verify,
-        report=report,
-    )
+    return execute_derived(request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, report=report)

@@ -91,6 +91,17 @@ def staging(out: str) -> Iterator[Staging]:
         raise
 
 
+@contextlib.contextmanager
+def staged_work(out: str, name: str) -> Iterator[Path]:
+    """Give a path to write the file or folder to that is to be called `name`; after a fault nothing of it is left."""
+    work = run_folder_at(out).staged(name)
+    try:
+        yield work
+    except BaseException:
+        atomic.discard(work)
+        raise
+
+
 def commit(out: str, shard: int, staged: StagedShard) -> Receipt:
     """Flush a shard's files to disk, give them their names, and write its receipt, which is all the client sees.
 

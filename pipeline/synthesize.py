@@ -22,13 +22,13 @@ from ddfa_batch.pipeline.faces import ShardFaces
 from ddfa_batch.pipeline.plan import PlanRow, Run, RunRequest
 from ddfa_batch.pipeline.progress import Report, Totals, unheard
 from ddfa_batch.pipeline.run_tables import images_table, model_metadata
-from ddfa_batch.pipeline.staging import StagedShard, commit, staging
+from ddfa_batch.pipeline.staging import StagedShard, commit, staged_work, staging
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64, I64, U8
 from ddfa_batch.schemas.config import ORIGINAL, Execution, SynthOptions
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import NO_TRACK, Faces, ImageRecord
-from ddfa_batch.tasks.files import atomic, clip_files, guarded_images, store
+from ddfa_batch.tasks.files import clip_files, guarded_images, store
 from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.files.run_folders import run_folder_at
 from ddfa_batch.tasks.geometry import crop, motion, pose
@@ -143,7 +143,6 @@ def render_clips(out: str, shard: int, found: ShardFaces) -> RenderedClips:
     s, folder = context(out), Path(out)
     found_of = {record.image_id: record for record in found.records}
     path = clip_files.clips_path(folder, shard, s.options.format)
-    work = atomic.staged(path)
 
     def clips_of(row: PlanRow) -> tuple[ImageRecord, list[ClipLabels]]:
         record = found_of[row.image_id]
@@ -154,12 +153,11 @@ def render_clips(out: str, shard: int, found: ShardFaces) -> RenderedClips:
         writer.keep()
         return record, labels
 
-    try:
-        with clip_files.open_clips(work, path.name, s.options.format) as writer:
-            done = engine.each_item(out, shard, plan.read_shard(folder, shard), clips_of, failed=writer.discard)
-    except BaseException:
-        atomic.discard(work)
-        raise
+    with (
+        staged_work(out, path.relative_to(folder).as_posix()) as work,
+        clip_files.open_clips(work, path.name, s.options.format) as writer,
+    ):
+        done = engine.each_item(out, shard, plan.read_shard(folder, shard), clips_of, failed=writer.discard)
     records = [_with_size(record, found_of[record.image_id]) for record, _ in done]
     return RenderedClips(records, {record.image_id: labels for record, labels in done if labels}, str(work))
 

@@ -103,6 +103,15 @@ def _blended(under, clear, over):  # type: ignore[no-untyped-def]
     return np.uint8(min(max(under * clear + over + 0.5, 0.0), 255.0))
 
 
+@compiled(inline=True)
+def _put(out, y, x, blue, green, red, opaque):  # type: ignore[no-untyped-def]
+    if opaque > 0.0:
+        clear = 1.0 - opaque
+        out[y, x, 0] = _blended(out[y, x, 0], clear, blue)
+        out[y, x, 1] = _blended(out[y, x, 1], clear, green)
+        out[y, x, 2] = _blended(out[y, x, 2], clear, red)
+
+
 @compiled()
 def _cover(index, planes, out):  # type: ignore[no-untyped-def]
     for y in range(out.shape[0]):
@@ -120,11 +129,7 @@ def _cover(index, planes, out):  # type: ignore[no-untyped-def]
                     green += o * (p[5] + p[6] * u + p[7] * v)
                     red += o * (p[8] + p[9] * u + p[10] * v)
                     opaque += o
-            if opaque > 0.0:
-                clear = 1.0 - opaque
-                out[y, x, 0] = _blended(out[y, x, 0], clear, blue)
-                out[y, x, 1] = _blended(out[y, x, 1], clear, green)
-                out[y, x, 2] = _blended(out[y, x, 2], clear, red)
+            _put(out, y, x, blue, green, red, opaque)
 
 
 @compiled(inline=True)
@@ -165,8 +170,4 @@ def _lines(index, vertices, triangles, planes, sides, radius, out):  # type: ign
                     green += o * (p[5] + p[6] * du + p[7] * dv)
                     red += o * (p[8] + p[9] * du + p[10] * dv)
                     opaque += o
-            if opaque > 0.0:
-                clear = 1.0 - opaque
-                out[y, x, 0] = _blended(out[y, x, 0], clear, blue)
-                out[y, x, 1] = _blended(out[y, x, 1], clear, green)
-                out[y, x, 2] = _blended(out[y, x, 2], clear, red)
+            _put(out, y, x, blue, green, red, opaque)
