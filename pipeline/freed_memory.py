@@ -1,8 +1,7 @@
 """Freed memory given back to the system now and then: workers' malloc keeps it otherwise (`pipeline.cluster`).
 
-Keeping is right for pictures, whose buffers come and go. The frames of a large video leave holes of all sizes, though,
-and each shard may be done by another thread, whose arena keeps what it once had: after some dozen shards of 1920 × 1080
-pixels a worker held twice what it used.
+Keeping is right for pictures, whose buffers come and go. The frames of a large video leave holes of all sizes, though:
+after some dozen shards of 1920 × 1080 pixels a worker held twice what it used.
 """
 
 from __future__ import annotations
