@@ -16,9 +16,9 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
 from ddfa_batch.tasks.geometry import pose
 from ddfa_batch.tasks.geometry.mirroring import FLIP68
 from ddfa_batch.tasks.geometry.visibility import Occlusion, visible
+from ddfa_batch.tasks.rendering.exposure import exposure
 from ddfa_batch.tasks.rendering.rasteriser import Fragments, rasterise
 from ddfa_batch.tasks.rendering.surface import Surface
-from ddfa_batch.tasks.rendering.vertex_colours import exposure
 
 #: Pixels a millimetre, and the side of pictures.
 ZOOM, SIZE = 3.0, 900
