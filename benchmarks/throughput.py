@@ -28,7 +28,7 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
-from ddfa_batch.tasks.files.images import SUFFIXES
+from ddfa_batch.tasks.files.format_signatures import SUFFIXES
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, PointBasis
 from ddfa_batch.tasks.inference.detector_io import scaled_to_fit
 

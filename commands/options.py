@@ -26,6 +26,7 @@ from ddfa_batch.schemas.config import (
     RemoteLimits,
 )
 from ddfa_batch.schemas.errors import ALL_KINDS, ERROR_KINDS, OptionError, checked_kinds
+from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS, FORMATS, checked_formats
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -148,6 +149,24 @@ max_pixels_option = click.option(
     default=DEFAULT_MAX_PIXELS,
     show_default=True,
     help="Larger pictures become an error row, before they take memory.",
+)
+
+
+def _formats(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    """Formats with commas between them."""
+    try:
+        return checked_formats(tuple(name.strip().lower() for name in value.split(",")))
+    except OptionError as fault:
+        raise click.BadParameter(str(fault)) from None
+
+
+formats_option = click.option(
+    "--formats",
+    callback=_formats,
+    metavar="NAMES",
+    default=",".join(DEFAULT_FORMATS),
+    show_default=True,
+    help=f"Formats of pictures that are decoded; others become error rows. There are {', '.join(FORMATS)}.",
 )
 
 

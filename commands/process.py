@@ -16,6 +16,7 @@ from ddfa_batch.commands.options import (
     RUN_PLACE,
     SOURCE,
     RunSettings,
+    formats_option,
     grouped,
     max_pixels_option,
     model_option,
@@ -116,6 +117,7 @@ _face_options = grouped(
             help="Of videos: add smoothed columns for followed faces; raw ones stay.",
         ),
         max_pixels_option,
+        formats_option,
         path_column_option,
         click.option(
             "--image-column",

@@ -28,6 +28,7 @@ from ddfa_batch.schemas.config import (
     check_range,
 )
 from ddfa_batch.schemas.errors import ALL_KINDS, ERROR_KINDS, OptionError, checked_kinds
+from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS
 from ddfa_batch.tasks.files.local_paths import check_local
 from ddfa_batch.tasks.files.remote_calls import is_url, limited
 from ddfa_batch.tasks.files.url_secrets import refuse_secrets
@@ -48,6 +49,7 @@ def process(
     max_faces: int = 0,
     detect_size: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    formats: Collection[str] = DEFAULT_FORMATS,
     path_column: str | None = None,
     image_column: str | None = None,
     key_column: str | None = None,
@@ -91,6 +93,7 @@ def process(
         max_faces=max_faces,
         detect_size=detect_size,
         max_pixels=max_pixels,
+        formats=_formats(formats),
         path_column=path_column,
         image_column=image_column,
         key_column=key_column,
@@ -177,6 +180,10 @@ def _sources(source: _Path | Sequence[_Path]) -> list[str]:
     if not names or not all(os.fspath(name) for name in names):
         raise OptionError("source names a folder, a file or a list of them; nothing is named.")
     return [os.fspath(name) for name in names]
+
+
+def _formats(formats: Collection[str]) -> tuple[str, ...]:
+    return tuple(formats.split(",")) if isinstance(formats, str) else tuple(formats)
 
 
 def _kinds(retry_failed: bool | Collection[str]) -> frozenset[str]:

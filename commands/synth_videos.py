@@ -15,6 +15,7 @@ from ddfa_batch.commands.options import (
     PATH,
     SOURCE,
     RunSettings,
+    formats_option,
     grouped,
     max_pixels_option,
     model_option,
@@ -72,6 +73,8 @@ class _ClipOptions:
     form: str
     #: Pixels above which a picture is refused.
     max_pixels: int
+    #: Formats of pictures that are decoded.
+    formats: tuple[str, ...]
     #: Column of a manifest that holds the paths.
     path_column: str | None
 
@@ -109,6 +112,7 @@ class _ClipOptions:
             min_score=min_score,
             params_digest=given.digest if given else None,
             path_column=self.path_column,
+            formats=self.formats,
         )
 
 
@@ -199,6 +203,7 @@ _clip_options = grouped(
             help="frames (PNG files), mp4 (lossy), webdataset (tar files), or parquet (PNGs in it).",
         ),
         max_pixels_option,
+        formats_option,
         path_column_option,
     ],
 )
@@ -277,6 +282,6 @@ def _request(
         given = read_faces(clips.params, bundle.manifest.layout.size, bundle.digest, clips.max_faces)
     options = clips.resolved(bundle, given)
     limits(options)
-    where = resolve_source(source, clips.path_column)
+    where = resolve_source(source, clips.path_column, clips.formats)
     chosen.announce(settings.quiet, "parameters given" if given else f"detector {options.detector}")
     return RunRequest("synth-videos", where, out, options, bundle, given, settings.shard_size)

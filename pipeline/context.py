@@ -128,4 +128,4 @@ def regression_options(run: Run) -> ProcessOptions:
     """How a run finds and regresses faces."""
     if run.kind == "synth-videos":
         return SynthOptions.from_dict(run.options).regression()
-    return ProcessOptions(**run.options)
+    return ProcessOptions.from_dict(run.options)

@@ -174,7 +174,7 @@ class _Exporter:
     def _photograph(self, row: PlanRow, frame: int | None) -> U8 | None:
         if self._c.options.colours == "none":
             return None
-        return photograph(self._c.source.root, row.item, frame, self._c.options.max_pixels)
+        return photograph(self._c.source, row.item, frame, self._c.options.max_pixels)
 
     def _face(self, row: PlanRow, face: FaceRows, image: U8 | None, height: int, written: list[Path]) -> dict[str, Any]:
         """Write one face that stands still."""

@@ -103,7 +103,7 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
         raise ImageError("missing", "The list names no path in this row.")
     began = time.perf_counter()
     data = input_reader.read_input(context.run.root, row.item)
-    image = guarded_images.decode(data, context.options.max_pixels)
+    image = guarded_images.decode(data, context.options.max_pixels, context.options.formats)
     record, found = _faces_in(context, row, image, began)
     return replace(record, n_bytes=len(data)), found
 

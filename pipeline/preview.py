@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ddfa_batch.pipeline.photographs import photograph
 from ddfa_batch.pipeline.plan import PlanRow, Run, read_shard
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.video_tables import planned_videos
@@ -18,11 +19,7 @@ from ddfa_batch.schemas.arrays import I64, U8
 from ddfa_batch.schemas.errors import ERROR_KINDS, DdfaError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
-from ddfa_batch.tasks.files import guarded_images, store
-from ddfa_batch.tasks.files.input_reader import read_input
-from ddfa_batch.tasks.files.inputs import resolve_path
-from ddfa_batch.tasks.files.video_files import frame_of
-from ddfa_batch.tasks.files.video_inputs import known_index
+from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.rendering import face_pictures, overlay, sheets
 from ddfa_batch.tasks.rendering.pictured_faces import PicturedFaces
 from ddfa_batch.tasks.rendering.topology import Topology
@@ -147,11 +144,7 @@ def _pictured(results: Results, faces: list[dict[str, Any]]) -> PicturedFaces:
 
 def _picture(run: Run, planned: PlanRow) -> U8:
     """The picture of an input (H, W, 3) BGR, a still or a frame; raises `ImageError`."""
-    max_pixels = run.options["max_pixels"]
-    if planned.frame is None:
-        return guarded_images.decode(read_input(run.root, planned.item), max_pixels)
-    index = known_index(resolve_path(Path(run.root), planned.item), max_pixels)
-    return frame_of(index, planned.frame, max_pixels)
+    return photograph(run, planned.item, planned.frame, run.options["max_pixels"])
 
 
 def draw_clips(run: Run, n: int, progress: Progress = lambda done, of: None) -> list[str]:

@@ -25,8 +25,15 @@ def process_request(
         raise OptionError(contradiction)
     given = read_boxes(faces.boxes) if faces.boxes else None
     options = resolved_options(faces, bundle, given.digest if given else None)
-    sampling = Sampling(options.every, options.fps, options.max_pixels)
-    taken = SourceOptions(faces.path_column, faces.image_column, faces.key_column, faces.sample_json, sampling)
+    sampling = Sampling(options.every, options.fps, options.max_pixels, options.formats)
+    taken = SourceOptions(
+        path_column=faces.path_column,
+        image_column=faces.image_column,
+        key_column=faces.key_column,
+        sample_json=faces.sample_json,
+        formats=options.formats,
+        sampling=sampling,
+    )
     return RunRequest("process", resolve_sources(sources, taken), out, options, bundle, given, shard_size)
 
 
@@ -54,4 +61,5 @@ def resolved_options(faces: FaceOptions, bundle: Bundle, boxes_digest: str | Non
         track=faces.track,
         smooth=faces.smooth,
         average=faces.average,
+        formats=faces.formats,
     )

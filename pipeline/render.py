@@ -136,7 +136,7 @@ class _Artist:
         had = self._rows.image(row.source)
         if had["status"] == "error":
             raise ImageError(had["error_kind"], had["error_message"])
-        image = photograph(self._c.source.root, row.item, row.frame, self._c.options.max_pixels)
+        image = photograph(self._c.source, row.item, row.frame, self._c.options.max_pixels)
         faces = self._rows.faces(row.source).of_image(row.source, row.face_index)
         name = self._save(row, self._c.drawn(image, faces))
         return _record(row, image, len(faces), name), None

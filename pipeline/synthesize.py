@@ -172,7 +172,7 @@ def _clips_of_still(
 ) -> tuple[ImageRecord, list[ClipLabels]]:
     """The clips of the faces `which` of a still, and its row."""
     data = read_input(s.base.run.root, row.item)
-    image = guarded_images.decode(data, s.options.max_pixels)
+    image = guarded_images.decode(data, s.options.max_pixels, s.options.formats)
     labels: list[ClipLabels] = []
     for i in which:
         labels += _clips_of_face(s, row, image, int(found.index[i]), found.params[i], found.roi[i], writer)

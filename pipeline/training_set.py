@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ddfa_batch.pipeline.photographs import allowed_formats
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.arrays import F64, U8
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
@@ -21,7 +22,7 @@ from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.schemas.tables import matrix
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
-from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.files import guarded_images, images
 from ddfa_batch.tasks.files.store import FITS
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.geometry import motion
@@ -76,7 +77,8 @@ class _Face:
         """Decode them."""
         if self.clip_id is not None:
             return self.run.clip(self.clip_id)
-        return [images.decode(images.read_bytes(root / self.key), DEFAULT_MAX_PIXELS)]
+        data = images.read_bytes(root / self.key)
+        return [guarded_images.decode(data, DEFAULT_MAX_PIXELS, allowed_formats(self.run.run))]
 
 
 def read(labels: Path, root: Path | None, clips: Path | None, bundle: Bundle) -> TrainingSet:

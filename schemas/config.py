@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddfa_batch.schemas.errors import OptionError
+from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS, checked_formats
 
 #: The model that comes with the package, and is used where none is named.
 BUILTIN = "builtin"
@@ -81,6 +82,8 @@ class FaceOptions:
     smooth: str = NO_SMOOTHING
     #: What the last pass's answer is averaged with.
     average: str = NO_AVERAGE
+    #: Formats of pictures that are decoded, some of `picture_formats.FORMATS`.
+    formats: tuple[str, ...] = DEFAULT_FORMATS
 
     def __post_init__(self) -> None:
         check_range("every", self.every, 1)
@@ -95,6 +98,7 @@ class FaceOptions:
         check_range("max_faces", self.max_faces, 0)
         check_range("detect_size", self.detect_size, *DETECT_SIZES)
         check_range("max_pixels", self.max_pixels, 1, MAX_MAX_PIXELS)
+        object.__setattr__(self, "formats", checked_formats(self.formats))
         if self.vertices not in VERTEX_FORMS:
             raise OptionError(f"vertices is one of {', '.join(VERTEX_FORMS)}, but is {self.vertices!r}.")
 
@@ -142,14 +146,31 @@ class ProcessOptions:
     smooth: str = NO_SMOOTHING
     #: What the last pass's answer is averaged with.
     average: str = NO_AVERAGE
+    #: Formats of pictures that are decoded.
+    formats: tuple[str, ...] = DEFAULT_FORMATS
 
     def as_dict(self) -> dict[str, Any]:
         """The options by name, for `run.json` and its comparison.
 
         Those that runs made before had not stand there only where they are not as usual.
         """
-        usual = {f.name: f.default for f in fields(self)}
-        return {name: value for name, value in asdict(self).items() if value != usual[name]}
+        return _unusual(self)
+
+    @staticmethod
+    def from_dict(options: dict[str, Any]) -> ProcessOptions:
+        """The options `as_dict` wrote."""
+        return ProcessOptions(**_with_tuples(options))
+
+
+def _unusual(options: Any) -> dict[str, Any]:
+    """The fields of options that are not as usual, tuples as lists."""
+    usual = {f.name: f.default for f in fields(options)}
+    values = {name: value for name, value in asdict(options).items() if value != usual[name]}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _with_tuples(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 #: Clips of one face that can be told apart: clip_id = face_id · CLIPS_PER_FACE + clip.
@@ -188,16 +209,17 @@ class SynthOptions:
     min_score: float
     params_digest: str | None
     path_column: str | None
+    #: Formats of pictures that are decoded.
+    formats: tuple[str, ...] = DEFAULT_FORMATS
 
     def as_dict(self) -> dict[str, Any]:
         """The options by name, for `run.json` and its comparison."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return _unusual(self)
 
     @staticmethod
     def from_dict(options: dict[str, Any]) -> SynthOptions:
         """The options `as_dict` wrote."""
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
-        return SynthOptions(**values)
+        return SynthOptions(**_with_tuples(options))
 
     def regression(self) -> ProcessOptions:
         """How `process` finds the faces of a still whose parameters are not given."""
@@ -211,6 +233,7 @@ class SynthOptions:
             max_pixels=self.max_pixels,
             boxes_digest=None,
             path_column=self.path_column,
+            formats=self.formats,
         )
 
 

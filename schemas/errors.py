@@ -64,6 +64,7 @@ ERROR_KINDS: dict[str, str] = {
     "unreadable": "the file exists but cannot be read (permission, a folder, an I/O error)",
     "empty": "the file has no bytes",
     "not_an_image": "the bytes are not those of a supported image format",
+    "format_not_allowed": "the picture's format is none of --formats",
     "not_a_video": "the bytes are not those of a supported video format",
     "no_frames": "the file has no video stream, or no frame in it",
     "truncated": "the file ends before the picture does",

@@ -78,8 +78,8 @@ def options(**changes: object) -> ProcessOptions:
 def wanted(source: Path, out: Path, bundle: Bundle, shard_size: int | None = 4, **changes: object) -> RunRequest:
     """A request with the small model, four images a shard, and the options changed as named."""
     asked = options(**changes)
-    sampling = Sampling(asked.every, asked.fps, asked.max_pixels)
-    where = resolve_sources([str(source)], SourceOptions(sampling=sampling))
+    sampling = Sampling(asked.every, asked.fps, asked.max_pixels, asked.formats)
+    where = resolve_sources([str(source)], SourceOptions(formats=asked.formats, sampling=sampling))
     return RunRequest("process", where, out, asked, bundle, None, shard_size)
 
 

@@ -9,7 +9,8 @@ from ddfa_batch.pipeline.results import Results
 from ddfa_batch.schemas.arrays import I64, U8
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
 from ddfa_batch.schemas.errors import DdfaError
-from ddfa_batch.tasks.files import images
+from ddfa_batch.tasks.files import guarded_images, images
+from ddfa_batch.tasks.files.format_signatures import SUFFIXES
 from ddfa_batch.tasks.files.video_frames import VideoFrames
 
 
@@ -44,10 +45,10 @@ def clip_pictures(run: Results, clip: I64, frame: I64) -> PictureOf:
 
 def _picture(folder: Path, key: str) -> U8 | None:
     """The picture `key` names below `folder`, with or without its ending; None if it cannot be read."""
-    for path in (folder / key, *((folder / key).with_suffix(suffix) for suffix in sorted(images.SUFFIXES))):
+    for path in (folder / key, *((folder / key).with_suffix(suffix) for suffix in sorted(SUFFIXES))):
         if path.is_file():
             try:
-                return images.decode(images.read_bytes(path), DEFAULT_MAX_PIXELS)
+                return guarded_images.decode(images.read_bytes(path), DEFAULT_MAX_PIXELS)
             except DdfaError:
                 return None
     return None

@@ -16,6 +16,7 @@ import cv2
 
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.errors import ImageError
+from ddfa_batch.schemas.picture_formats import FORMATS
 from ddfa_batch.tasks.files import images
 
 #: A request: bytes of the picture, most pixels, seconds; then the picture.
@@ -44,7 +45,7 @@ def serve() -> None:
 
 def _answer(answers: BinaryIO, data: bytes, max_pixels: int) -> None:
     try:
-        pixels: U8 | None = images.decode(data, max_pixels)
+        pixels: U8 | None = images.decode(data, max_pixels, FORMATS)
         fault = b""
     except ImageError as error:
         pixels, fault = None, f"{error.kind}{MARK}{error.message}".encode("utf-8", "replace")

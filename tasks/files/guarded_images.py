@@ -1,8 +1,9 @@
 """Pictures to pixels within limits of time and memory: what may hang or swell is decoded in a process of its own.
 
 JPEG, PNG, BMP and still WebP are decoded here: their decoders take time and memory in proportion to the pixels, whose
-number is checked first. A JPEG may repeat its scans without end, the decoders of AVIF, TIFF, GIF and of animations
-believe sizes that no header tells: these go to a child (`decoder_process`), which is ended where it goes beyond.
+number is checked first. A JPEG may repeat its scans without end, the decoders of AVIF, TIFF, GIF, JPEG 2000 and of
+animations believe sizes that no header tells: these go to a child (`decoder_process`), which is ended where it goes
+beyond.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,10 @@ import psutil
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.config import ItemLimits
 from ddfa_batch.schemas.errors import ImageError
+from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.files.decoder_process import ANSWER, MARK, REQUEST
+from ddfa_batch.tasks.files.format_signatures import allowed_format, format_of
 from ddfa_batch.tasks.files.item_limits import limits_in_force
 
 #: Scans of a JPEG above which it goes to the child; encoders make some ten.
@@ -43,21 +47,25 @@ _LEAST_BYTES = 256 << 20
 _START = "import sys; sys.path[:] = sys.argv[1:]; from ddfa_batch.tasks.files.decoder_process import serve; serve()"
 
 
-def decode(data: bytes, max_pixels: int) -> U8:
+def decode(data: bytes, max_pixels: int, formats: Collection[str] = DEFAULT_FORMATS) -> U8:
     """Pixels (H, W, 3) BGR uint8 of an encoded picture, as `images.decode`, within the limits in force.
 
     Raises `ImageError`, also of kind timed_out, out_of_memory or crashed where the child was ended or ended itself.
     """
-    return _in_child(data, max_pixels, limits_in_force()) if needs_child(data) else images.decode(data, max_pixels)
+    allowed_format(data, formats)
+    if needs_child(data):
+        return _in_child(data, max_pixels, limits_in_force())
+    return images.decode(data, max_pixels, formats)
 
 
 def needs_child(data: bytes) -> bool:
     """Whether a picture, by its first bytes, is of a kind that is decoded in a process of its own."""
-    if data[4:8] == b"ftyp" or data.startswith((b"GIF8", b"II", b"MM")):
-        return True
-    if data.startswith(b"RIFF"):
+    form = format_of(data)
+    if form is None or form.name in ("png", "bmp"):
+        return False
+    if form.name == "webp":
         return data[12:16] == b"VP8X" and bool(data[20:21]) and bool(data[20] & _WEBP_ANIMATION)
-    return data.startswith(b"\xff\xd8") and data.count(_SCAN) > _MAX_SCANS
+    return form.name != "jpeg" or data.count(_SCAN) > _MAX_SCANS
 
 
 # ------------------------------------------------------------------------------------------------ the children

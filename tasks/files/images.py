@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,23 +20,13 @@ from PIL import Image, UnidentifiedImageError
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.config import MAX_FILE_BYTES
 from ddfa_batch.schemas.errors import ImageError
+from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS, FORMATS
 from ddfa_batch.tasks.files.decoder_messages import caught_messages
 from ddfa_batch.tasks.files.first_frame import still_png
+from ddfa_batch.tasks.files.format_signatures import SNIFFED, allowed_format, format_of, unknown_format
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its complaints about damaged files are printed
 
-#: File endings taken from a folder. What a list or manifest names is read whatever it ends in.
-SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif"),
-        *(".png", ".apng"),
-        *(".bmp", ".dib"),
-        *(".tif", ".tiff"),
-        *(".webp", ".avif", ".gif"),
-    )
-)
-#: Formats whose header may be looked at; everything else is refused before any parser sees more of it.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "GIF")
 #: How far from the end of a file its closing marker may stand (some cameras and editors append data).
 _TAIL = 64 * 1024
 #: EXIF's tag of the orientation.
@@ -76,14 +66,14 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def decode(data: bytes, max_pixels: int) -> U8:
+def decode(data: bytes, max_pixels: int, formats: Collection[str] = DEFAULT_FORMATS) -> U8:
     """Pixels (H, W, 3) BGR uint8 of an encoded picture, its orientation applied, first frame only.
 
     Grey, palette, alpha (dropped), 16-bit and CMYK pictures are converted as OpenCV does. The size is read
     from the header first: a picture of more than `max_pixels` is refused before any memory is taken.
-    Raises `ImageError` of kind not_an_image, too_large, truncated or undecodable.
+    Raises `ImageError` of kind not_an_image, format_not_allowed, too_large, truncated or undecodable.
     """
-    header = _header(data)
+    header = _header(data, formats)
     if header.width * header.height > max_pixels:
         raise ImageError(
             "too_large",
@@ -104,14 +94,18 @@ def decode(data: bytes, max_pixels: int) -> U8:
 
 def dimensions(data: bytes) -> tuple[int, int]:
     """Width and height of an encoded picture as its header has them, before EXIF orientation."""
-    header = _header(data)
+    header = _header(data, FORMATS)
     return header.width, header.height
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file begins as a picture of a known format does, whatever it is called."""
     try:
-        with _without_warnings(), Image.open(path, formats=_FORMATS):
+        with path.open("rb") as file:
+            form = format_of(file.read(SNIFFED))
+        if form is None:
+            return False
+        with _without_warnings(), Image.open(path, formats=form.pillow):
             return True
     except Exception:  # header parsers raise whatever they trip over
         return False
@@ -131,13 +125,13 @@ class _Header:
     orientation: int | None
 
 
-def _header(data: bytes) -> _Header:
+def _header(data: bytes, formats: Collection[str]) -> _Header:
+    form = allowed_format(data, formats)
     try:
-        with _without_warnings(), Image.open(io.BytesIO(data), formats=_FORMATS) as header:
+        with _without_warnings(), Image.open(io.BytesIO(data), formats=form.pillow) as header:
             return _Header(str(header.format), header.width, header.height, _orientation(header))
     except UnidentifiedImageError:
-        start = data[:12].hex(" ")
-        raise ImageError("not_an_image", f"Not an image of a known format (it begins with {start}).") from None
+        raise unknown_format(data) from None
     except Image.DecompressionBombError:
         raise ImageError("too_large", "The picture has more pixels than any limit allows.") from None
     except Exception as fault:  # header parsers raise whatever they trip over

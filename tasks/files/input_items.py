@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS
 from ddfa_batch.tasks.files.places import Place
 from ddfa_batch.tasks.files.video_inputs import Frame, Sampling
 
@@ -22,6 +23,8 @@ class SourceOptions:
     key_column: str | None = None
     #: Whether the JSON beside an archive's picture is wanted.
     sample_json: bool = False
+    #: Formats of pictures that are allowed.
+    formats: tuple[str, ...] = DEFAULT_FORMATS
     #: Which frames of videos are taken; None where only pictures are inputs.
     sampling: Sampling | None = None
 

@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from ddfa_batch.schemas.errors import ImageError, InputError
+from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS
 from ddfa_batch.tasks.files import table_columns
-from ddfa_batch.tasks.files.images import SUFFIXES, is_picture
+from ddfa_batch.tasks.files.format_signatures import ALL_SUFFIXES, suffixes_of
+from ddfa_batch.tasks.files.images import is_picture
 from ddfa_batch.tasks.files.input_items import NO_OPTIONS, Ignored, Input, Source, SourceOptions
 from ddfa_batch.tasks.files.listed_members import ARCHIVES, MARK, is_picture_name, pictures_in, rows_of
 from ddfa_batch.tasks.files.picture_tables import picture_column
@@ -44,9 +46,9 @@ _TAKEN = (
 _NAMED = 3
 
 
-def resolve_source(path: str | Path, column: str | None = None) -> Source:
+def resolve_source(path: str | Path, column: str | None = None, formats: tuple[str, ...] = DEFAULT_FORMATS) -> Source:
     """Find out what `path` is; raises `InputError` if it is nothing that lists images."""
-    return resolve_sources([str(path)], SourceOptions(path_column=column))
+    return resolve_sources([str(path)], SourceOptions(path_column=column, formats=formats))
 
 
 def resolve_sources(names: Sequence[str], options: SourceOptions = NO_OPTIONS) -> Source:
@@ -107,7 +109,7 @@ def _behind_url(name: str, options: SourceOptions) -> Source:
         return Source(name, "list", folder, prefix=folder, options=options, lines=lines)
     if suffix in ARCHIVES or ".tar" in path.suffixes or suffix in _COMPRESSED_TARS:
         return Source(name, ARCHIVES.get(suffix, "tar"), folder, options=options)
-    if suffix in SUFFIXES or (scheme_of(name) in _WEB and not name.endswith("/")):
+    if suffix in ALL_SUFFIXES or (scheme_of(name) in _WEB and not name.endswith("/")):
         return Source(name, "url", folder, options=options)
     return Source(name, "url-folder", name, options=options)
 
@@ -125,7 +127,7 @@ def _kind_of_file(path: Path, options: SourceOptions) -> tuple[str, str | None]:
         return ARCHIVES.get(suffix, "tar"), None
     if suffix in VIDEO_SUFFIXES and options.sampling is None:
         raise InputError(f"{path} is a video; 'ddfa-batch process' reads those.")
-    if suffix not in SUFFIXES | VIDEO_SUFFIXES and not is_picture(path):
+    if suffix not in ALL_SUFFIXES | VIDEO_SUFFIXES and not is_picture(path):
         raise InputError(f"{path} is neither a picture nor a video; give {_TAKEN}.")
     return "file", None
 
@@ -167,7 +169,8 @@ def _frames_of(video: Input, frames: list[Frame]) -> Iterator[Input]:
 def _whole_inputs(source: Source, leave_out: str | os.PathLike[str], ignored: Ignored) -> Iterator[Input]:
     """The pictures and videos of one source."""
     if source.kind == "folder":
-        suffixes = SUFFIXES if source.options.sampling is None else SUFFIXES | VIDEO_SUFFIXES
+        pictures = suffixes_of(source.options.formats)
+        suffixes = pictures if source.options.sampling is None else pictures | VIDEO_SUFFIXES
         yield from _walk(source.path, source.prefix, _Walk(Path(leave_out).resolve(), suffixes, ignored))
     elif source.kind == "file":
         yield _input(os.fsencode(source.prefix + source.path.name))
@@ -221,12 +224,13 @@ def _remote(url: str) -> Input:
 
 def _below_url(source: Source, leave_out: str, ignored: Ignored) -> Iterator[Input]:
     """The pictures that a store lists below a URL, with their sizes."""
+    suffixes = suffixes_of(source.options.formats)
     for file in list_url(source.name):
         if file.url.startswith(f"{leave_out}/"):
             continue
         if not file.name:
             yield _remote(file.url)
-        elif is_picture_name(file.name, ignored.by_suffix):
+        elif is_picture_name(file.name, suffixes, ignored.by_suffix):
             sizes = () if file.size is None else (file.size,)
             yield Input(source.prefix + file.name, place=Place(URL, file.url.encode("utf-8", "surrogatepass"), sizes))
 
@@ -239,7 +243,8 @@ def _members(source: Source, ignored: Ignored) -> Iterator[Input]:
     if source.kind == "pictures":
         found = rows_of(Path(where), str(source.column), options.key_column)
     else:
-        found = pictures_in(where, source.kind, options.sample_json, ignored.by_suffix)
+        suffixes = suffixes_of(options.formats)
+        found = pictures_in(where, source.kind, options.sample_json, suffixes, ignored.by_suffix)
     for name, place in found:
         yield Input(f"{archive}{MARK}{name}", place=place)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from ddfa_batch.tasks.files import places
-from ddfa_batch.tasks.files.images import SUFFIXES
 from ddfa_batch.tasks.files.picture_tables import picture_rows
 from ddfa_batch.tasks.files.places import Place
 from ddfa_batch.tasks.files.tar_members import DAMAGED, Member, tar_members
@@ -21,10 +20,12 @@ ARCHIVES = {".tar": places.TAR, ".zip": places.ZIP}
 _JSON = ".json"
 
 
-def pictures_in(archive: str, form: str, sample_json: bool, passed_over: Counter[str]) -> Iterator[tuple[str, Place]]:
+def pictures_in(
+    archive: str, form: str, sample_json: bool, suffixes: frozenset[str], passed_over: Counter[str]
+) -> Iterator[tuple[str, Place]]:
     """Name and place of every picture in an archive, in its order; the names of one archive differ.
 
-    Members are chosen as a folder's files are: by their endings, nothing hidden; the others are counted in
+    Members are chosen as a folder's files are: by their endings, `suffixes`, nothing hidden; the others are counted in
     `passed_over`. With `sample_json` the JSON of the same sample, `a/1.json` of `a/1.jpg`, is found too.
     """
     members: Iterable[Member] = (tar_members if form == places.TAR else zip_members)(archive)
@@ -35,7 +36,7 @@ def pictures_in(archive: str, form: str, sample_json: bool, passed_over: Counter
     taken: set[str] = set()
     for member in members:
         name = _text(member.name)
-        if member.name == DAMAGED or is_picture_name(name, passed_over):
+        if member.name == DAMAGED or is_picture_name(name, suffixes, passed_over):
             sample = samples.get(_sample(name), ())
             yield _distinct(name, taken), Place(form, os.fsencode(archive), member.numbers, sample=sample)
 
@@ -55,16 +56,16 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def is_picture_name(name: str, passed_over: Counter[str]) -> bool:
-    """Whether a name below an archive or a URL is taken: nothing hidden, and with a picture's ending."""
+def is_picture_name(name: str, suffixes: frozenset[str], passed_over: Counter[str]) -> bool:
+    """Whether a name below an archive or a URL is taken: nothing hidden, and with one of these endings."""
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
     if any(part.startswith(".") and part != ".." for part in path.parts):
         passed_over["hidden"] += 1
         return False
-    if suffix not in SUFFIXES:
+    if suffix not in suffixes:
         passed_over[suffix or "without ending"] += 1
-    return suffix in SUFFIXES
+    return suffix in suffixes
 
 
 def _sample(name: str) -> str:

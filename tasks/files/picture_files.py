@@ -9,7 +9,7 @@ import cv2
 
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.errors import ImageError
-from ddfa_batch.tasks.files.images import SUFFIXES
+from ddfa_batch.tasks.files.format_signatures import ALL_SUFFIXES
 from ddfa_batch.tasks.files.video_containers import VIDEO_SUFFIXES
 
 #: Endings of the formats, and what OpenCV is told: PNG without loss, quickly; JPEG and WebP as good as one sees.
@@ -34,7 +34,7 @@ def file_name(number: int, key: str, suffix: str) -> str:
     Keys come from archives and lists of strangers: of `../../x.jpg`, `a.tar#b/x.jpg` and `/x.jpg` `x` is left.
     """
     last = PurePosixPath(key.replace("\\", "/")).name
-    if PurePosixPath(last).suffix.lower() in SUFFIXES | VIDEO_SUFFIXES:
+    if PurePosixPath(last).suffix.lower() in ALL_SUFFIXES | VIDEO_SUFFIXES:
         last = PurePosixPath(last).stem
     harmless = _UNSAFE.sub("_", last).strip("._-")[:_LONGEST]
     while len(harmless.encode()) > 2 * _LONGEST:  # names have at most 255 bytes

@@ -12,6 +12,7 @@ import numpy as np
 from ddfa_batch.schemas.arrays import I64
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
 from ddfa_batch.schemas.errors import ImageError
+from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS
 from ddfa_batch.tasks.files.video_containers import VIDEO_SUFFIXES, WEBP, container_of
 from ddfa_batch.tasks.files.video_files import VideoIndex, at_rate, every_nth, index_video
 
@@ -35,6 +36,8 @@ class Sampling:
     fps: float | None = None
     #: Pixels above which a frame is refused.
     max_pixels: int = DEFAULT_MAX_PIXELS
+    #: Formats of pictures that are allowed, GIF and WebP among them or not.
+    formats: tuple[str, ...] = DEFAULT_FORMATS
 
     def numbers(self, index: VideoIndex) -> I64:
         """The numbers of the frames that are taken, increasing."""
@@ -104,7 +107,7 @@ def taken_frames(path: Path, sampling: Sampling) -> list[Frame] | None:
 def _animation(path: Path, sampling: Sampling) -> list[Frame] | None:
     """The frames of a GIF or WebP with more than one; a damaged one stays a still, whose row says what is wrong."""
     try:
-        if not _may_move(path):
+        if not _may_move(path, sampling.formats):
             return None
         index = known_index(path, sampling.max_pixels)
     except (OSError, ValueError, ImageError):
@@ -112,9 +115,9 @@ def _animation(path: Path, sampling: Sampling) -> list[Frame] | None:
     return _frames(index, sampling) if len(index) > 1 else None
 
 
-def _may_move(path: Path) -> bool:
-    """Whether a GIF or WebP may have more than one frame, by its first bytes."""
-    if not path.is_file() or (container := container_of(path)) is None:
+def _may_move(path: Path, formats: tuple[str, ...]) -> bool:
+    """Whether a GIF or WebP, where that is allowed, may have more than one frame, by its first bytes."""
+    if not path.is_file() or (container := container_of(path)) is None or container.title.lower() not in formats:
         return False
     if container is not WEBP:
         return container.title == "GIF"

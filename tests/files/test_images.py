@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from ddfa_batch.schemas.errors import ERROR_KINDS, ImageError
-from ddfa_batch.tasks.files import first_frame, images
+from ddfa_batch.tasks.files import first_frame, guarded_images, images
 
 LIMIT = 10**7
 SMOOTH = cv2.GaussianBlur(small_model.picture(3), (0, 0), 3)
@@ -227,3 +227,19 @@ def test_damaged_bytes_give_pixels_or_a_known_error(suffix: str, data: st.DataOb
     else:
         assert found.ndim == 3
         assert found.shape[0] * found.shape[1] <= 10**6
+
+
+def test_a_format_that_is_not_allowed_is_refused_by_its_first_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images.Image, "open", None)  # not even its header is parsed
+    monkeypatch.setattr(images.cv2, "imdecode", None)
+    for data in (saved(RGB, "TIFF"), saved(RGB, "GIF"), saved(RGB, "AVIF"), encoded(".ppm"), encoded(".jp2")):
+        with pytest.raises(ImageError, match="--formats jpeg,png") as fault:
+            images.decode(data, LIMIT, ("jpeg", "png"))
+        assert fault.value.kind == "format_not_allowed"
+
+
+@pytest.mark.parametrize(("suffix", "name"), [(".ppm", "ppm"), (".jp2", "jp2")])
+def test_formats_of_old_databases_are_read_where_they_are_asked_for(suffix: str, name: str) -> None:
+    np.testing.assert_allclose(guarded_images.decode(encoded(suffix), LIMIT, (name,)), SMOOTH, atol=3)
+    with pytest.raises(ImageError, match=f"It is a {name} picture"):
+        images.decode(encoded(suffix), LIMIT)
