@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ddfa_batch.commands.python import Pipeline, process
     from ddfa_batch.pipeline.picture import PictureFaces
+    from ddfa_batch.pipeline.report import write_report as report
     from ddfa_batch.pipeline.results import Results
     from ddfa_batch.pipeline.results import open_run as open
 
     __version__: str
 
-__all__ = ["PictureFaces", "Pipeline", "Results", "__version__", "open", "process"]
+__all__ = ["PictureFaces", "Pipeline", "Results", "__version__", "open", "process", "report"]
 
 #: What is imported when it is asked for: its module, and what it is called there.
 _LAZY = {
@@ -29,6 +30,7 @@ _LAZY = {
     "Results": ("pipeline.results", "Results"),
     "open": ("pipeline.results", "open_run"),
     "process": ("commands.python", "process"),
+    "report": ("pipeline.report", "write_report"),
 }
 
 

@@ -37,8 +37,10 @@ FITS = "fits.parquet"
 REPLACING, LOCK = ".replacing", ".lock"
 #: The checksums of what belongs to a whole run; written last.
 SEAL = "seal.json"
+#: The page that tells of a run.
+REPORT = "report.html"
 #: What a run makes, and all that --overwrite removes: these files, and in these folders what a shard is named.
-OWN_FILES = (RUN, SEAL, PLAN, TOPOLOGY, ALL_VERTICES, FITS, "preview.png", "preview.gif")
+OWN_FILES = (RUN, SEAL, PLAN, TOPOLOGY, ALL_VERTICES, FITS, "preview.png", "preview.gif", REPORT)
 OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips", TRACKS, VIDEOS, SEAMS, PICTURES, MESHES, EXPORTS)
 OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar|npz))?|\.{1,2}\d{6,}\..*")
 #: What planning writes before run.json.

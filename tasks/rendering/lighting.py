@@ -31,23 +31,28 @@ RIMS = (Light((-0.80, -0.35, -0.45), (0.35, 0.33, 0.30)), Light((0.85, -0.30, -0
 #: Light of the sky and of the ground, BGR.
 SKY, GROUND = (0.26, 0.23, 0.21), (0.09, 0.10, 0.11)
 #: How glossy clay is: the strength and the sharpness of highlights.
-_GLOSS, _SHARPNESS = 0.10, 12
+GLOSS, SHARPNESS = 0.10, 12
 #: How much hollows are darkened and ridges lightened, a share for a curvature of one over the face's radius each way …
 _RELIEF = 0.03
 #: … and the least and the most that this makes of the light.
-_RELIEF_RANGE = (0.45, 1.22)
+RELIEF_RANGE = (0.45, 1.22)
 #: How much lamps are brightened in the middle tones, a share: eyes see shape there.
-_LIFT = 0.3
+LIFT = 0.3
 
 
 def lit(topology: Topology, mesh: F32, facing: F32, albedo: Floats) -> F32:
     """Colours (V, 3) BGR, 0 to 255, of vertices (V, 3) in pixels with unit normals (V, 3); albedo (3,) or (V, 3)."""
-    surface = topology.surface
     out = np.empty((len(mesh), 3), np.float32)
-    relief = np.empty(len(mesh), np.float32)
-    _relief(mesh, facing, surface.starts, surface.neighbours, _radius(mesh), relief)
     colours = np.broadcast_to(np.asarray(albedo, np.float32), (len(mesh), 3))
-    _lit(facing, relief, topology.openness, colours, _LAMPS, out)
+    _lit(facing, relief(topology, mesh, facing), topology.openness, colours, _LAMPS, out)
+    return out
+
+
+def relief(topology: Topology, mesh: F32, facing: F32) -> F32:
+    """What curvature makes of the light (V,), within `RELIEF_RANGE`: hollows of a mesh (V, 3) are darker."""
+    surface = topology.surface
+    out = np.empty(len(mesh), np.float32)
+    _relief(mesh, facing, surface.starts, surface.neighbours, _radius(mesh), out)
     return out
 
 
@@ -81,7 +86,7 @@ def _relief(mesh, facing, starts, neighbours, radius, out):  # type: ignore[no-u
                 total += 2.0 * (dx * facing[v, 0] + dy * facing[v, 1] + dz * facing[v, 2]) / square
                 count += 1
         hollow = total / max(count, 1) * radius
-        out[v] = min(max(1.0 - _RELIEF * hollow, _RELIEF_RANGE[0]), _RELIEF_RANGE[1])
+        out[v] = min(max(1.0 - _RELIEF * hollow, RELIEF_RANGE[0]), RELIEF_RANGE[1])
 
 
 @compiled()
@@ -96,11 +101,11 @@ def _lit(facing, relief, openness, albedo, lamps, out):  # type: ignore[no-untyp
         left = grazing * max(nx * lamps[2, 0] + ny * lamps[2, 1] + nz * lamps[2, 2], 0.0)
         right = grazing * max(nx * lamps[3, 0] + ny * lamps[3, 1] + nz * lamps[3, 2], 0.0)
         up = 0.5 - 0.5 * ny
-        gloss = _GLOSS * max((nx * hx + ny * hy + nz * hz) / length, 0.0) ** _SHARPNESS
+        gloss = GLOSS * max((nx * hx + ny * hy + nz * hz) / length, 0.0) ** SHARPNESS
         dim = 0.25 + 0.75 * openness[v]  # lamps reach into hollows better than the sky
         for ch in range(3):
             sky = (GROUND[ch] + up * (SKY[ch] - GROUND[ch])) * openness[v]
             lamp = key * lamps[0, 3 + ch] + fill * lamps[1, 3 + ch] + left * lamps[2, 3 + ch] + right * lamps[3, 3 + ch]
             light = albedo[v, ch] * relief[v] * (sky + dim * lamp) + dim * relief[v] * gloss
             light = min(light, 1.0)
-            out[v, ch] = 255.0 * light * (1.0 + _LIFT - _LIFT * light)
+            out[v, ch] = 255.0 * light * (1.0 + LIFT - LIFT * light)

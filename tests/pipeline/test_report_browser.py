@@ -1,0 +1,89 @@
+"""A report in a browser: nothing on the console, nothing wider than the window, a head that turns by keys.
+
+Skipped where there is no Chromium, or no playwright to drive it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import wanted
+from PIL import Image
+
+from ddfa_batch.pipeline.process import process
+from ddfa_batch.pipeline.report import write_report
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+SOFTWARE = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
+
+
+@pytest.fixture(scope="module")
+def page(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("browser") / "out"
+    process(wanted(photos, out, bundle, vertices="none"), Execution("in-process"))
+    return write_report(out)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
+        yield chromium
+        chromium.close()
+
+
+def shown(canvas: Any, to: Path) -> np.ndarray:
+    canvas.screenshot(path=to)
+    return np.asarray(Image.open(to).convert("RGB"), np.int32)
+
+
+@pytest.mark.parametrize("width, scheme", [(1200, "light"), (390, "dark")])
+def test_a_window_shows_it_without_complaint(browser: Any, page: Path, width: int, scheme: str) -> None:
+    tab, said = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme), []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda fault: said.append(str(fault)))
+    tab.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    tab.goto(page.as_uri())
+    tab.wait_for_timeout(300)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert said == []
+    tab.close()
+
+
+def test_the_head_turns_by_keys_and_back(browser: Any, page: Path, tmp_path: Path) -> None:
+    tab = browser.new_page(viewport={"width": 900, "height": 800})
+    tab.goto(page.as_uri())
+    head = tab.locator("#head")
+    head.focus()
+    tab.wait_for_timeout(200)
+    before = shown(head, tmp_path / "0.png")
+    assert np.ptp(before) > 100  # something is drawn
+    for _ in range(4):
+        tab.keyboard.press("ArrowLeft")
+    tab.wait_for_timeout(200)
+    turned = shown(head, tmp_path / "1.png")
+    assert np.abs(turned - before).mean() > 3
+    tab.keyboard.press("0")
+    tab.wait_for_timeout(200)
+    assert np.abs(shown(head, tmp_path / "2.png") - before).mean() < 0.1
+    tab.close()
+
+
+def test_a_face_of_a_sheet_is_turned_when_its_button_is_pressed(browser: Any, page: Path) -> None:
+    tab = browser.new_page()
+    tab.goto(page.as_uri())
+    button = tab.locator("[data-face='2']").first
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert tab.input_value("#face") == "2"
+    assert tab.evaluate("document.activeElement.id") == "head"
+    tab.close()
