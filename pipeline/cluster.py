@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError
-from ddfa_batch.tasks.files.guarded_images import end_children
+from ddfa_batch.tasks.files.decoder_child import end_children
 
 _log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import MENDED, RETRIED
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files.in_flight import InFlight
-from ddfa_batch.tasks.files.item_limits import limits_in_force
+from ddfa_batch.tasks.files.item_limits import item_limits, limits_in_force
 from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 #: Attempts that may die on an image before it is given up as crashed.
@@ -68,7 +68,8 @@ def execute_run(
     """
     own_files.refuse_strangers(request.folder)
     report(Progress(Phase.LISTING))
-    listing = plan.list_request(request, lambda n: report(Progress(Phase.LISTING, listed=n)))
+    with item_limits(execution.limits, may_end=False):  # videos are indexed while they are listed
+        listing = plan.list_request(request, lambda n: report(Progress(Phase.LISTING, listed=n)))
     asked = plan.asked_run(request, listing, overwrite)
     if not overwrite:
         plan.planned_there(asked, extend)
@@ -111,6 +112,7 @@ def execute_planned(
     """
     part = execution.part
     with contextlib.ExitStack() as held:
+        held.enter_context(item_limits(execution.limits, may_end=False))
         lock = held.enter_context(asked.folder.locked(asked.kind, part))
         planned = _claimed(asked, rows, bundle, overwrite=overwrite, extend=grow is not None, report=report)
         grown = grow(planned) if grow else planned

@@ -26,7 +26,7 @@ from ddfa_batch.pipeline.progress import ShardProgress
 from ddfa_batch.schemas.config import Execution, ItemLimits, RemoteLimits
 from ddfa_batch.schemas.errors import ClusterError, DdfaError
 from ddfa_batch.schemas.run import Receipt
-from ddfa_batch.tasks.files.guarded_images import end_children
+from ddfa_batch.tasks.files.decoder_child import end_children
 from ddfa_batch.tasks.files.in_flight import InFlight
 from ddfa_batch.tasks.files.item_limits import item_limits
 from ddfa_batch.tasks.files.remote_calls import is_url, limited

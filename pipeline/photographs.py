@@ -14,10 +14,11 @@ from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS
 from ddfa_batch.schemas.run import RunRecord
 from ddfa_batch.tasks.files import guarded_images
+from ddfa_batch.tasks.files.guarded_videos import frame_of, read_frames
 from ddfa_batch.tasks.files.input_items import Input
 from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.files.inputs import resolve_path
-from ddfa_batch.tasks.files.video_files import VideoIndex, frame_of, read_frames
+from ddfa_batch.tasks.files.video_files import VideoIndex
 from ddfa_batch.tasks.files.video_inputs import known_index
 
 

@@ -27,10 +27,10 @@ from ddfa_batch.schemas.errors import ERROR_KINDS, ImageError, OptionError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.guarded_videos import read_frames
 from ddfa_batch.tasks.files.inputs import resolve_path
 from ddfa_batch.tasks.files.picture_files import encoded, ending, file_name
 from ddfa_batch.tasks.files.run_folders import run_folder_at
-from ddfa_batch.tasks.files.video_files import read_frames
 from ddfa_batch.tasks.files.video_inputs import known_index
 from ddfa_batch.tasks.files.video_writer import VideoWriter
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points

@@ -23,8 +23,9 @@ from ddfa_batch.schemas.arrays import F32, I64, U8
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import Faces, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
+from ddfa_batch.tasks.files.guarded_videos import read_frames
 from ddfa_batch.tasks.files.inputs import resolve_path
-from ddfa_batch.tasks.files.video_files import VideoFrame, VideoIndex, read_frames
+from ddfa_batch.tasks.files.video_files import VideoFrame, VideoIndex
 from ddfa_batch.tasks.files.video_inputs import Sampling, known_index
 from ddfa_batch.tasks.geometry import crop, quality
 from ddfa_batch.tasks.inference.face_observer import NetworkObserver

@@ -216,14 +216,6 @@ def read_frames(index: VideoIndex, numbers: I64, max_pixels: int) -> Iterator[Vi
         yield _without_picture(index, waiting.pop(), complaints)
 
 
-def frame_of(index: VideoIndex, number: int, max_pixels: int) -> U8:
-    """The picture (H, W, 3) BGR of one frame; raises `ImageError` where it has none."""
-    (frame,) = read_frames(index, np.array([number]), max_pixels)
-    if frame.image is None:
-        raise frame.fault or ImageError("undecodable", "The decoder gave no picture for this frame.")
-    return frame.image
-
-
 def _without_picture(index: VideoIndex, number: int, complaints: list[str]) -> VideoFrame:
     kind, reason = "undecodable", f"The decoder gave no picture for this frame{_last(complaints)}."
     if index.ended_early and number >= len(index) - 1:

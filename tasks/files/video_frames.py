@@ -10,7 +10,8 @@ import numpy as np
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
 from ddfa_batch.schemas.errors import ImageError
-from ddfa_batch.tasks.files.video_files import VideoFrame, read_frames
+from ddfa_batch.tasks.files.guarded_videos import read_frames
+from ddfa_batch.tasks.files.video_files import VideoFrame
 from ddfa_batch.tasks.files.video_inputs import known_index
 
 

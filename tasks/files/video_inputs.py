@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from ddfa_batch.schemas.arrays import I64
-from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS
+from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, ItemLimits
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS
+from ddfa_batch.tasks.files.guarded_videos import index_video
+from ddfa_batch.tasks.files.item_limits import limits_in_force
 from ddfa_batch.tasks.files.video_containers import VIDEO_SUFFIXES, WEBP, container_of
-from ddfa_batch.tasks.files.video_files import VideoIndex, at_rate, every_nth, index_video
+from ddfa_batch.tasks.files.video_files import VideoIndex, at_rate, every_nth
 
 #: Endings of pictures that are videos where they have more than one frame.
 _ANIMATED = frozenset([".gif", ".webp"])
@@ -75,17 +77,23 @@ def video_key(key: str, frame: int | None) -> str:
 
 
 def known_index(path: Path, max_pixels: int) -> VideoIndex:
-    """`index_video`, remembered as long as the file stays as it is. Raises `ImageError`."""
+    """`index_video`, remembered as long as the file and the limits stay as they are. Raises `ImageError`."""
     try:
         found = path.stat()
     except OSError:
         return index_video(path, max_pixels)
-    return _known_index(path, max_pixels, found.st_mtime_ns, found.st_size)
+    known = _known_index(path, max_pixels, limits_in_force(), found.st_mtime_ns, found.st_size)
+    if isinstance(known, ImageError):
+        raise ImageError(known.kind, known.message)
+    return known
 
 
 @lru_cache(maxsize=_KEPT)
-def _known_index(path: Path, max_pixels: int, *_: int) -> VideoIndex:
-    return index_video(path, max_pixels)
+def _known_index(path: Path, max_pixels: int, _: ItemLimits, *__: int) -> VideoIndex | ImageError:
+    try:
+        return index_video(path, max_pixels)
+    except ImageError as fault:
+        return fault.with_traceback(None)
 
 
 def taken_frames(path: Path, sampling: Sampling) -> list[Frame] | None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ddfa_batch.schemas.config import ItemLimits
 from ddfa_batch.schemas.errors import ImageError
-from ddfa_batch.tasks.files import guarded_images, images
+from ddfa_batch.tasks.files import decoder_child, guarded_images, images
 from ddfa_batch.tasks.files.item_limits import item_limits
 
 LIMIT = 10**7
@@ -24,7 +24,7 @@ MOVING = {"save_all": True, "append_images": [PICTURE.rotate(90)]}
 @pytest.fixture(autouse=True, scope="module")
 def _no_child_is_left() -> object:
     yield
-    guarded_images.end_children()
+    decoder_child.end_children()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_jpeg_of_endless_scans_is_given_up_when_its_time_is_over() -> None:
 def test_an_avif_that_is_larger_than_its_header_tells_takes_no_more_memory_than_it_may(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(guarded_images, "_LEAST_BYTES", 128 << 20)
+    monkeypatch.setattr(decoder_child, "_LEAST_BYTES", 128 << 20)
     data = lying_avif(3000)
     assert len(data) < 2000
     with item_limits(ItemLimits(30.0, 512 << 20), may_end=False), pytest.MonkeyPatch.context() as own:
@@ -83,22 +83,22 @@ def _child_only(measure: object) -> object:
 def test_a_decoder_that_dies_costs_its_picture_alone() -> None:
     data = saved(PICTURE, "TIFF")
     guarded_images.decode(data, LIMIT)
-    (child,) = guarded_images._idle
+    (child,) = decoder_child._idle
     child.process.send_signal(signal.SIGSEGV)  # as if the picture before had left it damaged
     np.testing.assert_array_equal(guarded_images.decode(data, LIMIT), images.decode(data, LIMIT))
 
 
 def test_a_picture_that_kills_a_fresh_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    guarded_images.end_children()
-    monkeypatch.setattr(guarded_images, "_START", "import os; os.kill(os.getpid(), 11)")
+    decoder_child.end_children()
+    monkeypatch.setattr(decoder_child, "_START", "import os; os.kill(os.getpid(), 11)")
     with pytest.raises(ImageError, match="SIGSEGV") as fault:
         guarded_images.decode(saved(PICTURE, "TIFF"), LIMIT)
     assert fault.value.kind == "crashed"
 
 
 def test_a_decoder_that_is_stopped_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    guarded_images.end_children()
-    monkeypatch.setattr(guarded_images, "_START", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+    decoder_child.end_children()
+    monkeypatch.setattr(decoder_child, "_START", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
     with item_limits(ItemLimits(0.5), may_end=False), pytest.raises(ImageError) as fault:
         guarded_images.decode(saved(PICTURE, "TIFF"), LIMIT)
     assert fault.value.kind == "timed_out"

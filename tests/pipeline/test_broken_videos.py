@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from command_line import COMMAND, call, environment
 from PIL import Image
 
 from ddfa_batch.pipeline.results import Results, open_run
+from ddfa_batch.tasks.files import decoder_child
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -23,6 +25,19 @@ N, CUTS = 10, 20
 _LONGEST = 300
 #: Frames at which the picture grows.
 _FIRST_SIZE = 5
+#: A decoder's process that hangs, in C and with the interpreter's lock, where it opens a film of this name.
+_HANGING = """
+import ctypes, sys
+sys.path[:] = sys.argv[1:]
+from ddfa_batch.tasks.files import decoder_process, video_files
+opened = video_files.open_video
+def hanging(path, container):
+    if path.name == "hanging.mp4":
+        ctypes.PyDLL(None).sleep(600)
+    return opened(path, container)
+video_files.open_video = hanging
+decoder_process.serve()
+"""
 
 
 def animated(path: Path) -> Path:
@@ -137,3 +152,26 @@ def test_frames_of_two_sizes_are_each_taken_as_they_are(
     sizes = [(row["width"], row["height"]) for row in rows[name]]
     assert sizes == [first] * _FIRST_SIZE + [then] * (N - _FIRST_SIZE)
     assert (videos[name]["status"], videos[name]["n_errors"]) == ("ok", 0)
+
+
+def test_a_video_that_hangs_its_decoder_is_a_row_and_the_run_ends(
+    folder: Path, photos: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the run, while it is listed, in it, and when its videos are counted after it."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for path in (folder / "whole-h264.mp4", photos / "000.png"):
+        (source / path.name).symlink_to(path)
+    (source / "hanging.mp4").symlink_to(folder / "whole-h264.mp4")
+    monkeypatch.setattr(decoder_child, "_START", _HANGING)
+    decoder_child.end_children()
+    began = time.monotonic()
+    words = ("--vertices", "none", "--scheduler", "in-process", "--item-timeout", "1.5")
+    answer = call("process", source, tmp_path / "out", *words, models=models)
+    decoder_child.end_children()
+    assert answer.code == 0, answer.stderr
+    run = open_run(tmp_path / "out")
+    wrong = [row for row in run.images().to_pylist() if row["error_kind"]]
+    assert [(row["key"], row["error_kind"]) for row in wrong] == [("hanging.mp4", "timed_out")]
+    assert run.images().num_rows == N + 2
+    assert time.monotonic() - began < 30
