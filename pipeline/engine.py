@@ -32,6 +32,7 @@ from ddfa_batch.schemas.errors import DdfaError, ImageError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import MENDED, RETRIED
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.files.decoder_child import end_children
 from ddfa_batch.tasks.files.in_flight import InFlight
 from ddfa_batch.tasks.files.item_limits import item_limits, limits_in_force
 from ddfa_batch.tasks.files.run_folders import run_folder_at
@@ -113,6 +114,7 @@ def execute_planned(
     part = execution.part
     with contextlib.ExitStack() as held:
         held.enter_context(item_limits(execution.limits, may_end=False))
+        held.callback(end_children)
         lock = held.enter_context(asked.folder.locked(asked.kind, part))
         planned = _claimed(asked, rows, bundle, overwrite=overwrite, extend=grow is not None, report=report)
         grown = grow(planned) if grow else planned

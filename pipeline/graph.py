@@ -98,6 +98,7 @@ def run_shards(
         begun()
         yield from _here(job, shards, announce)
         return
+    end_children()  # those that listed videos: here there is nothing more to decode
     with cluster.connected(job.execution) as client, cluster.prepared(client, job.fault):
         begun()
         yield from _windowed(client, job, shards, announce)
