@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ddfa_batch.commands.python import Pipeline, process
+    from ddfa_batch.commands.python_runs import compact, merge, select
     from ddfa_batch.pipeline.picture import PictureFaces
     from ddfa_batch.pipeline.report import write_report as report
     from ddfa_batch.pipeline.results import Results
@@ -21,16 +22,30 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["PictureFaces", "Pipeline", "Results", "__version__", "open", "process", "report"]
+__all__ = [
+    "PictureFaces",
+    "Pipeline",
+    "Results",
+    "__version__",
+    "compact",
+    "merge",
+    "open",
+    "process",
+    "report",
+    "select",
+]
 
 #: What is imported when it is asked for: its module, and what it is called there.
 _LAZY = {
     "Pipeline": ("commands.python", "Pipeline"),
     "PictureFaces": ("pipeline.picture", "PictureFaces"),
     "Results": ("pipeline.results", "Results"),
+    "compact": ("commands.python_runs", "compact"),
+    "merge": ("commands.python_runs", "merge"),
     "open": ("pipeline.results", "open_run"),
     "process": ("commands.python", "process"),
     "report": ("pipeline.report", "write_report"),
+    "select": ("commands.python_runs", "select"),
 }
 
 

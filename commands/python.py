@@ -33,16 +33,17 @@ from ddfa_batch.tasks.files.local_paths import check_local
 from ddfa_batch.tasks.files.remote_calls import is_url, limited
 from ddfa_batch.tasks.files.url_secrets import refuse_secrets
 
-_Path = str | os.PathLike[str]
+#: How a file or folder is named.
+PathName = str | os.PathLike[str]
 
 
 def process(
-    source: _Path | Sequence[_Path],
-    out: _Path,
+    source: PathName | Sequence[PathName],
+    out: PathName,
     *,
-    model: _Path | None = None,
+    model: PathName | None = None,
     detector: str | None = None,
-    boxes: _Path | None = None,
+    boxes: PathName | None = None,
     refine: int = 1,
     vertices: str = "float32",
     min_score: float | None = None,
@@ -70,7 +71,7 @@ def process(
     verify: bool = False,
     extend: bool = False,
     retry_failed: bool | Collection[str] = False,
-    models_dir: _Path | None = None,
+    models_dir: PathName | None = None,
 ) -> Results:
     """Find the faces of `source` and write them to the folder `out`, as `ddfa-batch process` does; give its results.
 
@@ -127,7 +128,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: _Path = BUILTIN,
+        model: PathName = BUILTIN,
         *,
         detector: str | None = None,
         refine: int = 1,
@@ -135,7 +136,7 @@ class Pipeline:
         min_score: float | None = None,
         detect_size: int | None = None,
         average: str = NO_AVERAGE,
-        models_dir: _Path | None = None,
+        models_dir: PathName | None = None,
     ) -> None:
         faces = FaceOptions(
             detector=detector,
@@ -167,7 +168,7 @@ def _check(workers: int | None, scheduler: str, shard_size: int | None, contradi
         raise OptionError("overwrite replaces the run in out; leave out extend and retry_failed.")
 
 
-def _folder(out: _Path) -> _Path:
+def _folder(out: PathName) -> PathName:
     if not os.fspath(out):
         raise OptionError("out is a folder; an empty string names none.")
     if is_url(os.fspath(out)):
@@ -175,7 +176,7 @@ def _folder(out: _Path) -> _Path:
     return check_local(Path(out))
 
 
-def _sources(source: _Path | Sequence[_Path]) -> list[str]:
+def _sources(source: PathName | Sequence[PathName]) -> list[str]:
     names = [source] if isinstance(source, str | os.PathLike) else list(source)
     if not names or not all(os.fspath(name) for name in names):
         raise OptionError("source names a folder, a file or a list of them; nothing is named.")
@@ -192,9 +193,9 @@ def _kinds(retry_failed: bool | Collection[str]) -> frozenset[str]:
     return checked_kinds([retry_failed] if isinstance(retry_failed, str) else retry_failed)
 
 
-def _models(models_dir: _Path | None) -> Path:
+def _models(models_dir: PathName | None) -> Path:
     return default_models_folder() if models_dir is None else Path(models_dir)
 
 
-def _name(model: _Path | None) -> str | None:
+def _name(model: PathName | None) -> str | None:
     return None if model is None else os.fspath(model)

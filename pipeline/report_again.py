@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddfa_batch.pipeline.plan import Run
+from ddfa_batch.pipeline.regroup_plan import Made
 from ddfa_batch.schemas.config import FaceOptions, ProcessOptions
 
 #: Options as the command names them, where that is not their own name; boxes are a file that is known no more.
@@ -36,8 +37,20 @@ def commands(run: Run) -> str:
     source = _printed(run.source)
     sources = [source] if Path(source).exists() else source.split()  # several stand there with spaces between
     words = ["ddfa-batch", "process", *map(shlex.quote, sources), out, *_flags(run, boxes)]
+    if (made := Made.of_run(run)) is not None:
+        words = ["ddfa-batch", made.command, *(shlex.quote(_printed(name)) for name in made.of), out, *_chosen(made)]
     unsaid = "  # and --boxes with the file that was given" if boxes else ""
     return "\n".join([" ".join(words) + unsaid, f"ddfa-batch verify {out}", f"ddfa-batch status {out} --errors"])
+
+
+def _chosen(made: Made) -> list[str]:
+    """What was chosen of other runs, as options."""
+    asked = {**made.selection, "sort": made.sort}
+    words = []
+    for name, value in asked.items():
+        if value not in (None, False, 0):
+            words += [f"--{name}"] if value is True else [f"--{name}", shlex.quote(str(value))]
+    return words
 
 
 def _printed(text: str) -> str:

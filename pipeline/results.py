@@ -65,10 +65,17 @@ class Results:
 
     def faces_schema(self) -> pa.Schema:
         """The columns of `faces`, as the shards that are done have them."""
-        for receipt in self.receipts:
-            return pq.read_schema(self._folder.source(store.table_name(store.FACES, receipt.shard)))
+        if self.receipts:
+            return self._first_schema(store.FACES)
         smooth = self.run.options.get("smooth", NO_SMOOTHING) != NO_SMOOTHING
         return tables.faces_schema(self._n_params(), {}, smooth)
+
+    def images_schema(self) -> pa.Schema:
+        """The columns of `images`, likewise."""
+        return self._first_schema(store.IMAGES) if self.receipts else tables.IMAGES
+
+    def _first_schema(self, table: str) -> pa.Schema:
+        return pq.read_schema(self._folder.source(store.table_name(table, self.receipts[0].shard)))
 
     def tracks(self) -> pa.Table:
         """One row per face that was followed through a video; empty where none was. Of a complete run only."""

@@ -67,12 +67,13 @@ class Staging:
 
     def shard(self, records: list[ImageRecord], rows: dict[str, int]) -> StagedShard:
         """What was written, of a shard with these images, and `rows` in its other tables."""
-        return StagedShard(
-            {name: StagedFile(str(w), store.size_of(w), store.checksum(w)) for name, w in self._staged.items()},
-            rows={store.IMAGES: len(records), **rows},
-            no_face=sum(record.status == "no_face" for record in records),
-            errors=dict(Counter(r.error_kind for r in records if r.error_kind is not None)),
-        )
+        no_face = sum(record.status == "no_face" for record in records)
+        errors = dict(Counter(r.error_kind for r in records if r.error_kind is not None))
+        return StagedShard(self.files(), {store.IMAGES: len(records), **rows}, no_face, errors)
+
+    def files(self) -> dict[str, StagedFile]:
+        """What was written, by the names it will have."""
+        return {name: StagedFile(str(w), store.size_of(w), store.checksum(w)) for name, w in self._staged.items()}
 
     def discard(self) -> None:
         """Remove everything that was written."""

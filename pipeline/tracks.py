@@ -7,9 +7,10 @@ was cut short in between, or of which a shard was done anew, ends the same.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,13 +68,19 @@ def join_videos(run: Run) -> None:
     followed = [receipt for receipt in receipts(run) if seams_name(receipt.shard) in receipt.files]
     shards = {receipt.shard: read_tracks(run.folder, receipt.shard) for receipt in followed}
     faces = numbered(_followed_faces(run, shards), shards)
-    summary = {video.video: _summary(video, faces) for video in videos}
     smoother = None if run.options.get("smooth", NO_SMOOTHING) == NO_SMOOTHING else Smoother.of(run)
     for receipt, columns in _new_columns(run, followed, videos, faces, smoother):
         _replace_columns(run, receipt, columns)
-    n_tracks = {video: len(tracks) for video, tracks in summary.items()}
+    put_joined(run, videos, faces, functools.partial(videos_table, run, videos))
+
+
+def put_joined(
+    run: Run, videos: Sequence[PlannedVideo], faces: FollowedFaces, videos_of: Callable[[dict[int, int]], pa.Table]
+) -> None:
+    """Write the tables of tracks and videos; `videos_of` gives the latter, told the number of tracks by video."""
+    summary = {video.video: _summary(video, faces) for video in videos}
     _write_table(run, TRACKS_FILE, _tracks_table(run, videos, summary))
-    _write_table(run, VIDEOS_FILE, videos_table(run, videos, n_tracks))
+    _write_table(run, VIDEOS_FILE, videos_of({video: len(tracks) for video, tracks in summary.items()}))
     run.folder.put(_MADE_FROM, atomic.as_json({"from": _digest(run), "files": _checksums(run)}))
 
 

@@ -60,10 +60,17 @@ def _planned(rows: pa.Table) -> PlannedVideo:
 
 def videos_table(run: Run, videos: Sequence[PlannedVideo], n_tracks: dict[int, int]) -> pa.Table:
     """The rows of `videos/`, of a complete run; n_tracks: by video."""
+    return counted_videos(run, videos, [_in_file(run, video) for video in videos], n_tracks)
+
+
+def counted_videos(
+    run: Run, videos: Sequence[PlannedVideo], in_files: Sequence[dict[str, Any]], n_tracks: dict[int, int]
+) -> pa.Table:
+    """The rows of `videos/`: what files say of themselves, one each, and what the run has of them."""
     errors, faces = count_by(run, store.IMAGES, "video", "error"), count_by(run, store.FACES, "video")
     rows = [
         {
-            **_in_file(run, video),
+            **in_file,
             "video": video.video,
             "key": video.key,
             "n_taken": len(video.numbers),
@@ -71,7 +78,7 @@ def videos_table(run: Run, videos: Sequence[PlannedVideo], n_tracks: dict[int, i
             "n_faces": faces.get(video.video, 0),
             "n_tracks": n_tracks.get(video.video, 0),
         }
-        for video in videos
+        for video, in_file in zip(videos, in_files, strict=True)
     ]
     return pa.Table.from_pylist(rows, tables.videos_schema())
 

@@ -75,12 +75,24 @@ def shard_name(shard: int) -> str:
     return f"{shard:06d}"
 
 
-def put_table(path: Path, table: pa.Table) -> None:
-    """Write a Parquet table: zstd, dictionaries for text only, byte-stream-split for floats."""
+def put_table(path: Path, table: pa.Table, group: int | None = None, sorted_by: str | None = None) -> None:
+    """Write a Parquet table: zstd, dictionaries for text only, byte-stream-split for floats.
+
+    group: rows of a row group, whose least and greatest values let readers pass over it; None for one of all rows.
+    sorted_by: the column by which the rows are sorted, which the file tells.
+    """
     floats = [_leaf(f.name, f.type) for f in table.schema if pa.types.is_floating(_item(f.type))]
     text = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    order = sorted_by and pq.SortingColumn.from_ordering(table.schema, [(sorted_by, "ascending")])
     pq.write_table(
-        table, path, compression="zstd", compression_level=3, use_dictionary=text, use_byte_stream_split=floats
+        table,
+        path,
+        row_group_size=group,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=text,
+        use_byte_stream_split=floats,
+        sorting_columns=order or None,
     )
 
 

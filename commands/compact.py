@@ -1,0 +1,33 @@
+"""`ddfa-batch compact`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ddfa_batch.commands.options import PATH
+from ddfa_batch.commands.regroup_options import RegroupSettings, regroup_options, write_regrouped
+
+
+@click.command(short_help="The same tables in few large files, sorted, for those who query them.")
+@click.argument("run", metavar="OUT", type=PATH)
+@click.argument("new", type=PATH)
+@click.option("--sort", metavar="COLUMN", help="Sort the faces of each file: yaw, score …  [default: as the inputs]")
+@regroup_options
+def compact(run: Path, new: Path, sort: str | None, settings: RegroupSettings) -> None:
+    """Write the tables of the run in OUT to NEW, a run of its own, in few large files.
+
+    Ids, numbers and tracks are the same. Row groups are small and sorted, so that whoever asks for some yaws reads
+    little else. Dense meshes are left out: they are rebuilt from the parameters, bit for bit, when they are asked for.
+    OUT is not changed, and is what `process` goes on with.
+
+    \b
+    Examples:
+      ddfa-batch compact out/ compact/
+      ddfa-batch compact out/ by-yaw/ --sort yaw
+    """
+    from ddfa_batch.pipeline.regroup_plan import compact_request
+    from ddfa_batch.pipeline.results import open_run
+
+    write_regrouped(compact_request(open_run(run), new, sort, settings.shard_size), settings)

@@ -1,0 +1,34 @@
+"""`ddfa-batch select`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ddfa_batch.commands.options import PATH
+from ddfa_batch.commands.regroup_options import RegroupSettings, regroup_options, write_regrouped
+from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
+
+
+@click.command(short_help="Some faces of a run as a run of its own.")
+@click.argument("run", metavar="OUT", type=PATH)
+@click.argument("new", type=PATH)
+@selection_options()
+@regroup_options
+def select(run: Path, new: Path, selected: SelectionOptions, settings: RegroupSettings) -> None:
+    """Write the faces of the run in OUT that are chosen, and the inputs they are of, to NEW, a run of its own.
+
+    Inputs are numbered anew; `source` in NEW/plan.parquet is their image_id in OUT. Faces keep their face_index, and
+    tracks their track_id.
+
+    \b
+    Examples:
+      ddfa-batch select out/ profiles/ --where "abs(yaw) > 60 and score > 0.95"
+      ddfa-batch select out/ crowds/ --where "n_faces > 10"
+      ddfa-batch select out/ sample/ --random 1000 --seed 1
+    """
+    from ddfa_batch.pipeline.regroup_plan import select_request
+    from ddfa_batch.pipeline.results import open_run
+
+    write_regrouped(select_request(open_run(run), new, selected.selection(), settings.shard_size), settings)
