@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ddfa_batch.commands.python import Pipeline, process
-    from ddfa_batch.commands.python_runs import compact, merge, select
+    from ddfa_batch.commands.python_runs import compact, merge, select, to_webdataset
     from ddfa_batch.pipeline.picture import PictureFaces
     from ddfa_batch.pipeline.report import write_report as report
     from ddfa_batch.pipeline.results import Results
@@ -33,6 +33,7 @@ __all__ = [
     "process",
     "report",
     "select",
+    "to_webdataset",
 ]
 
 #: What is imported when it is asked for: its module, and what it is called there.
@@ -46,6 +47,7 @@ _LAZY = {
     "process": ("commands.python", "process"),
     "report": ("pipeline.report", "write_report"),
     "select": ("commands.python_runs", "select"),
+    "to_webdataset": ("commands.python_runs", "to_webdataset"),
 }
 
 

@@ -25,6 +25,7 @@ from ddfa_batch.schemas.errors import DdfaError
 #: Every command, in the order `--help` lists them; `synth-videos` is `synth_videos` of `commands/synth_videos.py`.
 COMMANDS = (
     *("process", "status", "verify", "render", "export", "report", "compact", "select", "merge"),
+    "to-webdataset",
     *("synth-videos", "fit", "train", "evaluate", "labels", "models"),
 )
 #: Where this variable is set, faults show where in the code they came up.

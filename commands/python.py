@@ -82,7 +82,10 @@ def process(
     Raises `DdfaError`, as `OptionError` (a `ValueError`) for options that cannot be; nothing is printed. A script whose
     work goes to a local cluster needs `if __name__ == "__main__":`, for workers import it.
     """
-    _check(workers, scheduler, shard_size, overwrite and (extend or retry_failed is not False))
+    check_run(workers, scheduler)
+    check_range("shard_size", shard_size, 1, MAX_SHARD_SIZE)
+    if overwrite and (extend or retry_failed is not False):
+        raise OptionError("overwrite replaces the run in out; leave out extend and retry_failed.")
     limits = ItemLimits(item_timeout, memory_limit)
     folder = _folder(out)
     faces = FaceOptions(
@@ -159,13 +162,11 @@ class Pipeline:
         return f"<ddfa_batch.Pipeline {name}, detector {options.detector}, refine {options.refine}>"
 
 
-def _check(workers: int | None, scheduler: str, shard_size: int | None, contradictory: bool) -> None:
+def check_run(workers: int | None, scheduler: str) -> None:
+    """Raise `OptionError` for workers that cannot be."""
     check_range("workers", workers, 1)
-    check_range("shard_size", shard_size, 1, MAX_SHARD_SIZE)
     if scheduler == "in-process" and (workers or 1) > 1:
         raise OptionError("scheduler='in-process' has one worker; leave out workers.")
-    if contradictory:
-        raise OptionError("overwrite replaces the run in out; leave out extend and retry_failed.")
 
 
 def _folder(out: PathName) -> PathName:

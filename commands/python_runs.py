@@ -1,16 +1,19 @@
-"""The door from Python to runs made of runs: `ddfa_batch.compact`, `select`, `merge`."""
+"""The door from Python to runs made of runs: `ddfa_batch.compact`, `select`, `merge`, `to_webdataset`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddfa_batch.commands.python import PathName
+from ddfa_batch.commands.python import PathName, check_run
+from ddfa_batch.pipeline.derived_plan import derived_request
 from ddfa_batch.pipeline.regroup import regroup
 from ddfa_batch.pipeline.regroup_plan import Regrouping, compact_request, merge_request, select_request
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.selected_faces import Selection
-from ddfa_batch.schemas.config import MAX_SHARD_SIZE, check_range
+from ddfa_batch.pipeline.to_webdataset import to_webdataset as pack
+from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, MAX_SHARD_SIZE, Execution, check_range
+from ddfa_batch.schemas.webdataset import WebDatasetOptions
 from ddfa_batch.tasks.files.local_paths import check_local
 
 
@@ -44,6 +47,33 @@ def merge(
     """Write the tables of several runs of one model to `new`, as `ddfa-batch merge` does; give that run."""
     sources = [open_run(run) for run in runs]
     return _written(merge_request(sources, _folder(new), _checked(shard_size)), overwrite)
+
+
+def to_webdataset(
+    out: PathName,
+    tars: PathName,
+    where: str | None = None,
+    *,
+    size: int | None = None,
+    format: str = "jpeg",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    workers: int | None = None,
+    scheduler: str = "auto",
+    shard_size: int | None = None,
+    overwrite: bool = False,
+) -> Results:
+    """Write faces of the run in `out` to archives in `tars`/tars, as `ddfa-batch to-webdataset` does; give that run.
+
+    A script whose work goes to a local cluster needs `if __name__ == "__main__":`, for workers import it.
+    """
+    check_run(workers, scheduler)
+    source, selection = open_run(out), Selection(where)
+    side = size or source.bundle.manifest.input_size
+    run_folder, chosen = str(source.path.resolve()), selection.as_dict()
+    options = WebDatasetOptions(side, format, run_folder, source.run.created, max_pixels, chosen)
+    request = derived_request("to-webdataset", source, _folder(tars), options, selection, _checked(shard_size))
+    run, _ = pack(request, Execution(scheduler, workers), overwrite=overwrite)
+    return open_run(run.folder)
 
 
 def _written(request: Regrouping, overwrite: bool) -> Results:

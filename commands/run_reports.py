@@ -107,6 +107,8 @@ def _whereabouts(run: Run) -> list[str]:
     out, where = run.folder, run.folder.where
     if run.kind == "render":
         return [f"Pictures in {where('pictures')}/*/, one row per input in {where('images')}/*.parquet."]
+    if run.kind == "to-webdataset":
+        return [f"Samples in {where('tars')}/*.tar, one row per input in {where('images')}/*.parquet."]
     if run.kind == "export":
         return [f"Meshes in {where('meshes')}/*/, one row per mesh in {where('exports')}/*.parquet."]
     if run.kind == "synth-videos":

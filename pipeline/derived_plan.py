@@ -23,17 +23,18 @@ from ddfa_batch.schemas.arrays import I64, Bools
 from ddfa_batch.schemas.config import Execution, ExportOptions, RenderOptions
 from ddfa_batch.schemas.errors import InputError, OptionError, RunFolderError
 from ddfa_batch.schemas.run import RunModel
+from ddfa_batch.schemas.webdataset import WebDatasetOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, recorded_folder
 from ddfa_batch.tasks.files.video_inputs import video_key
 
-Options = TypeVar("Options", RenderOptions, ExportOptions)
+Options = TypeVar("Options", RenderOptions, ExportOptions, WebDatasetOptions)
 
 
 @dataclass(frozen=True)
 class DerivedRequest(Generic[Options]):
     """What a user asks to be made of a run, resolved and checked."""
 
-    #: The command: render or export.
+    #: The command: render, export or to-webdataset.
     kind: str
     #: The run it is made of.
     source: Results

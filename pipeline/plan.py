@@ -35,7 +35,7 @@ from ddfa_batch.tasks.files.video_files import SEGMENT_FRAMES
 #: Images of a shard, unless asked for: inputs / 128, within these bounds. Small enough to share out and to
 #: lose little when killed, large enough that flushing files to disk does not show.
 _SHARDS_WANTED, _LARGEST_SHARD = 128, 4096
-_SMALLEST_SHARD = {"process": 128, "synth-videos": 8, "render": 32, "export": 32}
+_SMALLEST_SHARD = {"process": 128, "synth-videos": 8, "render": 32, "export": 32, "to-webdataset": 512}
 #: Inputs between two reports while they are listed.
 _LISTED_EVERY = 1000
 _REMEDY = "put back the one that the run wrote, or choose another output folder"

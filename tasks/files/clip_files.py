@@ -21,6 +21,7 @@ from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.errors import DdfaError
 from ddfa_batch.schemas.tables import CLIP_PICTURES
 from ddfa_batch.tasks.files.store import shard_name
+from ddfa_batch.tasks.files.tar_writer import TarWriter
 
 #: Folder of a run that holds its clips.
 CLIPS = "clips"
@@ -139,45 +140,28 @@ def write_mp4(path: Path, pictures: list[U8]) -> None:
 
 
 class _Tar:
-    """`clips/SHARD.tar`, a WebDataset: per frame CLIP_FRAME.png and CLIP_FRAME.json with its labels.
-
-    Members are written here and not by `tarfile`, which cannot take back what it has written.
-    """
+    """`clips/SHARD.tar`, a WebDataset: per frame CLIP_FRAME.png and CLIP_FRAME.json with its labels."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file, self._name, self._kept = file, name, 0
+        self._tar, self._name = TarWriter(file), name
 
     def add(self, clip_id: int, pictures: list[U8], labels: list[dict[str, Any]]) -> list[str]:
         keys = []
         for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
             stem = f"{clip_id}_{i:03d}"
-            self._member(f"{stem}.png", png(picture))
-            self._member(f"{stem}.json", json.dumps(label).encode())
+            self._tar.member(f"{stem}.png", png(picture))
+            self._tar.member(f"{stem}.json", json.dumps(label).encode())
             keys.append(f"{self._name}/{stem}.png")
         return keys
 
     def keep(self) -> None:
-        self._kept = self._file.tell()
+        self._tar.keep()
 
     def discard(self) -> None:
-        self._file.seek(self._kept)
-        self._file.truncate()
+        self._tar.discard()
 
     def close(self) -> None:
-        """End the archive with two empty blocks, filled up to a whole record."""
-        self.discard()
-        self._fill(2 * tarfile.BLOCKSIZE)
-        self._fill(-self._file.tell() % tarfile.RECORDSIZE)
-
-    def _member(self, name: str, data: bytes) -> None:
-        info = tarfile.TarInfo(name)  # time, user and mode are constants: the same clips are the same bytes
-        info.size = len(data)
-        self._file.write(info.tobuf(tarfile.USTAR_FORMAT))
-        self._file.write(data)
-        self._fill(-len(data) % tarfile.BLOCKSIZE)
-
-    def _fill(self, n: int) -> None:
-        self._file.write(bytes(n))
+        self._tar.close()
 
 
 class _Parquet:

@@ -30,6 +30,8 @@ TRACKS, VIDEOS, SEAMS = "tracks", "videos", "seams"
 PICTURES = "pictures"
 #: What `export` writes: meshes, and one row for each.
 MESHES, EXPORTS = "meshes", "exports"
+#: What `to-webdataset` writes.
+TARS = "tars"
 TOPOLOGY, ALL_VERTICES = "topology.h5", "vertices.h5"
 #: What `fit` adds: one row per labelled face, fitted or not.
 FITS = "fits.parquet"
@@ -41,7 +43,7 @@ SEAL = "seal.json"
 REPORT = "report.html"
 #: What a run makes, and all that --overwrite removes: these files, and in these folders what a shard is named.
 OWN_FILES = (RUN, SEAL, PLAN, TOPOLOGY, ALL_VERTICES, FITS, "preview.png", "preview.gif", REPORT)
-OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips", TRACKS, VIDEOS, SEAMS, PICTURES, MESHES, EXPORTS)
+OWN_FOLDERS = (SHARDS, IMAGES, FACES, VERTICES, FRAMES, "clips", TRACKS, VIDEOS, SEAMS, PICTURES, MESHES, EXPORTS, TARS)
 OWN_ENTRY = re.compile(r"\d{6,}(\.(json|parquet|h5|tar|npz))?|\.{1,2}\d{6,}\..*")
 #: What planning writes before run.json.
 PLANNED = (PLAN, TOPOLOGY, LOCK)

@@ -1,0 +1,75 @@
+"""`ddfa-batch to-webdataset`."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ddfa_batch.commands.execution import check_settings, execute_derived
+from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, max_pixels_option
+from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
+from ddfa_batch.commands.wording import count
+from ddfa_batch.schemas.config import PICTURE_FORMATS
+from ddfa_batch.schemas.webdataset import CROP_SIDES, WebDatasetOptions
+
+if TYPE_CHECKING:
+    from ddfa_batch.pipeline.derived_plan import DerivedRequest
+
+
+@click.command("to-webdataset", short_help="Crops, parameters and landmarks of a run in tars, for training.")
+@click.argument("run", metavar="OUT", type=PATH)
+@click.argument("tars", type=PATH)
+@click.option(
+    "--size",
+    type=click.IntRange(*CROP_SIDES),
+    metavar="N",
+    help="Pixels of a crop's side.  [default: as the model sees it]",
+)
+@click.option(
+    "--format", "form", type=click.Choice(PICTURE_FORMATS), default="jpeg", show_default=True, help="Of the crops."
+)
+@selection_options(errors=False)
+@max_pixels_option
+@fixed_run_options
+def to_webdataset(
+    run: Path,
+    tars: Path,
+    size: int | None,
+    form: str,
+    selected: SelectionOptions,
+    max_pixels: int,
+    settings: RunSettings,
+) -> None:
+    """Write the faces of the run in OUT as samples to tar archives in TARS/tars.
+
+    A sample is a crop, params.npy, landmarks.npy in the crop's pixels, and a JSON with the rest; the webdataset package
+    reads them, and so does tar.
+
+    \b
+    Examples:
+      ddfa-batch to-webdataset out/ samples/
+      ddfa-batch to-webdataset out/ samples/ --size 256 --format png --where "score > 0.95"
+    """
+    from ddfa_batch.pipeline.derived_plan import derived_request
+    from ddfa_batch.pipeline.results import open_run
+    from ddfa_batch.pipeline.to_webdataset import to_webdataset as pack
+
+    check_settings(settings)
+    if settings.extend:
+        raise click.UsageError("to-webdataset has no --extend; pack a run that grew anew, with --overwrite.")
+    selection = selected.selection()
+    source = open_run(run)
+    side = size or source.bundle.manifest.input_size
+    chosen, where = selection.as_dict(), str(run.resolve())
+    options = WebDatasetOptions(side, form, where, source.run.created, max_pixels, chosen)
+    request = derived_request("to-webdataset", source, tars, options, selection, settings.shard_size)
+    execute_derived(request, pack, functools.partial(_announcement, request), settings)
+
+
+def _announcement(request: DerivedRequest[WebDatasetOptions], n: int) -> str:
+    options = request.options
+    crops = f"crops of {options.size}×{options.size} as {options.format}"
+    return f"{count(n, 'input')} of {request.source.path} to tars, {crops}."
