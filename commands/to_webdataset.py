@@ -51,7 +51,7 @@ def to_webdataset(
     \b
     Examples:
       ddfa-batch to-webdataset out/ samples/
-      ddfa-batch to-webdataset out/ samples/ --size 256 --format png --where "score > 0.95"
+      ddfa-batch to-webdataset out/ large/ --size 256 --where "score > 0.95"
     """
     from ddfa_batch.pipeline.derived_plan import derived_request
     from ddfa_batch.pipeline.results import open_run
