@@ -18,7 +18,7 @@ IMAGES ?= $(VENV)/demo-images
 JOBS ?= 2
 PYTEST = pytest --numprocesses=$(JOBS) --dist=loadfile
 
-.PHONY: demo test check style coverage bench fuzz builtin clean
+.PHONY: demo test check style coverage bench fuzz fuzz-files builtin clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,9 @@ coverage: $(VENV)/.ddfa-batch-ready ## all tests; fails where they reach too few
 
 bench: $(VENV)/.ddfa-batch-ready ## speed against bare kernels: make bench IMAGES=folder
 	$(BIN)/python benchmarks/throughput.py $(IMAGES)
+
+fuzz-files: $(VENV)/.ddfa-batch-ready ## damaged tars, ZIPs, tables, videos, lists, bundles, run folders: make fuzz-files MUTANTS=300
+	$(BIN)/python benchmarks/fuzz_files.py --mutants $(or $(MUTANTS),300) --seed $(or $(SEED),0)
 
 fuzz: $(VENV)/.ddfa-batch-ready ## damaged pictures of every format through whole runs: make fuzz PICTURES=20000 SEED=1
 	$(BIN)/python benchmarks/fuzz.py --pictures $(or $(PICTURES),2000) --seed $(or $(SEED),0)

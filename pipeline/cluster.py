@@ -35,6 +35,9 @@ _MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 #: Threads of Arrow in a worker: to compute, and to read.
 _ARROW_THREADS, _ARROW_IO_THREADS = 1, 2
+#: How long Dask waits for a worker to come back before it gives up its nanny, which starts it: never. On a busy machine a
+#: worker takes longer to start than the usual 15 s, and after the last one was given up a run would stand still.
+_LOST_WORKER = "1000 days"
 _LOST = (
     "The connection to Dask's scheduler was lost in mid-run. What is finished is kept: when it is there again, run the "
     "same command again to resume."
@@ -84,6 +87,7 @@ def _local(execution: Execution) -> Iterator[Any]:
         "distributed.nanny.pre-spawn-environ": _worker_environment(),
         "distributed.worker.preload": [*dask.config.get("distributed.worker.preload", []), _DEAF_TO_CTRL_C],
         "distributed.admin.tick.interval": "1s",
+        "distributed.deploy.lost-worker-timeout": _LOST_WORKER,
         "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
     }
     workers = execution.workers or usable_cores()

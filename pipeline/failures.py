@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.receipts import good_receipts
-from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.tables import IMAGES
 from ddfa_batch.tasks.files import atomic, store
 
@@ -33,10 +32,8 @@ def failed_inputs(run: Run) -> pa.Table:
 
 def _failed(run: Run, shard: int) -> pa.Table:
     name = store.table_name(store.IMAGES, shard)
-    try:
+    with run.folder.reading(name):
         return pq.read_table(run.folder.source(name), columns=list(_COLUMNS), filters=[("status", "=", "error")])
-    except (OSError, pa.ArrowException) as fault:
-        raise RunFolderError(f"{run.folder.where(name)} cannot be read ({fault}); see 'ddfa-batch status'.") from None
 
 
 def write_errors_csv(failed: pa.Table, path: Path) -> None:

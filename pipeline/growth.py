@@ -81,7 +81,7 @@ def _planned(run: Run) -> tuple[Counter[bytes], set[str]]:
 
 def _row_groups(run: Run) -> Iterator[pa.Table]:
     """The plan, shard by shard; columns that it was written without are null."""
-    with pq.ParquetFile(run.folder.source(store.PLAN)) as there:
+    with run.folder.reading(store.PLAN), pq.ParquetFile(run.folder.source(store.PLAN)) as there:
         for shard in range(run.n_shards):
             table = there.read_row_group(shard)
             missing = {f.name: pa.nulls(len(table), f.type) for f in PLAN_SCHEMA if f.name not in table.column_names}

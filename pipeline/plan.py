@@ -351,9 +351,6 @@ def read_after(run: Run, shard: int) -> list[PlanRow]:
 def read_shard(out: Named | RunFolder, shard: int) -> list[PlanRow]:
     """The inputs of one shard."""
     folder = run_folder_at(out)
-    try:
-        with pq.ParquetFile(folder.source(store.PLAN)) as file:
-            rows = file.read_row_group(shard).to_pylist()
-    except (OSError, pa.ArrowException) as fault:
-        raise RunFolderError(f"{folder.where(store.PLAN)} cannot be read ({fault}).") from None
-    return [PlanRow(r.pop("image_id"), Input(r.pop("key"), r.pop("path"), take_place(r)), **r) for r in rows]
+    with folder.reading(store.PLAN), pq.ParquetFile(folder.source(store.PLAN)) as file:
+        rows = file.read_row_group(shard).to_pylist()
+        return [PlanRow(r.pop("image_id"), Input(r.pop("key"), r.pop("path"), take_place(r)), **r) for r in rows]

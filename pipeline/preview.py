@@ -86,14 +86,20 @@ def _rows_of(run: Run, table: str, shards: Sequence[int], image_ids: I64) -> Ite
     """The rows of some images in a table's shards, in order, one shard in memory at a time."""
     wanted = pa.array(image_ids)
     for shard in shards:
-        rows = pq.read_table(run.folder.source(store.table_name(table, shard)))
+        rows = _table(run, table, shard)
         yield from rows.filter(pc.is_in(rows["image_id"], wanted)).to_pylist()
 
 
 def _rows(run: Run, table: str, shards: range) -> Iterator[dict[str, Any]]:
     """The rows of a table's shards, in order, one shard in memory at a time."""
     for shard in shards:
-        yield from pq.read_table(run.folder.source(store.table_name(table, shard))).to_pylist()
+        yield from _table(run, table, shard).to_pylist()
+
+
+def _table(run: Run, table: str, shard: int) -> pa.Table:
+    name = store.table_name(table, shard)
+    with run.folder.reading(name):
+        return pq.read_table(run.folder.source(name))
 
 
 def outcome(row: dict[str, Any], faces: Sequence[dict[str, Any]]) -> str:

@@ -75,7 +75,9 @@ class Results:
         return self._first_schema(store.IMAGES) if self.receipts else tables.IMAGES
 
     def _first_schema(self, table: str) -> pa.Schema:
-        return pq.read_schema(self._folder.source(store.table_name(table, self.receipts[0].shard)))
+        name = store.table_name(table, self.receipts[0].shard)
+        with self._folder.reading(name):
+            return pq.read_schema(self._folder.source(name))
 
     def tracks(self) -> pa.Table:
         """One row per face that was followed through a video; empty where none was. Of a complete run only."""
@@ -90,7 +92,11 @@ class Results:
             return schema.empty_table()
         if not self.complete or not tracks.joined(self.run):
             raise RunFolderError(f"The tracks of {self._folder} are not joined yet; run the same command again.")
-        return pq.read_table(self._folder.source(name))
+        return self._whole(name)
+
+    def _whole(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        with self._folder.reading(name):
+            return pq.read_table(self._folder.source(name), columns=columns)
 
     def frames(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One row per frame of `synth-videos`; see docs/synth-videos.md for the columns."""
@@ -99,8 +105,8 @@ class Results:
 
     def table(self, name: str) -> pa.Table:
         """All rows of another table of the run, such as `exports`."""
-        files = [self.path / f for r in self.receipts for f in r.files if f.startswith(f"{name}/")]
-        return pa.concat_tables([pq.read_table(file) for file in files])
+        files = [f for r in self.receipts for f in r.files if f.startswith(f"{name}/")]
+        return pa.concat_tables([self._whole(file) for file in files])
 
     def clip(self, clip_id: int) -> list[U8]:
         """The pictures (H, W, 3) BGR of one clip of `synth-videos`, in order."""
@@ -132,9 +138,8 @@ class Results:
         return RunFolderError(f"{self._folder.where(kind)} has no column {which}; it has {', '.join(schema.names)}.")
 
     def _n_params(self) -> int:
-        for receipt in self.receipts if self.run.kind != "synth-videos" else []:
-            schema = pq.read_schema(self._folder.source(store.table_name(store.FACES, receipt.shard)))
-            return int(schema.field("params").type.list_size)
+        if self.receipts and self.run.kind != "synth-videos":
+            return int(self._first_schema(store.FACES).field("params").type.list_size)
         return load_bundle(self._model_folder()).manifest.layout.size
 
     @property
@@ -148,7 +153,8 @@ class Results:
         return self._topology("landmarks68")
 
     def _topology(self, name: str) -> I32:
-        with h5py.File(self._folder.source(store.TOPOLOGY), "r") as file:
+        source = self._folder.source(store.TOPOLOGY)
+        with self._folder.reading(store.TOPOLOGY), h5py.File(source, "r") as file:
             return np.asarray(file[name][:], np.int32)
 
     def vertices(self, face_ids: Iterable[int] | None = None) -> F32:
@@ -162,8 +168,7 @@ class Results:
         shards = self._shards_of(wanted)
         out = np.empty((len(wanted), int(self.run.model.n_vertices), 3), np.float32)
         for shard, places in shards.items():
-            faces = self._folder.source(store.table_name(store.FACES, shard))
-            table = pq.read_table(faces, columns=columns)
+            table = self._whole(store.table_name(store.FACES, shard), columns)
             rows = self._rows(np.asarray(table["face_id"]), wanted[places])
             file = table["vertices_file"][0].as_py()
             if file is not None and self._folder.has(file):
@@ -199,14 +204,10 @@ class Results:
         return RunFolderError(f"{self._folder} has no face {face_id}.")
 
     def _read(self, name: str, rows: I64, out: F32, places: I64) -> None:
-        try:
-            with h5py.File(self._folder.source(name), "r") as file:
-                meshes = file["vertices"]
-                for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                    out[place] = meshes[row]
-        except (OSError, KeyError, ValueError) as fault:
-            where = self._folder.where(name)
-            raise RunFolderError(f"{where} cannot be read ({fault}); see 'ddfa-batch status'.") from None
+        with self._folder.reading(name), h5py.File(self._folder.source(name), "r") as file:
+            meshes = file["vertices"]
+            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+                out[place] = meshes[row]
 
     def _model_folder(self) -> Path:
         if self._model is not None:

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64, I64, Bools
-from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.geometry.pose import rotation_matrix
@@ -90,12 +89,8 @@ class RunRows:
         shard = int(self._run.shards_of(np.array([image_id]))[0])
         if self._shard.get(table, (-1, None))[0] != shard:
             name = store.table_name(table, shard)
-            try:
-                with pq.ParquetFile(self._run.folder.source(name)) as file:
-                    self._shard[table] = (shard, read(file))
-            except (OSError, pa.ArrowException, KeyError) as fault:
-                where = self._run.folder.where(name)
-                raise RunFolderError(f"{where} cannot be read ({fault}); see 'ddfa-batch status'.") from None
+            with self._run.folder.reading(name), pq.ParquetFile(self._run.folder.source(name)) as file:
+                self._shard[table] = (shard, read(file))
         return self._shard[table][1]
 
 

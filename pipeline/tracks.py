@@ -193,7 +193,9 @@ def _tracks_of(video: PlannedVideo, tracks: TrackSummary) -> dict[str, Any]:
 
 
 def _faces(run: Run, shard: int, columns: Sequence[str]) -> pa.Table:
-    return pq.read_table(run.folder.source(store.table_name(store.FACES, shard)), columns=list(columns))
+    name = store.table_name(store.FACES, shard)
+    with run.folder.reading(name):
+        return pq.read_table(run.folder.source(name), columns=list(columns))
 
 
 def _new_columns(
@@ -253,7 +255,8 @@ def _columns_of(
 def _replace_columns(run: Run, receipt: Receipt, columns: dict[str, tuple[I64, Any]]) -> None:
     """Give the faces of a shard these columns, null in other rows; its other files stay."""
     faces = store.table_name(store.FACES, receipt.shard)
-    before = pq.read_table(run.folder.source(faces))
+    with run.folder.reading(faces):
+        before = pq.read_table(run.folder.source(faces))
     table = before
     for name, (rows, values) in columns.items():
         place = table.schema.get_field_index(name)

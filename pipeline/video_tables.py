@@ -39,7 +39,7 @@ class PlannedVideo:
 
 def planned_videos(run: Run) -> list[PlannedVideo]:
     """The videos of a run's plan, in order."""
-    with pq.ParquetFile(run.folder.source(store.PLAN)) as plan:
+    with run.folder.reading(store.PLAN), pq.ParquetFile(run.folder.source(store.PLAN)) as plan:
         if "video" not in plan.schema_arrow.names:
             return []
         video = plan.read(columns=["video"])["video"]
@@ -107,7 +107,8 @@ def count_by(run: Run, table: str, column: str, status: str | None = None) -> di
     """Rows of a table by the values of a column that are there, of a status or of any."""
     counts: dict[int, int] = {}
     for receipt in receipts(run):
-        with pq.ParquetFile(run.folder.source(store.table_name(table, receipt.shard))) as file:
+        name = store.table_name(table, receipt.shard)
+        with run.folder.reading(name), pq.ParquetFile(run.folder.source(name)) as file:
             if column not in file.schema_arrow.names:  # written before there were videos
                 continue
             rows = file.read(columns=[column, *(["status"] if status else [])])

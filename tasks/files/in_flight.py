@@ -16,7 +16,7 @@ from ddfa_batch.tasks.files.watchdog import watched
 from ddfa_batch.tasks.files.watchdog_process import OUT_OF_MEMORY, TIMED_OUT
 
 _RECORD = struct.Struct("<q")
-#: What the watchdog adds to a record, and the `error_kind` it stands for.
+#: What the watchdog adds to a record, once or, where the process is long in dying, again; and what `error_kind` it is.
 _CAUSES = {TIMED_OUT: "timed_out", OUT_OF_MEMORY: "out_of_memory"}
 
 
@@ -90,4 +90,4 @@ def _in_hand(path: Path) -> tuple[int, str | None]:
         return -1, None
     if len(data) < _RECORD.size:
         return -1, None
-    return int(_RECORD.unpack_from(data)[0]), _CAUSES.get(data[_RECORD.size :])
+    return int(_RECORD.unpack_from(data)[0]), _CAUSES.get(data[_RECORD.size : _RECORD.size + 1])

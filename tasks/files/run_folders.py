@@ -11,13 +11,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+import pyarrow as pa
+
 from ddfa_batch.schemas.config import RunPart
-from ddfa_batch.schemas.errors import RunFolderError
+from ddfa_batch.schemas.errors import DdfaError, RunFolderError
 from ddfa_batch.tasks.files import atomic, run_lock, store
 from ddfa_batch.tasks.files.remote_calls import is_url
 
 #: How a user names a run's folder: a path, or a URL.
 Named = str | os.PathLike[str]
+#: What parsers of tables, arrays and meshes raise for damaged files; Arrow's own errors are some of these.
+_DAMAGED = (OSError, ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, MemoryError, pa.ArrowException)
 
 
 class FolderLock(Protocol):
@@ -155,6 +159,17 @@ class RunFolder(ABC):
             self.publish(str(work), name)
         finally:
             atomic.discard(work)
+
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """Name the file `name`, in a `RunFolderError`, where whatever parses it trips over it inside the block."""
+        try:
+            yield
+        except DdfaError:
+            raise
+        except _DAMAGED as fault:
+            reason = (str(fault) or type(fault).__name__).splitlines()[0]
+            raise RunFolderError(f"{self.where(name)} cannot be read ({reason}); see 'ddfa-batch status'.") from None
 
     def still_locked(self) -> None:  # noqa: B027 - most folders have nothing to do
         """Raise `RunFolderError` where the lock of `locked` was lost meanwhile, which some folders cannot help."""
