@@ -35,7 +35,7 @@ _MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 #: Threads of Arrow in a worker: to compute, and to read.
 _ARROW_THREADS, _ARROW_IO_THREADS = 1, 2
-#: How long Dask waits for a worker to come back before it gives up its nanny, which starts it: never. On a busy machine a
+#: How long Dask waits for a worker to come back before it gives up the nanny that starts it: never. On a busy machine a
 #: worker takes longer to start than the usual 15 s, and after the last one was given up a run would stand still.
 _LOST_WORKER = "1000 days"
 _LOST = (

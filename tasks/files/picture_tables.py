@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddfa_batch.schemas.errors import ImageError, InputError
+from ddfa_batch.tasks.files.table_columns import sound
 from ddfa_batch.tasks.files.tar_members import Member
 
 #: Columns taken for pictures, in this order, where none is named: those of Hugging Face and img2dataset, and ours.
@@ -73,7 +74,7 @@ def _names(path: Path, file: pq.ParquetFile, column: str) -> Iterator[str]:
     if column not in leaves:
         raise InputError(f"{path} has no column {column} (it has: {', '.join(sorted(leaves)[:12])}).")
     row = 0
-    for batch in file.iter_batches(columns=[column]):
+    for batch in map(sound, file.iter_batches(columns=[column])):
         for value in batch.column(0).to_pylist():
             for name in inner:
                 value = value.get(name) if isinstance(value, dict) else None  # noqa: PLW2901 - down into the struct
@@ -141,6 +142,8 @@ class _Reader:
                     batch = next(self._rows)
                     self._next += 1
                 return batch.column(0)[0].as_py()
+            except UnicodeDecodeError:
+                raise ImageError("unreadable", "The row's text is no UTF-8; write the table anew.") from None
             except StopIteration:
                 self._fault = "it has fewer rows than when it was listed"
             except (OSError, pa.ArrowException, MemoryError) as fault:

@@ -107,3 +107,18 @@ def test_a_large_row_group_is_not_held_in_memory(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
+
+
+def test_text_that_is_no_utf8_is_told_of(tmp_path: Path) -> None:
+    """Arrow takes a file's word for it, and trips over it later."""
+    names = pa.array([b"a.png", b"\xe9.png"], pa.binary()).view(pa.string())
+    pictures = pa.StructArray.from_arrays([pa.array([b"a", b"b"]), names], ["bytes", "path"])
+    pq.write_table(pa.table({"image": pictures, "path": names}), tmp_path / "p.parquet")
+    first, second = inputs(tmp_path / "p.parquet")
+    assert read_input("", first) == b"a"
+    assert fault(second) == "unreadable"
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        inputs(tmp_path / "p.parquet", key_column="path")
+    pq.write_table(pa.table({"path": names}), tmp_path / "list.parquet")
+    with pytest.raises(InputError, match=r"list\.parquet"):
+        inputs(tmp_path / "list.parquet")
