@@ -105,7 +105,7 @@ def gather(out: str, shard: int) -> StagedShard:
 
 def _rows(c: _Context, shard: int) -> Iterator[_Rows]:
     columns = ["image_id", "source", "video", "key", "face_index"]
-    with pq.ParquetFile(c.run.folder.source(store.PLAN)) as file:
+    with c.run.folder.reading(store.PLAN), pq.ParquetFile(c.run.folder.source(store.PLAN)) as file:
         planned = file.read_row_group(shard, columns=columns)
     ids = planned["image_id"].to_numpy()
     for source in range(len(c.sources)):
@@ -151,7 +151,8 @@ def _taken(c: _Context, rows: _Rows) -> tuple[pa.Table, pa.Table]:
 
 
 def _read(source: Results, name: str) -> pa.Table:
-    return pq.read_table(source.run.folder.source(name))
+    with source.run.folder.reading(name):
+        return pq.read_table(source.run.folder.source(name))
 
 
 def _wanted(faces: pa.Table, rows: _Rows) -> np.ndarray:

@@ -232,7 +232,7 @@ def _planned(run: Run, taken: Chosen) -> Iterator[tuple[dict[str, Any], list[int
     """The plan's rows of what was taken, with the faces that were."""
     faces = dict(zip(taken.images, taken.faces, strict=True))
     shards: I64 = np.unique(run.shards_of(np.array(taken.images, np.int64)))
-    with pq.ParquetFile(run.folder.source(store.PLAN)) as file:
+    with run.folder.reading(store.PLAN), pq.ParquetFile(run.folder.source(store.PLAN)) as file:
         for shard in shards.tolist():
             rows = file.read_row_group(shard).to_pylist()
             yield from ((row, faces[row["image_id"]]) for row in rows if row["image_id"] in faces)
