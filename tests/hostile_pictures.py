@@ -92,6 +92,7 @@ def bombs() -> dict[str, bytes]:
         "text.png": _png(8, 8, zlib.compress(bytes(16)), text),
         "profile.png": _png(8, 8, zlib.compress(bytes(16)), profile),
         "surplus.png": _png(8, 8, _zeros(200 << 20)),
+        "length.png": _png(64, 48, bytes(1000))[:33] + b"\x40" + _png(64, 48, bytes(1000))[34:],
         "header.jpg": _with_shorts(saved(_SMALL, "JPEG"), b"\xff\xc0", 3, ">", HIGH, WIDE),
         "screen.gif": gif[:6] + struct.pack("<HH", WIDE, HIGH) + gif[10:],
         "frame.gif": _with_shorts(gif, b",\0\0\0\0", 0, "<", WIDE, HIGH),

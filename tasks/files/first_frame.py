@@ -32,6 +32,24 @@ def still_png(data: bytes) -> bytes:
     return _SIGNATURE + b"".join(whole for name, whole in chunks if name not in _ANIMATION)
 
 
+def beyond_the_file(data: bytes) -> bool:
+    """Whether a chunk of the PNG file `data` says that it is longer than the file.
+
+    OpenCV 5 takes memory for what a chunk says, up to four gigabytes, before it finds that there is less.
+    """
+    if not data.startswith(_SIGNATURE):
+        return False
+    at = len(_SIGNATURE)
+    while at + _FRAME <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if at + _FRAME + length > len(data):
+            return True
+        if data[at + 4 : at + 8] == b"IEND":
+            break
+        at += _FRAME + length
+    return False
+
+
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Type and whole bytes of each chunk up to IEND, the last one cut where the file ends."""
     at, name = len(_SIGNATURE), b""

@@ -22,7 +22,7 @@ from ddfa_batch.schemas.config import MAX_FILE_BYTES
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS, FORMATS
 from ddfa_batch.tasks.files.decoder_messages import caught_messages
-from ddfa_batch.tasks.files.first_frame import still_png
+from ddfa_batch.tasks.files.first_frame import beyond_the_file, still_png
 from ddfa_batch.tasks.files.format_signatures import SNIFFED, allowed_format, format_of, unknown_format
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its complaints about damaged files are printed
@@ -79,6 +79,8 @@ def decode(data: bytes, max_pixels: int, formats: Collection[str] = DEFAULT_FORM
             "too_large",
             f"The picture has {header.width} × {header.height} pixels; the limit is {max_pixels:,} (--max-pixels).",
         )
+    if beyond_the_file(data):
+        raise _undecodable(header.kind, data, ["a chunk is longer than the file"])
     complaints: list[str] = []
     flags = cv2.IMREAD_COLOR if header.orientation is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     with caught_messages(complaints):

@@ -15,7 +15,7 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.picture_formats import FORMATS
 
 NAMES = (
-    *("whole.png", "text.png", "profile.png", "surplus.png", "header.jpg", "screen.gif", "frame.gif"),
+    *("whole.png", "text.png", "profile.png", "surplus.png", "length.png", "header.jpg", "screen.gif", "frame.gif"),
     *("canvas.webp", "pixels.webp", "header.tif", "strip.tif", "tile.tif", "header.bmp", "runs.bmp", "negative.bmp"),
     *("header.avif", "lying.avif", "header.ppm", "text.pgm", "header.jp2", "heic.avif", "codestream.jp2"),
 )
