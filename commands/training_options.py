@@ -60,6 +60,8 @@ class LearningOptions:
     learning_rate: float
     #: How it falls: "line" or "cosine".
     schedule: str
+    #: AdamW's.
+    weight_decay: float
     #: Share that the moving average of the weights keeps of itself.
     ema: float
     #: Shares of the iterations and the side of the images up to there, pixels.
@@ -78,6 +80,10 @@ class HostOptions:
     new_head: bool
     #: "cpu", "cuda" or "auto".
     device: str
+    #: What the backbone computes in.
+    precision: str
+    #: Where the pixels of mini-batches are made.
+    pixels_made: str
     #: torch's threads; None for one per core.
     threads: int | None
     #: Iterations between checkpoints.
@@ -243,6 +249,14 @@ learning_options = grouped(
             help="How the learning rate falls to 0 after warming up: on a line, or on half a cosine.",
         ),
         click.option(
+            "--weight-decay",
+            type=click.FloatRange(0, 1),
+            metavar="X",
+            default=1e-4,
+            show_default=True,
+            help="How strongly weights are drawn to 0 (AdamW).",
+        ),
+        click.option(
             "--ema",
             type=click.FloatRange(0, 1, max_open=True),
             metavar="X",
@@ -286,6 +300,23 @@ host_options = grouped(
             help="With --start: fit the layer that answers the parameters anew, for labels of another face model.",
         ),
         click.option("--device", metavar="NAME", default="auto", show_default=True, help="cpu, cuda, or auto."),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16"]),
+            metavar="KIND",
+            default="float32",
+            show_default=True,
+            help="What the network computes in: float32, or bfloat16, which GPUs and some CPUs do much faster.",
+        ),
+        click.option(
+            "--pixels-made",
+            type=click.Choice(["host", "device"]),
+            metavar="WHERE",
+            default="host",
+            show_default=True,
+            help="Where mini-batches are warped, lit and compressed: one by one on the host, or all at once on the "
+            "device, for GPUs.",
+        ),
         click.option(
             "--threads", type=click.IntRange(1), metavar="N", help="torch's threads.  [default: one per core]"
         ),

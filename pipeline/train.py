@@ -33,6 +33,7 @@ from ddfa_batch.tasks.training.mini_batches import MiniBatch, make_batch
 from ddfa_batch.tasks.training.new_head import with_new_head
 from ddfa_batch.tasks.training.options import TrainConfig
 from ddfa_batch.tasks.training.state import Record, TrainingState
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 from ddfa_batch.tasks.training.thawing import thawed
 
 ABOUT, CHECKPOINT, BEST, HISTORY, MODEL = "train.json", "checkpoint.pt", "best.pt", "history.json", "model"
@@ -229,22 +230,23 @@ def _training(request: TrainingRequest, clips: Clips, device: str) -> TrainingSt
     if request.start is None:
         return state.start(request.architecture, request.config, mean, std, device)
     begun = _begun(request, request.start, clips, device)
-    return with_new_head(begun, _sights(request.config, clips), mean, std) if request.new_head else begun
+    return with_new_head(begun, _sights(request.config, clips, device), mean, std) if request.new_head else begun
 
 
 def _begun(request: TrainingRequest, start: Path | Bundle, clips: Clips, device: str) -> TrainingState:
     if isinstance(start, Bundle):
         batch = _sample(request.config, clips, _MEASURED, request.config.sampling.size)
-        return thawed(start, request.architecture, request.config, batch, device)
+        return thawed(start, request.architecture, request.config, TensorBatch.of(batch, device), device)
     return state.start_from(state.load(start, device), request.architecture, request.config)
 
 
-def _sights(config: TrainConfig, clips: Clips) -> Iterator[MiniBatch]:
+def _sights(config: TrainConfig, clips: Clips, device: str) -> Iterator[TensorBatch]:
     """Augmented training frames, in blocks, to fit a head to."""
     for block in range(-(-min(_FITTED, _PER_CLIP * len(clips)) // _MEASURED)):
         rows = np.random.default_rng([config.seed, block]).integers(len(clips), size=_MEASURED)
         single = replace(config.sampling, frames=1)
-        yield make_batch(clips, rows, single, config.augmentation, [config.seed, block], config.sampling.size)
+        batch = make_batch(clips, rows, single, config.augmentation, [config.seed, block], config.sampling.size)
+        yield TensorBatch.of(batch, device)
 
 
 def _sample(config: TrainConfig, clips: Clips, n_frames: int, pixels: int) -> MiniBatch:

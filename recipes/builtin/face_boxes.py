@@ -14,7 +14,7 @@ from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.inference.detectors import make_detector
 from ddfa_batch.tasks.inference.regressor import log_odds
 from ddfa_batch.tasks.training.architectures import RegressorNet
-from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
+from ddfa_batch.tasks.training.tensor_batch import INPUT_MEAN, INPUT_STD
 from recipes.builtin.detector import collage
 from recipes.builtin.detector.light import photometric_jitter
 from recipes.builtin.detector.pictures import Layer, Sources, no_faces, points_in_box

@@ -22,7 +22,7 @@ from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.model_bundle import write_bundle
 from ddfa_batch.tasks.fitting.prior import Prior
 from ddfa_batch.tasks.training import architectures, export
-from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
+from ddfa_batch.tasks.training.tensor_batch import INPUT_MEAN, INPUT_STD
 from recipes.builtin.head_model.build import Amounts, build
 from recipes.builtin.head_model.expressions import EXPRESSIONS
 from recipes.builtin.head_model.faces import labelled_faces

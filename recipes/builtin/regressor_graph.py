@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ddfa_batch.schemas.arrays import F32, U8
 from ddfa_batch.tasks.inference.regressor import FACE, PARAMS
-from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
 from ddfa_batch.tasks.training.export import FaceHead
+from ddfa_batch.tasks.training.tensor_batch import INPUT_MEAN, INPUT_STD
 from recipes.builtin.detector.teachers import session
 
 #: Features (N, F) of BGR crops (N, size, size, 3).

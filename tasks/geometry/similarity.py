@@ -20,11 +20,20 @@ def similarity(roi: Floats, degrees: float, log_scale: float, right: float, down
     degrees, counter-clockwise as seen; log_scale > 0 enlarges the face; right and down move it, in
     shares of the crop's side. Without changes it is what `reconstruct.image_pose` undoes.
     """
-    s = size / float(roi[2] - roi[0]) * np.exp(log_scale)
-    turn = s * rotation(-np.radians(degrees))
-    centre = np.array([roi[0] + roi[2], roi[1] + roi[3]]) / 2
-    target = size * (0.5 + np.array([right, down]))
-    return np.concatenate([turn, (target - turn @ centre)[:, None]], axis=1)
+    changes = np.array([degrees, log_scale, right, down], np.float64)
+    return np.asarray(similarities(np.asarray(roi)[None], changes[None], size)[0])
+
+
+def similarities(rois: Floats, changes: Floats, size: int) -> F64:
+    """`similarity` of rois (N, 4) and changes (N, 4): degrees, log_scale, right and down; maps (N, 2, 3)."""
+    roi, changes = np.asarray(rois, np.float64), np.asarray(changes, np.float64)
+    scale = size / (roi[:, 2] - roi[:, 0]) * np.exp(changes[:, 1])
+    c, s = scale * np.cos(np.radians(changes[:, 0])), scale * np.sin(np.radians(changes[:, 0]))
+    turn = np.stack([c, s, -s, c], axis=1).reshape(-1, 2, 2)
+    centre = (roi[:, :2] + roi[:, 2:]) / 2
+    target = size * (0.5 + changes[:, 2:])
+    shift = target - (turn @ centre[..., None])[..., 0]
+    return np.concatenate([turn, shift[..., None]], axis=2)
 
 
 def warp(image: U8, map_: F64, size: int) -> U8:

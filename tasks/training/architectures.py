@@ -188,12 +188,15 @@ class RegressorNet(nn.Module):
         x = torch.relu(self.bn1(self.conv1(x)))
         for name, _ in MOBILENET_BLOCKS:
             x = self.get_submodule(name)(x)
-        return x.mean(dim=(2, 3))
+        return x.mean(dim=(2, 3), dtype=torch.float32)
+
+    def heads(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Whitened parameters (B, P) and landmarks (B, 136) from what `features` sees (B, F)."""
+        return self.fc_param(seen), self.fc_lm(seen)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Whitened parameters (B, P) and landmarks (B, 136) of crops (B, 3, H, W), (BGR − 127.5) / 128."""
-        x = self.features(x)
-        return self.fc_param(x), self.fc_lm(x)
+        return self.heads(self.features(x))
 
 
 def weights_in_use(net: RegressorNet) -> dict[str, F32]:

@@ -14,28 +14,20 @@ from torch import Tensor
 from ddfa_batch.tasks.training import losses
 from ddfa_batch.tasks.training.architectures import RegressorNet
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.mini_batches import MiniBatch
 from ddfa_batch.tasks.training.options import TrainConfig
-
-#: Network input (BGR − 127.5) / 128, as upstream.
-INPUT_MEAN, INPUT_STD = 127.5, 128.0
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 
 
-def as_input(batch: MiniBatch, device: torch.device) -> Tensor:
-    """Crops as the network takes them, (B, 3, size, size)."""
-    x = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2)
-    return (x.float() - INPUT_MEAN) / INPUT_STD
-
-
-def targets(space: FaceSpace, batch: MiniBatch) -> Tensor:
+def targets(space: FaceSpace, batch: TensorBatch) -> Tensor:
     """Whitened parameters (B, P) of a batch."""
-    params = torch.from_numpy(batch.params).to(space.mean)
-    return (params - space.mean) / space.std
+    return (batch.params - space.mean) / space.std
 
 
-def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: RegressorNet, batch: MiniBatch) -> Tensor:
+def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: RegressorNet, batch: TensorBatch) -> Tensor:
     """The branch's loss plus its landmark terms, each scaled to the same size (Algorithm 1, line 8)."""
-    z, answer = net(as_input(batch, space.mean.device))
+    with torch.autocast(space.mean.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        seen = net.features(batch.crops)
+    z, answer = net.heads(seen)
     target, squared = targets(space, batch), config.distance == "squared"
     vdc = losses.vdc if squared else losses.vdc_unsquared
     if branch == "vdc":
@@ -44,8 +36,7 @@ def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: Regresso
         main = losses.fwpdc(space, z, target) / space.fwpdc_unit
     else:
         main = losses.vanilla_joint(space, z, target, config.beta, vdc) / space.fwpdc_unit
-    labels = torch.from_numpy(batch.landmarks).to(space.mean)
-    weights = torch.from_numpy(batch.weights).to(space.mean)
+    labels, weights = batch.landmarks, batch.weights
     total = main
     if config.steadiness > 0:
         change = losses.unsteadiness(space, z, labels, weights, config.sampling.frames)
@@ -60,12 +51,12 @@ def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: Regresso
     return total
 
 
-def vertex_error(space: FaceSpace, net: RegressorNet, batch: MiniBatch) -> float:
+def vertex_error(space: FaceSpace, net: RegressorNet, batch: TensorBatch) -> float:
     """Root of the mean squared distance of all vertices of a batch, px, with running statistics."""
     was_training = net.training
     net.eval()
     with torch.no_grad():
-        z, _ = net(as_input(batch, space.mean.device))
+        z, _ = net(batch.crops)
         error = float(losses.vdc(space, z, targets(space, batch)).sqrt())
     net.train(was_training)
     return error if math.isfinite(error) else math.inf
@@ -86,7 +77,7 @@ class Branch:
     #: Of every step so far.
     losses: list[float] = field(default_factory=list)
 
-    def step(self, space: FaceSpace, config: TrainConfig, batch: MiniBatch, rate: float) -> None:
+    def step(self, space: FaceSpace, config: TrainConfig, batch: TensorBatch, rate: float) -> None:
         """One update. Once a loss is not finite the branch stands still."""
         if self.losses and not math.isfinite(self.losses[-1]):
             return

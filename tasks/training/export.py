@@ -20,8 +20,8 @@ from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
 from ddfa_batch.tasks.training.architectures import RegressorNet, weights_in_use
-from ddfa_batch.tasks.training.branches import INPUT_MEAN, INPUT_STD
 from ddfa_batch.tasks.training.state import TrainingState
+from ddfa_batch.tasks.training.tensor_batch import INPUT_MEAN, INPUT_STD
 
 #: Largest difference, in σ, between torch's answer and the graph's that is put down to rounding.
 TOLERANCE = 1e-4

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -23,29 +23,44 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import I64
 from ddfa_batch.schemas.errors import TrainingError
+from ddfa_batch.tasks.training import device_batches
 from ddfa_batch.tasks.training.branches import Branch, side_by_side, vertex_error
 from ddfa_batch.tasks.training.clips import Clips
+from ddfa_batch.tasks.training.device_batches import DeviceClips
 from ddfa_batch.tasks.training.losses import FaceSpace
-from ddfa_batch.tasks.training.mini_batches import MiniBatch, draw, make_batch, prefetched
+from ddfa_batch.tasks.training.mini_batches import draw, make_batch, prefetched
 from ddfa_batch.tasks.training.options import TrainConfig
 from ddfa_batch.tasks.training.state import Record, TrainingState, new_optimiser
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 
 
-def batches_from(clips: Clips, config: TrainConfig, iteration: int) -> Iterator[MiniBatch]:
+def batches_from(clips: Clips, config: TrainConfig, iteration: int, device: str = "cpu") -> Iterator[TensorBatch]:
     """All batches from an iteration on, made ahead in a thread: k of meta-train, one of meta-test, and so on."""
     per = config.look_ahead + 1
+    made = _maker(clips, config, device)
 
     @lru_cache(maxsize=2)
     def drawn(i: int) -> tuple[I64, I64]:
         return draw(clips.pose_weights, config.look_ahead, config.sampling.stills, [config.seed, i])
 
-    def make(number: int) -> MiniBatch:
+    def make(number: int) -> TensorBatch:
         i, j = divmod(number, per)
         train, test = drawn(i)
-        rows = train[j] if j < config.look_ahead else test
-        return make_batch(clips, rows, config.sampling, config.augmentation, [config.seed, i, j], config.pixels(i))
+        return made(train[j] if j < config.look_ahead else test, [config.seed, i, j], config.pixels(i))
 
     return prefetched(make, range(iteration * per, config.iterations * per))
+
+
+def _maker(clips: Clips, config: TrainConfig, device: str) -> Callable[[I64, Sequence[int], int], TensorBatch]:
+    """What makes a batch of clips' rows, a seed and a side in pixels."""
+    if config.pixels_made == "device":
+        there = DeviceClips.of(clips, device)
+        return lambda rows, seed, pixels: device_batches.make_batch(
+            there, rows, config.sampling, config.augmentation, seed, pixels
+        )
+    return lambda rows, seed, pixels: TensorBatch.of(
+        make_batch(clips, rows, config.sampling, config.augmentation, seed, pixels), device
+    )
 
 
 def run(
@@ -63,7 +78,7 @@ def run(
     After every so many, and the last, `judge` measures the training on a validation part, then `keep` is to save it
     and told whether it is the best so far of those that saw images of the full size.
     """
-    batches = batches_from(clips, training.config, training.iteration)
+    batches = batches_from(clips, training.config, training.iteration, space.mean.device.type)
     while training.iteration < training.config.iterations:
         training = advance(training, space, batches)
         due = training.iteration == training.config.iterations or training.iteration % every == 0
@@ -86,7 +101,7 @@ def _is_best(training: TrainingState) -> bool:
     return last.validation is not None and last in full and last.validation <= min(judged)
 
 
-def advance(training: TrainingState, space: FaceSpace, batches: Iterator[MiniBatch]) -> TrainingState:
+def advance(training: TrainingState, space: FaceSpace, batches: Iterator[TensorBatch]) -> TrainingState:
     """One iteration (Algorithm 1, lines 2 to 10); takes k meta-train batches and one of meta-test from `batches`.
 
     Raises `TrainingError` where every branch has left the finite numbers, or the vertex error has exploded.

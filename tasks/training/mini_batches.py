@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.geometry.reconstruct import crop_pose
 from ddfa_batch.tasks.geometry.similarity import warp
-from ddfa_batch.tasks.training.augmentation import Appearance, frames_of_clip, maps_to_crops
+from ddfa_batch.tasks.training.augmentation import Appearances, frames_of_clips, maps_to_crops
 from ddfa_batch.tasks.training.clips import Clips
 from ddfa_batch.tasks.training.options import Augmentation, Sampling
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,61 @@ def draw(pose_weights: Floats, batches: int, size: int, seed: Sequence[int]) -> 
     return np.concatenate(rounds)[: batches * size].reshape(batches, size), test
 
 
+@dataclass(frozen=True)
+class DrawnBatch:
+    """What is drawn of a mini-batch of B images, the frames of a still side by side, before any pixel is made."""
+
+    #: (B,), clips.
+    rows: I64
+    #: (B,), frames of the clips.
+    frames: I64
+    #: (B,), 0 as it is, 1 mirrored.
+    mirrored: I64
+    #: (B, 2, 3), from pixels of the frame, mirrored where it is, to those of a crop of the sampling's size.
+    maps: F64
+    #: (B,), of `appearances`.
+    clip_of: I64
+    #: How the clips look, at the size of the images.
+    appearances: Appearances
+    #: (B, 2), how far each frame's face moves while the shutter is open, pixels of the image.
+    blurs: F64
+    #: (B, P), in the frame of a crop of the sampling's size.
+    params: F32
+    #: (B, 68, 2), pixels of that crop, y down, 0 where the weight is 0.
+    landmarks: F32
+    #: (B, 68), of the landmarks.
+    weights: F32
+
+
+def drawn_batch(
+    clips: Clips, rows: I64, sampling: Sampling, augmentation: Augmentation, rng: np.random.Generator, pixels: int
+) -> DrawnBatch:
+    """Frames of the clips `rows` (M,), M × frames of them, to be made `pixels` wide."""
+    n, m = sampling.frames, len(rows)
+    sides = (rng.random(m) < augmentation.mirror).astype(np.int64)
+    frame_of = frames_of_clips(m, clips.frames, sampling, rng).ravel()
+    maps = maps_to_crops(clips.rois[rows, sides], sampling, augmentation, rng).reshape(-1, 2, 3)
+    appearances = Appearances.draw(augmentation, pixels, m, rng)
+    row_of, side_of = np.repeat(rows, n), np.repeat(sides, n)
+    poses, coefficients = clips.poses[row_of, side_of, frame_of], clips.coefficients[row_of, side_of]
+    points = _map_points(clips.landmarks[row_of, side_of, frame_of].astype(np.float64), maps)
+    blurs = _blurs(points.reshape(m, n, *points.shape[1:]), appearances.exposure, sampling, pixels)
+    weights = np.array(clips.weights[row_of, side_of])
+    points[weights == 0] = 0
+    return DrawnBatch(
+        rows=row_of,
+        frames=frame_of,
+        mirrored=side_of,
+        maps=maps,
+        clip_of=np.repeat(np.arange(m), n),
+        appearances=appearances,
+        blurs=blurs,
+        params=_params(poses, coefficients, maps, sampling.size),
+        landmarks=points.astype(np.float32),
+        weights=weights,
+    )
+
+
 def make_batch(
     clips: Clips, rows: I64, sampling: Sampling, augmentation: Augmentation, seed: Sequence[int], pixels: int = 0
 ) -> MiniBatch:
@@ -61,41 +119,27 @@ def make_batch(
 
     pixels: side of the images, if they are to be smaller than the crop of the sampling's size; labels stay.
     """
-    rng = np.random.default_rng(seed)
-    n, pixels = len(rows) * sampling.frames, pixels or sampling.size
-    images = np.empty((n, pixels, pixels, 3), np.uint8)
-    maps, sides, frame_of = np.empty((n, 2, 3)), np.empty(n, np.int64), np.empty(n, np.int64)
-    appearances = []
-    for m, row in enumerate(rows):
-        side = int(rng.random() < augmentation.mirror)
-        frames = slice(m * sampling.frames, (m + 1) * sampling.frames)
-        frame_of[frames] = frames_of_clip(clips.frames, sampling, rng)
-        maps[frames], sides[frames] = maps_to_crops(clips.rois[row, side], sampling, augmentation, rng), side
-        appearances.append(Appearance.draw(augmentation, pixels, rng))
-    row_of = np.repeat(rows, sampling.frames)
-    points = _map_points(clips.landmarks[row_of, sides, frame_of].astype(np.float64), maps)
-    blurs = _blurs(points, appearances, sampling, pixels)
-    for i, row in enumerate(row_of):
-        source = clips.images[row, frame_of[i]]
-        source = np.ascontiguousarray(source[:, ::-1]) if sides[i] else source
-        appearance = appearances[i // sampling.frames]
-        images[i] = appearance(warp(source, maps[i] * (pixels / sampling.size), pixels), blurs[i], rng)
-    params = _params(clips.poses[row_of, sides, frame_of], clips.coefficients[row_of, sides], maps, sampling.size)
-    weights = clips.weights[row_of, sides]
-    points[weights == 0] = 0
-    return MiniBatch(images, params, points.astype(np.float32), np.array(weights))
+    rng, pixels = np.random.default_rng(seed), pixels or sampling.size
+    drawn = drawn_batch(clips, rows, sampling, augmentation, rng, pixels)
+    images = np.empty((len(drawn.rows), pixels, pixels, 3), np.uint8)
+    looks = [drawn.appearances[clip] for clip in range(len(rows))]
+    for i, (row, frame, clip) in enumerate(zip(drawn.rows, drawn.frames, drawn.clip_of, strict=True)):
+        source = clips.images[row, frame]
+        source = np.ascontiguousarray(source[:, ::-1]) if drawn.mirrored[i] else source
+        images[i] = looks[clip](warp(source, drawn.maps[i] * (pixels / sampling.size), pixels), drawn.blurs[i], rng)
+    return MiniBatch(images, drawn.params, drawn.landmarks, drawn.weights)
 
 
-def _blurs(points: F64, appearances: list[Appearance], sampling: Sampling, pixels: int) -> F64:
-    """How far (n, 2) each frame's face moves while the shutter is open, pixels of the image, of points (n, 68, 2)."""
-    out = np.zeros((len(points), 2))
-    if sampling.motion != "smooth" or sampling.frames == 1:
-        return out
-    middle = np.nanmean(points, axis=1) * (pixels / sampling.size)
-    for m, appearance in enumerate(appearances):
-        frames = slice(m * sampling.frames, (m + 1) * sampling.frames)
-        out[frames] = np.diff(middle[frames], axis=0, prepend=middle[frames][:1]) * appearance.exposure
-    return out
+def _blurs(points: F64, exposure: F64, sampling: Sampling, pixels: int) -> F64:
+    """How far (M × frames, 2) each frame's face moves while the shutter is open, pixels of the image.
+
+    points (M, frames, 68, 2) in pixels of the crop; exposure (M,).
+    """
+    out = np.zeros((*points.shape[:2], 2))
+    if sampling.motion == "smooth" and sampling.frames > 1:
+        middle = np.nanmean(points, axis=2) * (pixels / sampling.size)
+        out = np.diff(middle, axis=1, prepend=middle[:, :1]) * exposure[:, None, None]
+    return out.reshape(-1, 2)
 
 
 def _map_points(points: F64, maps: F64) -> F64:
@@ -114,13 +158,13 @@ def _params(poses: F64, coefficients: F64, maps: F64, size: int) -> F32:
     return np.concatenate([T.reshape(len(T), N_POSE), coefficients], axis=1).astype(np.float32)
 
 
-def prefetched(make: Callable[[int], MiniBatch], numbers: Iterable[int], ahead: int = 4) -> Iterator[MiniBatch]:
+def prefetched(make: Callable[[int], T], numbers: Iterable[int], ahead: int = 4) -> Iterator[T]:
     """`make(number)` for each number, in order, made in a thread of its own up to `ahead` batches in advance.
 
     Warping and blurring leave Python's lock, so a training on the other core goes on meanwhile. An error in the
     thread is raised here, at its batch.
     """
-    waiting: list[Future[MiniBatch]] = []
+    waiting: list[Future[T]] = []
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         try:
             for number in numbers:

@@ -8,30 +8,28 @@ import numpy as np
 import torch
 
 from ddfa_batch.schemas.arrays import F64
-from ddfa_batch.tasks.training.branches import as_input
-from ddfa_batch.tasks.training.mini_batches import MiniBatch
 from ddfa_batch.tasks.training.state import TrainingState, begun_with
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 
 #: What the squared weights cost beside a face's squared error, for features of their mean square: where features hardly
 #: vary about large means, weights that live on the difference would be lost in rounding.
 _RIDGE = 1e-3
 
 
-def with_new_head(training: TrainingState, batches: Iterable[MiniBatch], mean: F64, std: F64) -> TrainingState:
+def with_new_head(training: TrainingState, batches: Iterable[TensorBatch], mean: F64, std: F64) -> TrainingState:
     """The training begun anew with the whitening mean and std (P,), its parameters a linear answer to its features.
 
     The layer is the ridge regression of the whitened parameters of `batches` on what the net, or the average of its
     weights, sees in them; the backbone stays.
     """
     net = training.answering
-    device = next(net.parameters()).device
     was_training = net.training
     net.eval()
     seen, wanted = [], []
     with torch.no_grad():
         for batch in batches:
-            seen.append(net.features(as_input(batch, device)).double().cpu().numpy())
-            wanted.append((batch.params - mean) / std)
+            seen.append(net.features(batch.crops).double().cpu().numpy())
+            wanted.append((batch.params.double().cpu().numpy() - mean) / std)
         weight, bias = ridge(np.concatenate(seen), np.concatenate(wanted))
         net.fc_param.weight.copy_(torch.from_numpy(weight.T))
         net.fc_param.bias.copy_(torch.from_numpy(bias))

@@ -17,6 +17,10 @@ LANDMARK_TERMS = ("none", "lmk", "lrr", "lrr+lmk")
 DISTANCES = ("squared", "plain")
 #: How the learning rate falls after its warm-up, see `TrainConfig.lr_at`.
 SCHEDULES = ("line", "cosine")
+#: Where a mini-batch's pixels are made: one by one by OpenCV, or all at once by torch on the device that trains.
+PIXEL_MAKERS = ("host", "device")
+#: What the backbone computes in; losses and heads are float32 always.
+PRECISIONS = ("float32", "bfloat16")
 #: Smallest side of a training image, pixels: five halvings leave one.
 _LEAST_PIXELS = 32
 
@@ -120,6 +124,10 @@ class TrainConfig:
     learning_rate: float = 2e-3
     #: AdamW's.
     weight_decay: float = 1e-4
+    #: Of `PRECISIONS`.
+    precision: str = "float32"
+    #: Of `PIXEL_MAKERS`.
+    pixels_made: str = "host"
     #: Steps in which the learning rate rises, in each stage.
     warmup: int = 100
     #: Longest gradient.
@@ -142,6 +150,8 @@ class TrainConfig:
             "landmarks": (self.landmarks, LANDMARK_TERMS),
             "distance": (self.distance, DISTANCES),
             "schedule": (self.schedule, SCHEDULES),
+            "precision": (self.precision, PRECISIONS),
+            "place to make pixels": (self.pixels_made, PIXEL_MAKERS),
         }
         for name, (value, known) in choices.items():
             if value not in known:

@@ -22,14 +22,13 @@ from ddfa_batch.schemas.errors import TrainingError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.bundles.onnx_graphs import MOBILENET_BLOCKS
 from ddfa_batch.tasks.training.architectures import Architecture, RegressorNet
-from ddfa_batch.tasks.training.branches import as_input
-from ddfa_batch.tasks.training.mini_batches import MiniBatch
 from ddfa_batch.tasks.training.options import TrainConfig
 from ddfa_batch.tasks.training.state import TrainingState, begun_with, start
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 
 
 def thawed(
-    bundle: Bundle, architecture: Architecture, config: TrainConfig, batch: MiniBatch, device: str = "cpu"
+    bundle: Bundle, architecture: Architecture, config: TrainConfig, batch: TensorBatch, device: str = "cpu"
 ) -> TrainingState:
     """A new training with the network and the whitening of `bundle`, its norms measured on a mini-batch.
 
@@ -40,7 +39,7 @@ def thawed(
     if architecture.kind != "mobilenet":
         raise TrainingError(f"A bundle's network is a mobilenet; a {architecture.kind} cannot begin with it.")
     mean, std = np.array(manifest.param_mean), np.array(manifest.param_std)
-    training, crops = start(architecture, config, mean, std, device), as_input(batch, torch.device(device))
+    training, crops = start(architecture, config, mean, std, device), batch.crops
     convolutions, head = _weights((bundle.folder / REGRESSOR).read_bytes())
     modules = list(_pairs(training.net))
     fits = [w.shape == tuple(conv.weight.shape) for (w, _), (conv, _) in zip(convolutions, modules, strict=False)]

@@ -10,11 +10,12 @@ from ddfa_batch.tasks.evaluation.landmark_errors import mean_by_yaw
 from ddfa_batch.tasks.geometry.pose import yaw_of
 from ddfa_batch.tasks.training import losses
 from ddfa_batch.tasks.training.architectures import RegressorNet
-from ddfa_batch.tasks.training.branches import as_input
+from ddfa_batch.tasks.training.branches import targets
 from ddfa_batch.tasks.training.clips import Clips
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.mini_batches import make_batch
 from ddfa_batch.tasks.training.options import Augmentation, Sampling
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 
 _BLOCK = 128
 
@@ -32,8 +33,8 @@ def landmark_nme(net: RegressorNet, space: FaceSpace, clips: Clips, pixels: int)
         rows = np.arange(start, min(start + _BLOCK, len(clips)))
         batch = make_batch(clips, rows, sampling, Augmentation.none(), [0], pixels)
         with torch.no_grad():
-            z, _ = net(as_input(batch, device))
-            target = (torch.from_numpy(batch.params).to(space.mean) - space.mean) / space.std
+            tensors = TensorBatch.of(batch, device)
+            z, target = net(tensors.crops)[0], targets(space, tensors)
             found, model = (losses.landmarks(space, v).cpu().numpy().astype(np.float64) for v in (z, target))
         distance = np.linalg.norm(found - batch.landmarks, axis=2)
         size = np.sqrt(np.ptp(model, axis=1).prod(axis=1))

@@ -35,11 +35,11 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, write_bun
 from ddfa_batch.tasks.files.given_faces import read_faces
 from ddfa_batch.tasks.training import export
 from ddfa_batch.tasks.training.architectures import Architecture
-from ddfa_batch.tasks.training.branches import as_input
 from ddfa_batch.tasks.training.clips import is_validation
 from ddfa_batch.tasks.training.mini_batches import MiniBatch
 from ddfa_batch.tasks.training.options import Sampling, TrainConfig
 from ddfa_batch.tasks.training.state import Record
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 from ddfa_batch.tasks.training.thawing import thawed
 
 HERE = Execution("in-process")
@@ -149,8 +149,8 @@ def test_a_training_can_begin_with_a_models_network(labelled: tuple[Path, Bundle
     train(request(labelled, tmp_path / "one"))
     model = load_bundle(tmp_path / "one/model")
     images = np.random.default_rng(0).integers(0, 255, (16, 120, 120, 3), dtype=np.uint8)
-    batch = MiniBatch(images, *(np.zeros(0, np.float32),) * 3)
-    crops = as_input(batch, torch.device("cpu"))
+    batch = TensorBatch.of(MiniBatch(images, *(np.zeros(0, np.float32),) * 3), "cpu")
+    crops = batch.crops
     begun = thawed(model, Architecture(width=0.0625), CONFIG, batch)
     assert export.largest_gap(begun.net, (model.folder / REGRESSOR).read_bytes(), 120) < 1e-4
     assert all((norm.running_var >= 0).all() for norm in begun.net.modules() if isinstance(norm, torch.nn.BatchNorm2d))

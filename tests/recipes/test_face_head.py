@@ -15,8 +15,9 @@ from training_faces import MODEL, STILLS  # noqa: E402
 from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
 from ddfa_batch.tasks.bundles.loaded_model import loaded_model  # noqa: E402
 from ddfa_batch.tasks.inference.regressor import Regressor, combined_scores, log_odds  # noqa: E402
-from ddfa_batch.tasks.training import branches, export, mini_batches, options, state  # noqa: E402
+from ddfa_batch.tasks.training import export, mini_batches, options, state  # noqa: E402
 from ddfa_batch.tasks.training.export import FaceHead  # noqa: E402
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch  # noqa: E402
 from recipes.builtin.face_head import fit_face_head  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,7 +75,7 @@ def test_the_bundle_tells_what_the_head_tells(tmp_path: Path) -> None:
     np.testing.assert_array_equal(params, silent(crops.images))
     np.testing.assert_array_equal(params, tells(crops.images))
     with torch.no_grad():
-        features = training.net.eval().features(branches.as_input(crops, torch.device("cpu"))).numpy()
+        features = training.net.eval().features(TensorBatch.of(crops, "cpu").crops).numpy()
     np.testing.assert_allclose(face, head(features, np.zeros(len(features))), rtol=1e-4, atol=1e-4)
     scores = np.linspace(0, 1, len(face)).astype(np.float32)
     expected = 1 / (1 + np.exp(-head(features, log_odds(scores))))

@@ -22,7 +22,8 @@ from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable, loaded_model  # noqa: E402
 from ddfa_batch.tasks.bundles.model_bundle import Bundle  # noqa: E402
 from ddfa_batch.tasks.inference.regressor import Regressor  # noqa: E402
-from ddfa_batch.tasks.training import architectures, branches, export, meta_joint, mini_batches, options, state  # noqa: E402
+from ddfa_batch.tasks.training import architectures, export, meta_joint, mini_batches, options, state  # noqa: E402
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch  # noqa: E402
 
 NAMES = tuple(f"expression_{i}" for i in range(MODEL.layout.n_expression))
 ORIGIN = export.Origin("trained", "1", "MIT", "made by the tests", NAMES)
@@ -40,7 +41,7 @@ def test_the_bundle_answers_as_the_net(training: state.TrainingState, tmp_path: 
     batch = mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, options.Augmentation(), [3])
     found = Regressor(model.regressor, bundle.manifest)(batch.images)
     with torch.no_grad():
-        z = training.net.eval()(branches.as_input(batch, torch.device("cpu")))[0]
+        z = training.net.eval()(TensorBatch.of(batch, "cpu").crops)[0]
     np.testing.assert_allclose((found - MEAN) / STD, z.numpy(), atol=1e-4)
     np.testing.assert_array_equal(load_morphable(bundle).mean, MODEL.mean)
     assert bundle.manifest.expression_names == NAMES

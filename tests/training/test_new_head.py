@@ -11,10 +11,10 @@ from small_training import CONFIG, MEAN, STD, begin  # noqa: E402
 from training_faces import STILLS  # noqa: E402
 
 from ddfa_batch.tasks.training import mini_batches  # noqa: E402
-from ddfa_batch.tasks.training.branches import as_input  # noqa: E402
 from ddfa_batch.tasks.training.mini_batches import MiniBatch  # noqa: E402
 from ddfa_batch.tasks.training.new_head import ridge, with_new_head  # noqa: E402
 from ddfa_batch.tasks.training.options import Augmentation  # noqa: E402
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,16 +37,17 @@ def test_parameters_that_are_linear_in_the_features_are_answered_and_the_backbon
     for seed in range(30):
         batch = mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, Augmentation(), [seed])
         with torch.no_grad():
-            seen = training.net.eval().features(as_input(batch, torch.device("cpu"))).numpy().astype(np.float64)
-        batches.append(MiniBatch(batch.images, (seen @ matrix).astype(np.float32), batch.landmarks, batch.weights))
+            seen = training.net.eval().features(TensorBatch.of(batch, "cpu").crops).numpy().astype(np.float64)
+        labels = (seen @ matrix).astype(np.float32)
+        batches.append(TensorBatch.of(MiniBatch(batch.images, labels, batch.landmarks, batch.weights), "cpu"))
     everything = np.concatenate([batch.params for batch in batches]).astype(np.float64)
     mean, std = everything.mean(axis=0), everything.std(axis=0)
     anew = with_new_head(training, batches, mean, std)
     assert anew.mean == tuple(mean)
     assert anew.iteration == 0
     with torch.no_grad():
-        z = anew.net.eval()(as_input(batches[0], torch.device("cpu")))[0].numpy()
-    assert np.abs(z * std + mean - batches[0].params).mean() < 0.05 * std.mean()
+        z = anew.net.eval()(batches[0].crops)[0].numpy()
+    assert np.abs(z * std + mean - batches[0].params.numpy()).mean() < 0.05 * std.mean()
     assert np.abs(np.array(anew.std) - STD).max() > 0
     after = anew.net.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("fc_param"))
