@@ -27,6 +27,7 @@ from ddfa_batch.tasks.training.clips import whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.mini_batches import make_batch
 from ddfa_batch.tasks.training.options import Sampling, TrainConfig
+from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 
 STEPS = 30
 
@@ -51,7 +52,7 @@ def main() -> None:
 
     def seconds(made: bool) -> float:
         training = state.start(Architecture(width=0.5), config, mean, std)
-        batches = itertools.repeat(batch) if made else meta_joint.batches_from(clips, config, 0)
+        batches = itertools.repeat(TensorBatch.of(batch, "cpu")) if made else meta_joint.batches_from(clips, config, 0)
         start = time.perf_counter()
         meta_joint.advance(training, space, batches)
         return time.perf_counter() - start

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import platformdirs
 
-from ddfa_batch.schemas.config import BUILTIN
+from ddfa_batch.schemas.config import BUILTIN, BUILTIN_MODELS
 from ddfa_batch.schemas.errors import BundleError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ModelChoice:
         from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 
         manifest, built_in = self.bundle.manifest, self.bundle.built_in
-        where = f"ddfa_batch/models/{BUILTIN}" if built_in else str(self.bundle.folder)
+        where = f"ddfa_batch/models/{manifest.name}" if built_in else str(self.bundle.folder)
         vertices = load_morphable(self.bundle).n_vertices
         parts = [where, f"{manifest.layout.size} parameters", f"{vertices:,} vertices", *more]
         line = f"Model: {manifest.name} ({', '.join(parts)})"
@@ -80,6 +80,6 @@ def _recorded_bundle(record: Named) -> Bundle:
 
 
 def refuse_builtin(name: str, what: str) -> None:
-    """Raise where a user's model would bear the built-in one's name."""
-    if name == BUILTIN:
-        raise BundleError(f"'{BUILTIN}' is the name of the model that comes with the package; choose another {what}.")
+    """Raise where a user's model would bear a built-in one's name."""
+    if name in BUILTIN_MODELS:
+        raise BundleError(f"'{name}' is the name of the model that comes with the package; choose another {what}.")

@@ -9,7 +9,7 @@ import click
 
 from ddfa_batch.commands.model_choice import refuse_builtin
 from ddfa_batch.commands.options import PATH
-from ddfa_batch.schemas.config import BUILTIN
+from ddfa_batch.schemas.config import BUILTIN, BUILTIN_MODELS
 from ddfa_batch.schemas.errors import BundleError
 
 if TYPE_CHECKING:
@@ -68,11 +68,12 @@ def list_(models_folder: Path, /) -> None:
     from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, installed
 
     own = installed(models_folder)
-    known = {BUILTIN: builtin_folder(), **{name: models_folder / name for name in own if name != BUILTIN}}
+    known = {name: models_folder / name for name in own} | {name: builtin_folder(name) for name in BUILTIN_MODELS}
+    known = {name: known[name] for name in (*BUILTIN_MODELS, *own)}
     for name, where in known.items():
         click.echo("\n".join(_listed(name, where)))
-    if BUILTIN in own:
-        click.echo(f"Hidden by its name: {models_folder / BUILTIN}; give it another name, or its folder to --model.")
+    for name in sorted(set(own) & set(BUILTIN_MODELS)):
+        click.echo(f"Hidden by its name: {models_folder / name}; give it another name, or its folder to --model.")
 
 
 def _listed(name: str, folder: Path) -> list[str]:

@@ -19,8 +19,6 @@ FORMAT_VERSION = 2
 MANIFEST, REGRESSOR, MORPHABLE = "model.json", "regressor.onnx", "morphable.npz"
 #: What a bundle may have for people to read; it has no sha256, so that its words can change and the model does not.
 CARD = "CARD.md"
-#: The model that comes with the package, and is used where none is named.
-BUILTIN = "builtin"
 
 #: Statistics beyond this are not of any model: float32 would overflow.
 _LARGEST_STATISTIC = 1e30

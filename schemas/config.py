@@ -13,6 +13,10 @@ from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS, checked_formats
 
 #: The model that comes with the package, and is used where none is named.
 BUILTIN = "builtin"
+#: The same with a network of four times the weights: nearer, slower.
+BUILTIN_LARGE = "builtin-large"
+#: All that come with the package; nobody else's model bears their names.
+BUILTIN_MODELS = (BUILTIN, BUILTIN_LARGE)
 #: Detector name that stands for "the user's boxes, nothing is detected".
 GIVEN_BOXES = "boxes"
 #: Pixels above which an image is refused before it is decoded (300 MB as BGR).

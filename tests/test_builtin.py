@@ -172,8 +172,8 @@ def test_an_installation_without_it_says_so_in_one_sentence(
     if damage == "a file is altered":
         shutil.copytree(bundle.folder, tmp_path / BUILTIN)
         (tmp_path / BUILTIN / REGRESSOR).write_bytes(b"altered")
-    monkeypatch.setattr(bundles, "builtin_folder", lambda: tmp_path / BUILTIN)
-    with pytest.raises(BundleError, match="The built-in model is not whole in this installation") as caught:
+    monkeypatch.setattr(bundles, "builtin_folder", lambda name: tmp_path / name)
+    with pytest.raises(BundleError, match="The built-in model 'builtin' is not whole in this installation") as caught:
         bundles.find_bundle(BUILTIN, tmp_path)
     assert "install ddfa-batch again, or name another model" in str(caught.value)
 

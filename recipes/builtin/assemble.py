@@ -1,10 +1,11 @@
 """The bundle that is shipped: the chosen checkpoint, the face model, the detector, and the regressor's say in faces.
 
-    python -m recipes.builtin.assemble WORK DETECTOR [--pictures 6000] [--target models/builtin] [--keep-regressor]
+    python -m recipes.builtin.assemble WORK DETECTOR [--model builtin] [--target FOLDER] [--pictures 6000]
+        [--keep-regressor]
 
 DETECTOR holds fcos.onnx and fcos.json. The regressor's say is a logistic regression on its last features and the
 detector's log odds, of boxes found in so many training pictures. Validation pictures make its answer a probability and
-choose the thresholds. --keep-regressor takes regressor and face model from the bundle that lies in the target's place,
+choose the thresholds. The larger model's weights are stored in half precision. --keep-regressor takes regressor and face model from the bundle that lies in the target's place,
 so that a detector alone is replaced.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import CARD, REGRESSOR, BundleManifest
-from ddfa_batch.schemas.config import BUILTIN
+from ddfa_batch.schemas.config import BUILTIN, BUILTIN_MODELS
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, write_bundle
@@ -42,7 +43,7 @@ from recipes.builtin.face_boxes import (
 from recipes.builtin.face_head import fit_face_head
 from recipes.builtin.head_model.expressions import EXPRESSIONS
 from recipes.builtin.regressor_graph import Features, features_of_graph, with_face_head
-from recipes.builtin.terms import LICENCE, PROVENANCE, SIZE
+from recipes.builtin.terms import LICENCE, SIZE, VERSION, provenance
 from recipes.builtin.thresholds import PASSES, with_thresholds
 
 #: Pictures from which the regressor learns what is a face, and those kept from training that make it a probability.
@@ -61,9 +62,9 @@ class HeadlessRegressor:
     manifest: BundleManifest
 
 
-def assemble(work: Path, detector: Path, n_pictures: int, target: Path) -> None:
-    """Write the bundle to `target`; a card that lies there stays."""
-    training = state.load(work / "builtin" / "polished" / "best.pt")
+def assemble(name: str, work: Path, detector: Path, n_pictures: int, target: Path) -> None:
+    """Write the bundle of the model `name` to `target`; a card that lies there stays."""
+    training = state.load(work / "builtin" / f"{name}-polished" / "best.pt")
     trained_on = open_run(work / "aflw" / "fit-builtin").faces(columns=["key"])["key"].to_pylist()
     print(check_apart(work / "aflw", trained_on))
     first = load_bundle(work / "builtin" / "first")
@@ -72,9 +73,9 @@ def assemble(work: Path, detector: Path, n_pictures: int, target: Path) -> None:
     regressor = HeadlessRegressor(features_of_net(net), lambda head: export.to_onnx(net, SIZE, head), manifest)
     spec, content, head = face_finder_parts(regressor, work, detector, n_pictures)
     card = (target / CARD).read_bytes() if (target / CARD).exists() else None
-    origin = export.Origin(BUILTIN, "2", LICENCE, PROVENANCE, tuple(EXPRESSIONS))
+    origin = export.Origin(name, VERSION, LICENCE, provenance(training.architecture.width), tuple(EXPRESSIONS))
     detectors = export.Detectors({BUILTIN: spec}, {spec.file: content}, BUILTIN)
-    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target, head)
+    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target, head, halves=name != BUILTIN)
     if card is not None:
         (target / CARD).write_bytes(card)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -130,11 +131,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("detector", type=Path)
     parser.add_argument("--pictures", type=int, default=N_PICTURES)
-    parser.add_argument("--target", type=Path, default=builtin_folder())
+    parser.add_argument("--model", choices=BUILTIN_MODELS, default=BUILTIN)
+    parser.add_argument("--target", type=Path, help="its folder in models/ where none is given")
     parser.add_argument("--keep-regressor", action="store_true", help="replace the detector of the target alone")
     arguments = parser.parse_args(words)
-    make = replace_detector if arguments.keep_regressor else assemble
-    make(arguments.work, arguments.detector, arguments.pictures, arguments.target)
+    target = arguments.target or builtin_folder(arguments.model)
+    if arguments.keep_regressor:
+        replace_detector(arguments.work, arguments.detector, arguments.pictures, target)
+    else:
+        assemble(arguments.model, arguments.work, arguments.detector, arguments.pictures, target)
 
 
 if __name__ == "__main__":

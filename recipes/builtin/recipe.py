@@ -1,4 +1,4 @@
-"""Make the built-in model, from training data to the wheel's files: `make builtin`.
+"""Make the built-in models, from training data to the wheel's files: `make builtin`.
 
     python -m recipes.builtin.recipe SHARED WORK
 
@@ -16,54 +16,54 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from ddfa_batch.schemas.config import BUILTIN, BUILTIN_LARGE
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder
 
 #: How `models import` calls the official release's model.
 OFFICIAL = "3ddfa-v2-mb05"
-#: Clips for the regressor's mini-batches, which draw noise, blur and motion in the plane anew.
-CLIPS = (
-    "--frames 6 --speed 2 --yaw-range -50 50 --pitch-range -20 20 --roll 0 0 --scale 1 1 --shift 0 0 --noise 0 0 "
-    "--blur 0 0 --format parquet"
-)
 #: Heads turned far, for the detector.
 TURNS = (
     "--frames 2 --yaw-range -80 80 --pitch-range -30 30 --speed 100 --roll -30 30 --scale 1 1 --shift 0 0 --noise 0 0 "
     "--blur 0 0 --format parquet"
 )
-#: For labels made by hand.
-BY_HAND = "--landmarks lrr+lmk --distance plain"
-
-#: For a net that has learnt: the 68 points above all, one picture of each face, an average of the weights.
-POLISHING = (
-    "--method vdc --landmarks lmk --landmark-weight 2 --distance plain --frames 1 --rotation 12 --ema 0.998 "
-    "--schedule cosine"
+#: What nets learn from, and how: the parameters' meshes and, above all, the 68 points, of one picture of each face; an
+#: average of the weights is judged.
+LEARNING = (
+    "--method vdc --landmark-weight 2 --distance plain --stills 512 --frames 1 --ema 0.998 --schedule cosine "
+    "--weight-decay 0.02"
 )
+#: A net from its first weights, with a head for the landmarks that it helps to learn by; then without.
+BEGINNING, POLISHING = "--landmarks lrr+lmk --rotation 16", "--landmarks lmk --rotation 12"
+#: For a machine with a GPU.
+ON_GPU = "--device cuda --pixels-made device --precision bfloat16"
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much of everything the model is made with."""
+    """How much of everything the models are made with."""
 
-    #: Options of the training on human labels with the official face model.
-    human: str = "--iterations 400 --stage 0.4 40 --stage 0.8 60"
     #: Options of the labels that the official model's answers make with the human ones.
     distil: str = ""
     #: Options of the face model.
     head: str = ""
-    #: Options of the first training with the built-in face model.
-    begun: str = "--iterations 110 --stage 0.65 60 --learning-rate 1.5e-3 --seed 11"
-    #: Options of the second.
-    trained: str = "--iterations 52 --stage 0.5 80 --learning-rate 1e-3 --seed 12"
-    #: Options of the third, at the full size alone.
-    polished: str = "--iterations 100 --learning-rate 8e-4 --seed 21"
+    #: Options of the training of the smaller net, from its first weights, and of its polishing.
+    trained: str = "--width 0.5 --iterations 60 --learning-rate 3e-3 --every 10 --seed 41"
+    polished: str = "--width 0.5 --iterations 24 --learning-rate 1.2e-3 --every 6 --seed 43"
+    #: The same of the larger.
+    trained_large: str = "--width 1 --iterations 60 --learning-rate 2e-3 --every 10 --seed 42"
+    polished_large: str = "--width 1 --iterations 13 --learning-rate 8e-4 --every 4 --seed 44"
     #: Options of the step that leaves out crops of photographs that are measured on.
     apart: str = ""
     #: Options of the detector's training.
     detector: str = ""
     #: Options of its tuning on what it mistook.
     tuned: str = ""
-    #: Options of the face head.
+    #: Options of the face heads.
     assemble: str = ""
+    #: Where the regressors' trainings run: options of each.
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,18 @@ class RecipeStep:
 
 
 def steps(shared: Path, work: Path, amounts: Amounts, target: Path) -> Iterator[RecipeStep]:
-    """Every step in order; `target` is the folder of the bundle that is made."""
+    """Every step in order; `target` is the folder of the smaller of the bundles, that of the larger lies beside."""
     yield from _labels(shared, work, amounts)
-    yield from _regressor(shared, work, amounts)
+    yield from _regressors(shared, work, amounts)
     yield from _detector(shared, work, amounts)
-    assemble = f"python -m recipes.builtin.assemble {work} {work}/detector --target {target} {amounts.assemble}"
-    yield RecipeStep(work / "assembled", assemble)
-    yield RecipeStep(work / "measured", f"python -m recipes.builtin.card {work} --model {target} --write")
+    for name, folder in ((BUILTIN, target), (BUILTIN_LARGE, target.parent / BUILTIN_LARGE)):
+        assemble = f"python -m recipes.builtin.assemble {work} {work}/detector --model {name} --target {folder}"
+        yield RecipeStep(work / f"assembled-{name}", f"{assemble} {amounts.assemble}")
+        yield RecipeStep(work / f"measured-{name}", f"python -m recipes.builtin.card {work} --model {folder} --write")
 
 
 def _labels(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
-    """Labels and clips with the official face model."""
+    """Labels with the official face model."""
     aflw = work / "aflw"
     fit = f"ddfa-batch fit {aflw}/{{labels}}.parquet {aflw}/images {aflw}/{{run}} --model {OFFICIAL}"
     yield RecipeStep(aflw / "labels21.parquet", f"python -m recipes.builtin.prepare {shared} {work}")
@@ -96,30 +97,26 @@ def _labels(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
     yield RecipeStep(aflw / "labels-all.parquet", f"python -m recipes.builtin.union {work}")
     yield RecipeStep(aflw / "alike.txt", f"python -m recipes.builtin.apart {work} {amounts.apart}")
     yield RecipeStep(aflw / "fit-all/fits.parquet", fit.format(labels="labels-all", run="fit-all") + " --outline")
-    clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-all --params {aflw}/fit-all {CLIPS}"
-    yield RecipeStep(work / "clips-all", f"{clips} --model {OFFICIAL}")
 
 
-def _regressor(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
-    """A net on human labels, distilled labels, the built-in face model, and the net carried over to it and polished."""
+def _regressors(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
+    """Labels that two models agree on, the built-in face model, and the nets that learn to answer its parameters."""
     aflw, made = work / "aflw", work / "builtin"
     first = made / "first"
-    human = f"ddfa-batch train {aflw}/fit-all {work}/human --model {OFFICIAL} --clips {aflw}/clips-all {BY_HAND}"
-    train = f"ddfa-batch train {aflw}/fit-builtin --model {first} --clips {aflw}/clips-builtin {BY_HAND} --rotation 20"
-    yield RecipeStep(work / "human/model/model.json", f"{human} {amounts.human}")
     yield RecipeStep(aflw / "distilled.parquet", f"python -m recipes.builtin.distil {work} {amounts.distil}")
     head = f"python -m recipes.builtin.first_bundle {shared}/upstream/makehuman {work} {amounts.head}"
     yield RecipeStep(first / "model.json", head)
     fit = f"ddfa-batch fit {aflw}/distilled.parquet {aflw}/images {aflw}/fit-builtin --model {first}"
     yield RecipeStep(aflw / "fit-builtin/fits.parquet", fit)
-    clips = f"ddfa-batch synth-videos {aflw}/images {aflw}/clips-builtin --params {aflw}/fit-builtin {CLIPS}"
-    yield RecipeStep(work / "clips-builtin", f"{clips} --model {first}")
-    begun = f"{train} {made}/begun --start {work}/human/best.pt --new-head {amounts.begun}"
-    yield RecipeStep(made / "begun/model/model.json", begun)
-    trained = f"{train} {made}/trained --start {made}/begun/best.pt {amounts.trained}"
-    yield RecipeStep(made / "trained/model/model.json", trained)
-    polish = f"ddfa-batch train {aflw}/fit-builtin {made}/polished --model {first} --start {made}/trained/best.pt"
-    yield RecipeStep(made / "polished/model/model.json", f"{polish} {POLISHING} {amounts.polished}")
+    train = f"ddfa-batch train {aflw}/fit-builtin --model {first} {LEARNING} {amounts.machine}"
+    for name, trained, polished in (
+        (BUILTIN, amounts.trained, amounts.polished),
+        (BUILTIN_LARGE, amounts.trained_large, amounts.polished_large),
+    ):
+        begun, done = made / f"{name}-begun", made / f"{name}-polished"
+        yield RecipeStep(begun / "model/model.json", f"{train} {begun} {BEGINNING} {trained}")
+        polish = f"{train} {done} --start {begun}/best.pt {POLISHING} {polished}"
+        yield RecipeStep(done / "model/model.json", polish)
 
 
 def _detector(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
@@ -168,7 +165,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("shared", type=Path)
     parser.add_argument("work", type=Path)
     arguments = parser.parse_args(words)
-    make(arguments.shared, arguments.work, Amounts(), builtin_folder())
+    amounts = Amounts(machine=ON_GPU if torch.cuda.is_available() else "")
+    make(arguments.shared, arguments.work, amounts, builtin_folder())
 
 
 if __name__ == "__main__":

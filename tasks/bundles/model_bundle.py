@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddfa_batch.schemas.bundle import CARD, MANIFEST, MORPHABLE, BundleManifest, check_name, parse_manifest
-from ddfa_batch.schemas.config import BUILTIN
+from ddfa_batch.schemas.config import BUILTIN, BUILTIN_MODELS
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.schemas.morphable import MorphableModel
@@ -33,8 +33,8 @@ class Bundle:
 
     @property
     def built_in(self) -> bool:
-        """Whether it is the one that comes with the package."""
-        return self.folder == builtin_folder()
+        """Whether it is one of those that come with the package."""
+        return self.folder in map(builtin_folder, BUILTIN_MODELS)
 
     @property
     def card(self) -> Path | None:
@@ -78,55 +78,58 @@ def load_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
 
 
-def builtin_folder() -> Path:
-    """Where the built-in model lies: in the package, as it was installed."""
-    return Path(__file__).resolve().parents[2] / "models" / BUILTIN
+def builtin_folder(name: str = BUILTIN) -> Path:
+    """Where a built-in model, of `BUILTIN_MODELS`, lies: in the package, as it was installed."""
+    return Path(__file__).resolve().parents[2] / "models" / name
 
 
 def find_bundle(name_or_folder: str, models: Path) -> Bundle:
-    """Open a bundle by the path of its folder, or by its name: the built-in one, or one in the folder `models`.
+    """Open a bundle by the path of its folder, or by its name: a built-in one's, or of one in the folder `models`.
 
-    The word `builtin` always means the built-in one, whatever else bears the name: `./builtin` is a folder.
+    The words `builtin` and `builtin-large` always mean the built-in ones, whatever else bears the name: `./builtin` is
+    a folder.
     """
-    if name_or_folder == BUILTIN:
-        return _builtin()
+    if name_or_folder in BUILTIN_MODELS:
+        return _builtin(name_or_folder)
     as_path = Path(name_or_folder)
     if as_path.is_dir():
         return load_bundle(as_path.resolve())
     if (models / name_or_folder / MANIFEST).is_file():
         return load_bundle((models / name_or_folder).resolve())
-    have = ", ".join([BUILTIN, *installed(models)])
+    have = ", ".join([*BUILTIN_MODELS, *installed(models)])
     raise BundleError(
         f"No model called '{name_or_folder}' in {models} (there is: {have}), and no such folder; "
         "'ddfa-batch models import 3ddfa-v2 PATH' makes one from a checkout of the official release."
     )
 
 
-def _builtin() -> Bundle:
-    folder = builtin_folder()
+def _builtin(name: str) -> Bundle:
+    folder = builtin_folder(name)
     try:
         return load_bundle(folder)
     except BundleError as fault:
         reason = str(fault).partition("; ")[0].rstrip(".")
         raise BundleError(
-            f"The built-in model is not whole in this installation ({reason}); install ddfa-batch again, or name "
-            "another model with --model."
+            f"The built-in model '{name}' is not whole in this installation ({reason}); install ddfa-batch again, or "
+            "name another model with --model."
         ) from None
 
 
 def recorded_folder(folder: str, digest: str) -> Path:
-    """Where the bundle of a run lies now: where it lay then, or, if it is the built-in one, where that is here.
+    """Where the bundle of a run lies now: where it lay then, or, if it is a built-in one, where that is here.
 
-    A run made with the built-in model can so be read, and gone on with, by another installation of the same package.
+    A run made with a built-in model can so be read, and gone on with, by another installation of the same package.
     """
-    there, built_in = Path(folder) / MANIFEST, builtin_folder() / MANIFEST
-    if not there.is_file() and built_in.is_file() and sha256(built_in) == digest:
-        return built_in.parent
+    there = Path(folder) / MANIFEST
+    if not there.is_file():
+        for built_in in (builtin_folder(name) / MANIFEST for name in BUILTIN_MODELS):
+            if built_in.is_file() and sha256(built_in) == digest:
+                return built_in.parent
     return there.parent
 
 
 def installed(models: Path) -> list[str]:
-    """Names of the bundles in the folder `models`, sorted; the built-in one is not among them."""
+    """Names of the bundles in the folder `models`, sorted; the built-in ones are not among them."""
     if not models.is_dir():
         return []
     named = (entry for entry in models.iterdir() if not entry.name.startswith("."))  # half-written ones are hidden

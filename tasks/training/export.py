@@ -18,6 +18,7 @@ from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import ShapeError, TrainingError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles import onnx_graphs
+from ddfa_batch.tasks.bundles.half_weights import with_half_weights
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
 from ddfa_batch.tasks.training.architectures import RegressorNet, weights_in_use
 from ddfa_batch.tasks.training.state import TrainingState
@@ -120,8 +121,13 @@ def to_bundle(
     detectors: Detectors,
     target: Path,
     face: FaceHead | None = None,
+    *,
+    halves: bool = False,
 ) -> Bundle:
-    """Write the trained net, its whitening, the face model and detectors as a bundle to the folder `target`."""
+    """Write the trained net, its whitening, the face model and detectors as a bundle to the folder `target`.
+
+    halves: store the net's weights in half precision.
+    """
     if training.architecture.n_params != model.layout.size:
         raise ShapeError(
             f"The net answers {training.architecture.n_params} parameters, the face model has {model.layout.size}."
@@ -145,4 +151,5 @@ def to_bundle(
         expression_names=origin.expression_names,
     )
     network = to_onnx(training.answering, size, face)
+    network = with_half_weights(network) if halves else network
     return write_bundle(target, manifest, {REGRESSOR: network, **detectors.files}, model)

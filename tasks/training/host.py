@@ -25,6 +25,7 @@ def prepare(device: str, threads: int) -> str:
         if mallopt is not None:
             mallopt(_MMAP, _KEPT)
             mallopt(_TRIM, _KEPT)
+    torch.backends.cudnn.benchmark = True  # every step has the same shapes: let the fastest kernels be found once
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

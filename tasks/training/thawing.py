@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from ddfa_batch.schemas.arrays import F32
 from ddfa_batch.schemas.bundle import REGRESSOR
 from ddfa_batch.schemas.errors import TrainingError
+from ddfa_batch.tasks.bundles.half_weights import constants
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.bundles.onnx_graphs import MOBILENET_BLOCKS
 from ddfa_batch.tasks.training.architectures import Architecture, RegressorNet
@@ -91,10 +91,10 @@ def _pairs(net: RegressorNet) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
 def _weights(graph: bytes) -> tuple[list[tuple[F32, F32]], tuple[F32, F32]]:
     """Weights and biases of a graph's convolutions in order, and of the layer that answers the parameters."""
     model = onnx.load_model_from_string(graph)
-    arrays = {constant.name: constant for constant in model.graph.initializer}
+    arrays = constants(model)
 
     def read(node: Any) -> tuple[F32, F32]:
-        return numpy_helper.to_array(arrays[node.input[1]]), numpy_helper.to_array(arrays[node.input[2]])
+        return arrays[node.input[1]], arrays[node.input[2]]
 
     convolutions = [read(node) for node in model.graph.node if node.op_type == "Conv"]
     heads = [read(node) for node in model.graph.node if node.op_type == "Gemm" and "params" in node.output]

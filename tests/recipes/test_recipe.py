@@ -18,6 +18,7 @@ pytest.importorskip("skimage")
 
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.bundle import CARD
+from ddfa_batch.schemas.config import BUILTIN_LARGE
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
 from ddfa_batch.tasks.bundles.onnx_graphs import Graph
@@ -26,12 +27,12 @@ from recipes.builtin.detector import prepare as detector_prepare
 
 SMALL = "--look-ahead 2 --iterations 2 --stills 2 --every 1 --validation 0.2 --device cpu --threads 1"
 AMOUNTS = recipe.Amounts(
-    human=SMALL,
     distil="--agree 100",  # a net that learnt nothing is far from every label
     head="--distilled 20 --human 5 --heads 50 --rounds 1",
-    begun=SMALL,
-    trained=SMALL,
-    polished=SMALL,
+    trained=f"{SMALL} --width 0.0625",
+    polished=f"{SMALL} --width 0.0625",
+    trained_large=f"{SMALL} --width 0.125",
+    polished_large=f"{SMALL} --width 0.125",
     apart="--most 0.999",
     detector="--steps 1",
     tuned="--steps 1",
@@ -112,8 +113,10 @@ def test_the_recipe_makes_a_model_and_does_no_step_twice(
     shared_in_miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, target = tmp_path / "work", tmp_path / "builtin"
-    target.mkdir()
-    (target / CARD).write_bytes((builtin_folder() / CARD).read_bytes())
+    large = tmp_path / BUILTIN_LARGE
+    for folder in (target, large):
+        folder.mkdir()
+        (folder / CARD).write_bytes((builtin_folder(folder.name) / CARD).read_bytes())
     backgrounds = work / "backgrounds"
     backgrounds.mkdir(parents=True)
     for i in range(12):
@@ -132,6 +135,9 @@ def test_the_recipe_makes_a_model_and_does_no_step_twice(
     assert made.manifest.expression_names[0] == "jaw_open"
     text = (target / CARD).read_text()
     assert "| builtin | roi of the labels, one pass | original |" in text
+    other = load_bundle(large)
+    assert (other.manifest.name, other.manifest.topology) == (BUILTIN_LARGE, "builtin_v2")
+    assert "| builtin-large | roi of the labels, one pass | original |" in (large / CARD).read_text()
     before = len(kitchen.done)
     recipe.make(shared_in_miniature, work, AMOUNTS, target, kitchen.execute)
     assert len(kitchen.done) == before
