@@ -5,8 +5,8 @@
 
 DETECTOR holds fcos.onnx and fcos.json. The regressor's say is a logistic regression on its last features and the
 detector's log odds, of boxes found in so many training pictures. Validation pictures make its answer a probability and
-choose the thresholds. The larger model's weights are stored in half precision. --keep-regressor takes regressor and face model from the bundle that lies in the target's place,
-so that a detector alone is replaced.
+choose the thresholds. The larger model's weights are stored in half precision. --keep-regressor takes regressor and
+face model from the bundle that lies in the target's place, so that a detector alone is replaced.
 """
 
 from __future__ import annotations
