@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -42,6 +43,23 @@ def test_steadiness_changes_what_is_learnt() -> None:
     plain, steady = (meta_joint.run(begin(replace(config, steadiness=x)), STILLS, SPACE) for x in (0.0, 1.0))
     assert steady.history[0].losses["vdc"] > plain.history[0].losses["vdc"]
     assert not same_weights(weights_of_net(plain), weights_of_net(steady))
+
+
+@pytest.mark.parametrize("precision", options.PRECISIONS)
+def test_a_training_with_pixels_made_on_the_device_learns_and_goes_on_to_the_bit(precision: str) -> None:
+    config = replace(CONFIG, method="vdc", pixels_made="device", precision=precision)
+    whole = meta_joint.run(begin(config), STILLS, SPACE)
+    kept: list[TrainingState] = []
+
+    def stop(training: TrainingState, best: bool) -> None:
+        kept.append(copy.deepcopy(training))
+
+    meta_joint.run(begin(config), STILLS, SPACE, keep=stop)
+    again = meta_joint.run(kept[1], STILLS, SPACE)
+    assert same_weights(weights_of_net(whole), weights_of_net(again))
+    assert all(math.isfinite(record.losses["vdc"]) for record in whole.history)
+    host = meta_joint.run(begin(replace(config, pixels_made="host")), STILLS, SPACE)
+    assert not same_weights(weights_of_net(whole), weights_of_net(host))
 
 
 def alone(branch: str) -> TrainingState:
