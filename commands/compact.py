@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.options import PATH
 from ddfa_batch.commands.regroup_options import RegroupSettings, regroup_options, write_regrouped
 
@@ -15,6 +16,7 @@ from ddfa_batch.commands.regroup_options import RegroupSettings, regroup_options
 @click.argument("new", type=PATH)
 @click.option("--sort", metavar="COLUMN", help="Sort the faces of each file: yaw, score …  [default: as the inputs]")
 @regroup_options
+@config_option
 def compact(run: Path, new: Path, sort: str | None, settings: RegroupSettings) -> None:
     """Write the tables of the run in OUT to NEW, a run of its own, in few large files.
 

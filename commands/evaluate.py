@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.model_choice import ModelChoice, choose_model
 from ddfa_batch.commands.options import EXISTING, EXISTING_FOLDER, PATH, model_option, quiet_option
 from ddfa_batch.commands.progress import Step, shown
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 )
 @click.option("--overwrite", is_flag=True, help="Replace the evaluation in OUT; other files there are left alone.")
 @quiet_option
+@config_option
 @click.pass_obj
 def evaluate(
     models_folder: Path,

@@ -6,11 +6,13 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddfa_batch.commands import exit_codes
+from ddfa_batch.commands.config_file import asked_for
 from ddfa_batch.commands.options import RunSettings
 from ddfa_batch.commands.progress import Display, Step, shown
 from ddfa_batch.commands.run_progress import RunProgress
@@ -66,6 +68,8 @@ def execute(
             click.echo(_estimate(request))
         return
 
+    request = replace(request, asked=_asked(request))
+
     def words(run: Run) -> str:
         return announcement(request, run.n_inputs, run.n_shards, run.shard_size)
 
@@ -83,7 +87,12 @@ def execute_derived(
         if not settings.quiet:
             click.echo(f"{words(len(request.rows))}\nNothing was written (--dry-run).")
         return
+    request = replace(request, asked=_asked(request))
     carry_out(functools.partial(command, request), lambda planned: words(planned.n_inputs), settings)
+
+
+def _asked(request: RunRequest | DerivedRequest[Any]) -> dict[str, Any]:
+    return asked_for((request.bundle.manifest.name, str(request.bundle.folder)))
 
 
 def carry_out(

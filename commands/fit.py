@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import PATH, model_option, quiet_option
 from ddfa_batch.commands.progress import shown
@@ -25,6 +26,7 @@ from ddfa_batch.commands.wording import count
     "labelled where the face ends in the picture, so such points are left out.",
 )
 @quiet_option
+@config_option
 @click.pass_obj
 def fit(
     models_folder: Path,

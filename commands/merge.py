@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.options import PATH
 from ddfa_batch.commands.regroup_options import RegroupSettings, regroup_options, write_regrouped
 
@@ -14,6 +15,7 @@ from ddfa_batch.commands.regroup_options import RegroupSettings, regroup_options
 @click.argument("runs", metavar="RUNS...", type=PATH, nargs=-1, required=True)
 @click.argument("new", type=PATH)
 @regroup_options
+@config_option
 def merge(runs: tuple[Path, ...], new: Path, settings: RegroupSettings) -> None:
     """Write the tables of several runs of one model to NEW, a run of its own.
 

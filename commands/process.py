@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.execution import check_settings, execute, run_part
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import (
@@ -152,6 +153,7 @@ _face_options = grouped(
 )
 @retry_option
 @run_options
+@config_option
 @click.pass_obj
 def process(
     models_folder: Path,

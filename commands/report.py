@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.options import PATH, RUN_PLACE
 from ddfa_batch.commands.wording import byte_size
 from ddfa_batch.schemas.errors import OptionError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Decides which faces are shown."
 )
+@config_option
 def report(out: Named, page: Path | None, viewer: bool, seed: int) -> None:
     """Write a page that shows the run in OUT: counts, times, errors, distributions, poses, contact sheets, videos.
 

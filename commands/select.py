@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.options import PATH
 from ddfa_batch.commands.regroup_options import RegroupSettings, regroup_options, write_regrouped
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
@@ -16,6 +17,7 @@ from ddfa_batch.commands.selection_options import SelectionOptions, selection_op
 @click.argument("new", type=PATH)
 @selection_options()
 @regroup_options
+@config_option
 def select(run: Path, new: Path, selected: SelectionOptions, settings: RegroupSettings) -> None:
     """Write the faces of the run in OUT that are chosen, and the inputs they are of, to NEW, a run of its own.
 

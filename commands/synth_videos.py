@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.execution import check_settings, execute
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import (
@@ -223,6 +224,7 @@ _clip_options = grouped(
 )
 @click.option("--retry-failed", is_flag=False, flag_value="all", hidden=True)
 @run_options
+@config_option
 @click.pass_obj
 def synth_videos(
     models_folder: Path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.execution import check_settings, execute_derived
 from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @selection_options(errors=False)
 @max_pixels_option
 @fixed_run_options
+@config_option
 def to_webdataset(
     run: Path,
     tars: Path,

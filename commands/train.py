@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.model_choice import choose_model, refuse_builtin
 from ddfa_batch.commands.options import PATH, model_option, quiet_option
 from ddfa_batch.commands.training_options import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @learning_options
 @host_options
 @quiet_option
+@config_option
 @click.pass_obj
 def train(
     models_folder: Path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -46,6 +46,8 @@ class DerivedRequest(Generic[Options]):
     rows: list[dict[str, Any]]
     #: Inputs of a shard; None for what suits their number.
     shard_size: int | None = None
+    #: What the command was asked for, as `RunRecord.asked` has it.
+    asked: dict[str, Any] = field(default_factory=dict)
 
     @property
     def bundle(self) -> Bundle:
@@ -72,6 +74,7 @@ class DerivedRequest(Generic[Options]):
             shard_size=size,
             options=self.options.as_dict(),
             notes=notes,
+            asked=self.asked,
             content=content[:16],
         )
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -97,6 +97,8 @@ class RunRequest:
     given: Given | None = None
     #: Inputs of a shard; None for what suits their number.
     shard_size: int | None = None
+    #: What the command was asked for, as `RunRecord.asked` has it.
+    asked: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> RunFolder:
@@ -194,6 +196,7 @@ def asked_run(request: RunRequest, listing: Listing, overwrite: bool = False) ->
         shard_size=size,
         options=request.options.as_dict(),
         notes=listing.notes,
+        asked=request.asked,
     )
 
 
@@ -208,6 +211,7 @@ def new_run(
     shard_size: int,
     options: dict[str, Any],
     notes: list[str],
+    asked: dict[str, Any] | None = None,
     **identity: Any,
 ) -> Run:
     """A run that is not written yet. inputs: their hash and number; `identity`: what else decides its tables."""
@@ -239,6 +243,7 @@ def new_run(
             n_vertices=load_morphable(bundle).n_vertices,
         ),
         notes=notes,
+        asked=asked or {},
     )
 
 

@@ -75,6 +75,8 @@ class RunRecord:
     parts: list[int] = field(default_factory=list)
     #: What was done since, oldest first.
     history: list[HistoryEntry] = field(default_factory=list)
+    #: What the command was asked for, by the names of `--config`; nothing where Python asked, or an older version.
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.n_inputs < 1 or self.shard_size < 1:
