@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,10 +25,42 @@ _OF_THE_MOMENT = frozenset(
 _UNLISTED = frozenset({"help", "config"})
 
 
+class _ConfigOption(click.Option):
+    """Takes a file up before anything else is looked at, and gives what the command line names to whom it is for."""
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        taken = super().handle_parse_result(ctx, opts, args)
+        if ctx.default_map and isinstance(opts, dict):
+            _share_out(_arguments(ctx.command), ctx.default_map, opts)
+        return taken
+
+
+def _share_out(arguments: list[click.Argument], named: Mapping[str, Any], given: dict[str, Any]) -> None:
+    """Where the command line names fewer things than there are arguments, they are those the file leaves out.
+
+    Where the file names all, they are the last: OUT is another one.
+    """
+    words: list[str] = []
+    for argument in arguments:
+        value = given.get(str(argument.name))
+        words += [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+    if not words or len(words) >= len(arguments) or not all(argument.required for argument in arguments):
+        return
+    left_out = [argument for argument in arguments if argument.name not in named]
+    takers = left_out if len(left_out) == len(words) else arguments[-len(words) :]
+    for argument in arguments:
+        given.pop(str(argument.name), None)
+    for argument, word in zip(takers, words, strict=True):
+        given[str(argument.name)] = (word,) if argument.nargs == -1 else word
+
+
 def config_option(command: F) -> F:
     """The option --config, whose file says what the command line leaves out."""
     decorated: F = click.option(
         "--config",
+        cls=_ConfigOption,
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
         metavar="FILE",
         is_eager=True,

@@ -63,6 +63,28 @@ def test_the_file_of_a_run_does_it_again_elsewhere(made: tuple[Path, Answer], mo
 
 
 @pytest.mark.parametrize(
+    ("text", "words", "expected"),
+    [
+        ("images = 'a'\nout = 'b'", ["c"], ("a", "c")),
+        ("out = 'b'", ["c"], ("c", "b")),
+        ("images = 'a'", ["c"], ("a", "c")),
+        ("images = 'a'\nout = 'b'", [], ("a", "b")),
+        ("images = 'a'\nout = 'b'", ["c", "d"], ("c", "d")),
+    ],
+)
+@pytest.mark.parametrize("name", ["process", "synth-videos"])
+def test_what_the_command_line_names_is_what_the_file_leaves_out_or_else_the_last(
+    name: str, text: str, words: list[str], expected: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert command is not None
+    context = command.make_context(name, ["--config", str(tmp_path / "run.toml"), *words])
+    images = context.params.get("source") or context.params["sources"][0]
+    assert (images, str(context.params["out"])) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("refin = 1", "run.toml: there is no option 'refin'; did you mean 'refine'?"),
