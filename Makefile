@@ -18,7 +18,7 @@ IMAGES ?= $(VENV)/demo-images
 JOBS ?= 2
 PYTEST = pytest --numprocesses=$(JOBS) --dist=loadfile
 
-.PHONY: demo test check style coverage bench fuzz fuzz-files builtin clean
+.PHONY: demo test check docs style coverage bench fuzz fuzz-files builtin clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,9 @@ style: $(VENV)/.ddfa-batch-ready ## style, types, import contracts
 	ln -sfn ../../recipes build/types/recipes
 	cd build/types && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../../pyproject.toml -p ddfa_batch -p recipes
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.ddfa-batch-ready ## the documentation as a site, build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 coverage: $(VENV)/.ddfa-batch-ready ## all tests; fails where they reach too few branches of the package
 	rm -rf build/coverage && mkdir -p build/coverage

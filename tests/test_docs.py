@@ -12,6 +12,7 @@ import click
 import numpy as np
 import portraits
 import pytest
+from command_line import call
 from conftest import ROOT, wanted
 
 from ddfa_batch import cli
@@ -118,3 +119,23 @@ def test_the_examples_from_python_run(tmp_path: Path, monkeypatch: pytest.Monkey
     (nose,) = scope["faces"].landmarks68[:, 30, :2]
     assert np.linalg.norm(nose - portraits.ASTRONAUT[2]) < 10
     assert [entry.what for entry in scope["run"].run.history] == ["retried"]
+
+
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command and query of it, in order."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photographs").mkdir()
+    for portrait in (portraits.astronaut(), portraits.hopper()):
+        shutil.copy(portrait, "photographs")
+    blocks = re.findall(r"```(\w*)\n(.*?)```", TEXT[ROOT / "docs/tutorial.md"], re.DOTALL)
+    scope: dict[str, Any] = {}
+    for language, block in blocks:
+        if language == "python":
+            exec(block, scope)
+        for line in block.splitlines() if not language else ():
+            if line.startswith("ddfa-batch "):
+                answer = call(*shlex.split(line)[1:], model=None)
+                assert answer.code == 0, (line, answer.stderr)
+    assert len(scope["faces"]) == 2
+    assert (tmp_path / "out/report.html").stat().st_size > 10_000
+    assert len(list(tmp_path.glob("heads/**/*.glb"))) == 2
