@@ -1,7 +1,8 @@
 """What MkDocs is told while it builds the site: pages from outside docs/, and a reference made from the program itself.
 
-README, cards and changelog stay where their readers look for them, and become pages; the reference of commands is their help, that
-of tables their schemas, so neither can fall behind. Links between the files of the repository become links between pages.
+README, cards and changelog stay where their readers look for them, and become pages; the reference of commands is their
+help, that of tables their schemas, so neither can fall behind. Links between the files of the repository become links
+between pages.
 """
 
 from __future__ import annotations
