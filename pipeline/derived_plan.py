@@ -195,7 +195,8 @@ def _planned(run: Run, found: Chosen) -> Iterator[tuple[PlanRow, list[int] | Non
     faces = dict(zip(found.images, found.faces, strict=True))
     shards = np.unique(run.shards_of(np.array(found.images, np.int64))).tolist()
     for shard in shards:
-        yield from ((row, faces[row.image_id]) for row in read_shard(run.folder, shard) if row.image_id in faces)
+        wanted = [image_id for image_id in run.inputs_of(shard) if image_id in faces]
+        yield from ((row, faces[row.image_id]) for row in read_shard(run.folder, shard, wanted))
 
 
 def _columns(image_id: int, row: PlanRow, faces: list[int] | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline import own_files
@@ -353,9 +354,12 @@ def read_after(run: Run, shard: int) -> list[PlanRow]:
     return read_shard(run.folder, shard + 1) if shard + 1 < run.n_shards else []
 
 
-def read_shard(out: Named | RunFolder, shard: int) -> list[PlanRow]:
-    """The inputs of one shard."""
+def read_shard(out: Named | RunFolder, shard: int, image_ids: Sequence[int] | None = None) -> list[PlanRow]:
+    """The inputs of one shard, or those of them that are named, in order."""
     folder = run_folder_at(out)
     with folder.reading(store.PLAN), pq.ParquetFile(folder.source(store.PLAN)) as file:
-        rows = file.read_row_group(shard).to_pylist()
+        table = file.read_row_group(shard)
+        if image_ids is not None:
+            table = table.filter(pc.is_in(table["image_id"], pa.array(image_ids, pa.int64())))
+        rows = table.to_pylist()
         return [PlanRow(r.pop("image_id"), Input(r.pop("key"), r.pop("path"), take_place(r)), **r) for r in rows]

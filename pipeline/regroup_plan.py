@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline.plan import Run, new_run
@@ -234,8 +236,10 @@ def _planned(run: Run, taken: Chosen) -> Iterator[tuple[dict[str, Any], list[int
     shards: I64 = np.unique(run.shards_of(np.array(taken.images, np.int64)))
     with run.folder.reading(store.PLAN), pq.ParquetFile(run.folder.source(store.PLAN)) as file:
         for shard in shards.tolist():
-            rows = file.read_row_group(shard).to_pylist()
-            yield from ((row, faces[row["image_id"]]) for row in rows if row["image_id"] in faces)
+            table = file.read_row_group(shard)
+            wanted = [image_id for image_id in run.inputs_of(shard) if image_id in faces]
+            rows = table.filter(pc.is_in(table["image_id"], pa.array(wanted, pa.int64()))).to_pylist()
+            yield from ((row, faces[row["image_id"]]) for row in rows)
 
 
 def _content(sources: Sequence[Results]) -> str:

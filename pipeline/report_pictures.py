@@ -70,8 +70,7 @@ class FacePictures:
     def _planned(self, image_ids: Iterable[int]) -> Iterator[PlanRow]:
         """The plan's rows of inputs, in order; a shard's are read once."""
         for shard, ids in groupby(image_ids, lambda i: int(self._run.shards_of(np.array([i]))[0])):
-            rows, first = plan.read_shard(self._run.folder, shard), self._run.inputs_of(shard)[0]
-            yield from (rows[image_id - first] for image_id in ids)
+            yield from plan.read_shard(self._run.folder, shard, list(ids))
 
     def _faces(self, image_id: int, face_ids: list[int]) -> Iterator[tuple[int, FaceRows]]:
         faces = self._rows.faces(image_id)
