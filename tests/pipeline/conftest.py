@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import portrait_films
 import pytest
 from clip_requests import clip_request
 from conftest import wanted
 
 from ddfa_batch.pipeline.process import process
+from ddfa_batch.pipeline.process_request import process_request
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.synthesize import synthesize
-from ddfa_batch.schemas.config import Execution
-from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.schemas.config import Execution, FaceOptions
+from ddfa_batch.tasks.bundles.model_bundle import Bundle, builtin_folder, load_bundle
 
 HERE = Execution("in-process")
 
@@ -23,6 +25,16 @@ def photo_run(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFac
     out = tmp_path_factory.mktemp("run") / "out"
     process(wanted(photos, out, bundle, vertices="none"), HERE)
     return open_run(out)
+
+
+@pytest.fixture(scope="session")
+def followed_run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """A video of two people, twelve frames in two segments, with the model that comes along."""
+    folder = tmp_path_factory.mktemp("followed")
+    clip = portrait_films.write(folder / "clip.mp4", 12)
+    faces, model = FaceOptions(vertices="none"), load_bundle(builtin_folder())
+    process(process_request([str(clip)], folder / "out", model, faces, 6), HERE)
+    return open_run(folder / "out")
 
 
 @pytest.fixture(scope="session")

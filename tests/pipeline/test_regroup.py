@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import portrait_films
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,15 +18,14 @@ from ddfa_batch.pipeline.derived_plan import derived_request
 from ddfa_batch.pipeline.photographs import photographs
 from ddfa_batch.pipeline.plan import read_shard
 from ddfa_batch.pipeline.process import process
-from ddfa_batch.pipeline.process_request import process_request
 from ddfa_batch.pipeline.regroup_plan import merge_request
 from ddfa_batch.pipeline.render import render
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.selected_faces import Selection
 from ddfa_batch.pipeline.verification import verify_run
-from ddfa_batch.schemas.config import Execution, FaceOptions, RenderOptions
+from ddfa_batch.schemas.config import Execution, RenderOptions
 from ddfa_batch.schemas.errors import OptionError, RunFolderError
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, builtin_folder, load_bundle
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import store
 
 HERE = Execution("in-process")
@@ -46,13 +44,8 @@ def run(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """A video of two people, in two segments."""
-    folder = tmp_path_factory.mktemp("film")
-    clip = portrait_films.write(folder / "clip.mp4", 12)
-    faces, model = FaceOptions(vertices="none"), load_bundle(builtin_folder())
-    process(process_request([str(clip)], folder / "out", model, faces, 6), HERE)
-    return open_run(folder / "out")
+def film(followed_run: Results) -> Results:
+    return followed_run
 
 
 def whole(run: Results) -> bool:

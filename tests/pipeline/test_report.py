@@ -14,22 +14,20 @@ from pathlib import Path
 
 import html_pages
 import numpy as np
-import portrait_films
 import pyarrow as pa
 import pytest
 from conftest import wanted
 
 from ddfa_batch.pipeline.process import process
-from ddfa_batch.pipeline.process_request import process_request
 from ddfa_batch.pipeline.report import report_content, write_report
 from ddfa_batch.pipeline.report_again import commands
 from ddfa_batch.pipeline.report_choice import ReportChoice
 from ddfa_batch.pipeline.report_numbers import ReportNumbers
 from ddfa_batch.pipeline.results import Results, open_run
-from ddfa_batch.schemas.config import Execution, FaceOptions
+from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import RunFolderError
-from ddfa_batch.tasks.bundles.model_bundle import Bundle, builtin_folder, load_bundle
-from ddfa_batch.tasks.rendering.report_page import report_page
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
+from ddfa_batch.tasks.rendering.report_page import ReportContent, report_page
 
 #: Names that would do harm where a page takes them for HTML, or show otherwise than they are.
 HOSTILE = (
@@ -55,6 +53,11 @@ def run(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def html(run: Results) -> str:
     return write_report(run.path).read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def content(run: Results) -> ReportContent:
+    return report_content(run, viewer=False)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +113,8 @@ def test_its_counts_are_those_of_the_tables(run: Results, page: html_pages.Page)
     }
 
 
-def test_stages_tell_times_as_the_images_table_has_them(run: Results) -> None:
-    stages = {row[0]: row for row in report_content(run, viewer=False).stages}
+def test_stages_tell_times_as_the_images_table_has_them(run: Results, content: ReportContent) -> None:
+    stages = {row[0]: row for row in content.stages}
     times = np.asarray(run.images(["decode_ms"])["decode_ms"].drop_null(), np.float64)
     _, n, _, median, most, rate = stages["read and decode"]
     assert (int(n), median, most) == (
@@ -122,8 +125,7 @@ def test_stages_tell_times_as_the_images_table_has_them(run: Results) -> None:
     assert float(rate.replace(",", "")) == pytest.approx(1000 / times.mean(), abs=0.06)
 
 
-def test_best_and_worst_are_those_with_the_most_and_the_least_score(run: Results) -> None:
-    content = report_content(run)
+def test_best_and_worst_are_those_with_the_most_and_the_least_score(run: Results, content: ReportContent) -> None:
     faces = run.faces(["face_id", "score"]).to_pandas()
     (_, _, best), (_, _, worst), _ = content.sheets
     scores = [[float(re.search(r"score ([\d.]+)", tile.title)[1]) for tile in tiles] for tiles in (best, worst)]  # type: ignore[index]
@@ -135,7 +137,7 @@ def test_equal_seeds_make_equal_pages(run: Results, html: str, tmp_path: Path) -
     assert write_report(run.path, tmp_path / "again.html").read_text() == html
 
 
-def test_of_many_faces_a_sample_is_shown_and_said(run: Results) -> None:
+def test_of_many_faces_a_sample_is_shown_and_said(run: Results, content: ReportContent) -> None:
     numbers = ReportNumbers.of(run)
     many = replace(numbers, faces=pa.concat_tables([numbers.faces] * 300))
     choice = ReportChoice.of(many, np.random.default_rng(0))
@@ -144,7 +146,6 @@ def test_of_many_faces_a_sample_is_shown_and_said(run: Results) -> None:
     other = ReportChoice.of(many, np.random.default_rng(1))
     assert other.random.tolist() != choice.random.tolist()
     assert other.pictured.tolist() == choice.pictured.tolist()
-    content = report_content(run, viewer=False)
     few = replace(content, poses=replace(content.poses, n_faces=1_000_000))
     assert f"A sample of {len(numbers.faces)} of 1,000,000 faces." in report_page(few)
 
@@ -208,13 +209,12 @@ def test_the_command_it_tells_makes_the_run_again(run: Results) -> None:
     assert others == [f"ddfa-batch verify {run.path}", f"ddfa-batch status {run.path} --errors"]
 
 
-def test_tracks_of_videos_get_strips(tmp_path: Path) -> None:
-    film = portrait_films.write_close_up(tmp_path / "film.mp4", 8)
-    faces, model = FaceOptions(vertices="none"), load_bundle(builtin_folder())
-    request = process_request([str(film)], tmp_path / "out", model, faces)
-    process(request, Execution("in-process"))
-    (strip,) = report_content(open_run(tmp_path / "out")).strips
-    assert strip.title == "film.mp4: track 0, 8 frames"
-    assert len(strip.tiles) == 6
-    assert all(tile.photograph for tile in strip.tiles)
-    assert (np.diff(strip.times) > 0).all()
+def test_tracks_of_videos_get_strips(followed_run: Results) -> None:
+    strips = report_content(followed_run, viewer=False).strips
+    tracks = followed_run.tracks().to_pandas().sort_values(["n_frames", "track_id"], ascending=[False, True])
+    told = [f"clip.mp4: track {t.track_id}, {t.n_frames} frames" for t in tracks.itertuples()]
+    assert [strip.title for strip in strips] == told
+    for strip in strips:
+        assert len(strip.tiles) == min(6, len(strip.times))
+        assert all(tile.photograph for tile in strip.tiles)
+        assert (np.diff(strip.times) > 0).all()
