@@ -168,7 +168,10 @@ def _watched(pid: int) -> tuple[int | None, int]:
             _end_group(pid)
             return os.waitstatus_to_exitcode(status), peak
         time.sleep(0.01)
+    ended, status, _ = os.wait4(pid, os.WNOHANG)  # it may be this process that was stopped meanwhile
     _end_group(pid)
+    if ended:
+        return os.waitstatus_to_exitcode(status), peak
     os.wait4(pid, 0)
     return None, peak
 

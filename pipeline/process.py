@@ -20,11 +20,12 @@ from ddfa_batch.pipeline.plan import Run, RunRequest
 from ddfa_batch.pipeline.progress import Report, Totals, unheard
 from ddfa_batch.pipeline.receipts import receipts
 from ddfa_batch.pipeline.retry import retry_faces
+from ddfa_batch.pipeline.seal import is_sealed
 from ddfa_batch.pipeline.staging import commit
 from ddfa_batch.pipeline.tracks import join_videos
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.tasks.files import store
-from ddfa_batch.tasks.files.mesh_files import MAX_VIRTUAL_SOURCES, joined_files, put_virtual
+from ddfa_batch.tasks.files.mesh_files import MAX_VIRTUAL_SOURCES, put_virtual
 
 #: The stages of a shard, by the names Dask's dashboard shows.
 STAGES: graph.Stages = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write, "commit": commit}
@@ -66,12 +67,15 @@ def _finish(run: Run) -> None:
 
 
 def join_vertices(run: Run) -> None:
-    """Join the vertex files of a run that has not too many of them in vertices.h5, unless that is done already."""
+    """Join the vertex files of a run that has not too many of them in vertices.h5, unless that is done already.
+
+    A file that is not as it was sealed is not even opened: HDF5 looks for ever at some that are damaged.
+    """
     done = receipts(run)
     files = {f: r.rows[store.FACES] for r in done for f in r.files if f.startswith(store.VERTICES)}
     if not 0 < len(files) <= MAX_VIRTUAL_SOURCES:
         return
     folder, name = run.folder, store.ALL_VERTICES
-    if not folder.has(name) or joined_files(folder.source(name)) != files:
+    if not is_sealed(run, name):
         with folder.writing(name) as work:
             put_virtual(work, files, run.model.n_vertices)

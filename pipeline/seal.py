@@ -25,6 +25,12 @@ def seal(run: Run) -> None:
         run.folder.put(store.SEAL, atomic.as_json({"checksums": checksums}))
 
 
+def is_sealed(run: Run, name: str) -> bool:
+    """Whether a file is there as the run's seal has it."""
+    checksum = _read(run)[0].get(name)
+    return checksum is not None and run.folder.has(name) and run.folder.checksum(name) == checksum
+
+
 def broken_seal(run: Run) -> tuple[list[str], bool]:
     """Files that are not as the run's seal says, in sentences, and whether there is a seal."""
     if not run.folder.has(store.SEAL):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -54,17 +53,6 @@ def put_topology(path: Path, model: MorphableModel) -> None:
                 file.create_dataset(name, data=array, track_times=False)
         file.attrs["topology"], file.attrs["unit"] = model.topology, model.unit
         file.attrs["n_vertices"], file.attrs["axes"] = model.n_vertices, AXES
-
-
-def joined_files(source: Path | BinaryIO) -> dict[str, int]:
-    """The files that `put_virtual` joined, with their numbers of faces; none where it cannot be read."""
-    try:
-        with h5py.File(source, "r") as file:
-            parts = file["vertices"].virtual_sources()
-            ends = (part.vspace.get_select_bounds() for part in parts)
-            return {part.file_name: last[0] - first[0] + 1 for part, (first, last) in zip(parts, ends, strict=True)}
-    except (OSError, KeyError, RuntimeError):
-        return {}
 
 
 def put_virtual(path: Path, files: dict[str, int], n_vertices: int) -> None:

@@ -24,9 +24,11 @@ def column_names(path: Path) -> list[str]:
     """The columns a table has; raises `InputError` for a file that is none."""
     try:
         schema = pq.read_schema(path) if _is_parquet(path) else _csv_reader(path, [], ()).schema
+        return list(schema.names)
+    except UnicodeDecodeError:
+        raise InputError(f"{path} has a column whose name is no UTF-8; write the table anew in UTF-8.") from None
     except (OSError, pa.ArrowException) as fault:
         raise _unreadable(path, fault) from None
-    return list(schema.names)
 
 
 def choose_column(path: Path, have: Sequence[str], names: Iterable[str], remedy: str) -> str:

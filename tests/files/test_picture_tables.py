@@ -122,3 +122,10 @@ def test_text_that_is_no_utf8_is_told_of(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": names}), tmp_path / "list.parquet")
     with pytest.raises(InputError, match=r"list\.parquet"):
         inputs(tmp_path / "list.parquet")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_column_whose_name_is_no_utf8_is_told_of(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"list.{ending}").write_bytes(b"p\x80th,label\na.png,1\n")
+    with pytest.raises(InputError, match="no UTF-8"):
+        inputs(tmp_path / f"list.{ending}")

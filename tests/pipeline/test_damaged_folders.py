@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import small_videos
+from command_line import COMMAND, environment
 from conftest import wanted
 
 from ddfa_batch.pipeline import growth
@@ -77,3 +80,21 @@ def test_all_is_read_of_a_whole_one(whole: Path) -> None:
     for reader in READERS.values():
         reader(open_run(whole))
     assert np.isfinite(open_run(whole).vertices()).all()
+
+
+def test_a_joined_file_at_which_hdf5_looks_for_ever_is_made_anew(photos: Path, models: Path, tmp_path: Path) -> None:
+    command = [COMMAND, "process", photos, tmp_path / "out", "--scheduler", "in-process", "--quiet"]
+
+    def process_it() -> None:
+        words = [str(word) for word in command]
+        subprocess.run(words, env=environment(models, "small"), check=True, timeout=60)
+
+    process_it()
+    joined = tmp_path / "out" / "vertices.h5"
+    data = joined.read_bytes()
+    at = data.index(b"GCOL") + 28  # in the heap of names: objects of no length follow each other without end
+    joined.write_bytes(data[:at] + bytes(200) + data[at:])
+    process_it()
+    assert len(open_run(tmp_path / "out").vertices()) == 19
+    with h5py.File(joined) as file:
+        assert file["vertices"].shape[0] == 19
