@@ -18,7 +18,7 @@ IMAGES ?= $(VENV)/demo-images
 JOBS ?= 2
 PYTEST = pytest --numprocesses=$(JOBS) --dist=loadfile
 
-.PHONY: demo test check docs style coverage bench fuzz fuzz-files builtin clean
+.PHONY: demo test check docs style coverage bench faults fuzz fuzz-files builtin clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +64,10 @@ coverage: $(VENV)/.ddfa-batch-ready ## all tests; fails where they reach too few
 
 bench: $(VENV)/.ddfa-batch-ready ## speed against bare kernels: make bench IMAGES=folder
 	$(BIN)/python benchmarks/throughput.py $(IMAGES)
+
+# The log is gone on with: remove it to begin anew. What make faults SHORT=1 tries is drawn by SEED.
+faults: $(VENV)/.ddfa-batch-ready ## faults injected into real runs, an hour or two; five minutes of them: make faults SHORT=1
+	$(BIN)/python benchmarks/faults --log $(or $(LOG),build/faults$(if $(SHORT),-short).jsonl) --seed $(or $(SEED),0) $(if $(SHORT),--short)
 
 fuzz-files: $(VENV)/.ddfa-batch-ready ## damaged tars, ZIPs, tables, videos, lists, bundles, run folders: make fuzz-files MUTANTS=300
 	$(BIN)/python benchmarks/fuzz_files.py --mutants $(or $(MUTANTS),300) --seed $(or $(SEED),0)

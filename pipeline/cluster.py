@@ -91,19 +91,20 @@ def _local(execution: Execution) -> Iterator[Any]:
         "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
     }
     workers = execution.workers or usable_cores()
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            silence_logs=_SILENT,
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
+    with dask.config.set(settings):
+        try:
+            started = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                silence_logs=_SILENT,
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+            )
+        except RuntimeError as fault:  # so a worker that dies while it starts is told of
+            raise ClusterError(f"The local workers did not start ({fault}); run the same command again.") from None
+        with started as local, Client(local) as client:
+            yield client
 
 
 @contextlib.contextmanager

@@ -37,9 +37,6 @@ from ddfa_batch.tasks.files.in_flight import InFlight
 from ddfa_batch.tasks.files.item_limits import item_limits, limits_in_force
 from ddfa_batch.tasks.files.run_folders import run_folder_at
 
-#: Attempts that may die on an image before it is given up as crashed.
-DEATHS = 2
-
 T = TypeVar("T")
 
 # ------------------------------------------------------------------------------------------------- the run
@@ -123,7 +120,8 @@ def execute_planned(
             held.enter_context(lock.sharing(part))
         changes = tuple(run.history[len(planned.history) :])
         now = Progress(Phase.WORKERS, run, n_inputs=todo.n_inputs, changes=changes)
-        totals = _do(todo.job(run, stages, execution, few), todo, now, report)
+        with own_files.rest_removed(run.folder):
+            totals = _do(todo.job(run, stages, execution, few), todo, now, report)
         if missing := pending_shards(run, part):
             raise DdfaError(f"{len(missing)} shards of {run.folder} have no receipt; run the same command again.")
         if part is None:
@@ -216,7 +214,7 @@ def each_item(
 ) -> list[tuple[ImageRecord, T | None]]:
     """Do `work` for every row of a shard: the per-item boundary. Whatever goes wrong with one input becomes its row.
 
-    An input that killed its worker `DEATHS` times is not tried again. `failed` is called after each failure. With
+    What killed its worker (`InFlight.gives_up`) is not tried again. `failed` is called after each failure. With
     `announced` it is told now and then how far the shard is; counted: how many of the rows are the shard's own.
     """
     tick = graph.Ticker(out, shard)
@@ -240,8 +238,8 @@ def _one_item(
     row: PlanRow, work: Callable[[PlanRow], tuple[ImageRecord, T]], in_flight: InFlight
 ) -> tuple[ImageRecord, T | None]:
     try:
-        if in_flight.deaths(row.image_id) >= DEATHS:
-            raise _deadly(in_flight.cause(row.image_id))
+        if in_flight.gives_up(row.image_id):
+            raise _deadly(in_flight.cause(row.image_id), in_flight.deaths(row.image_id))
         return work(row)
     except ImageError as fault:
         return error_record(row, fault), None
@@ -252,13 +250,13 @@ def _one_item(
         return error_record(row, ImageError("failed", f"Unexpected error, please report it: {reason}")), None
 
 
-def _deadly(cause: str | None) -> ImageError:
+def _deadly(cause: str | None, deaths: int) -> ImageError:
     """Why an image is not tried again."""
     limits = limits_in_force()
     why = {
-        "timed_out": f"was ended {DEATHS} times, for it held this image longer than {limits.seconds:g} s",
-        "out_of_memory": f"was ended {DEATHS} times, for it had more than {limits.memory_bytes >> 20:,} MiB in memory",
-        "crashed": f"died {DEATHS} times while it held this image",
+        "timed_out": f"was ended {deaths} times, for it held this image longer than {limits.seconds:g} s",
+        "out_of_memory": f"was ended {deaths} times, for it had more than {limits.memory_bytes >> 20:,} MiB in memory",
+        "crashed": f"died {deaths} times while it held this image",
     }
     kind = cause or "crashed"
     return ImageError(kind, f"The worker {why[kind]}; it was left out.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ddfa_batch.schemas.errors import RunFolderError
+import contextlib
+from collections.abc import Iterator
+
+from ddfa_batch.schemas.errors import DdfaError, RunFolderError
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.run_folders import RunFolder
 
@@ -32,12 +35,31 @@ def remove_run(folder: RunFolder, replaced: bool = False) -> None:
     if folder.has(store.RUN):
         _refuse_what_no_run_wrote(folder)
         folder.put(store.REPLACING, b"")
+    _remove_own(folder)
+    if not replaced:
+        folder.remove([store.REPLACING])
+
+
+@contextlib.contextmanager
+def rest_removed(folder: RunFolder) -> Iterator[None]:
+    """Where a run fails inside the block because somebody removed its folder, remove what was written there since.
+
+    Else the same command would find files there, and no run that they belong to. Raises `RunFolderError` then.
+    """
+    try:
+        yield
+    except (DdfaError, OSError):
+        if folder.has(store.RUN):
+            raise
+        _remove_own(folder)
+        raise RunFolderError(f"{folder} was removed while the run was at work; run the same command again.") from None
+
+
+def _remove_own(folder: RunFolder) -> None:
     for name in store.OWN_FOLDERS:
         folder.empty(name, lambda entry: store.OWN_ENTRY.fullmatch(entry) is not None)
     for name in reversed(store.OWN_FILES):
         folder.remove([name])
-    if not replaced:
-        folder.remove([store.REPLACING])
 
 
 def _refuse_what_no_run_wrote(folder: RunFolder) -> None:

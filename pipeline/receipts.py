@@ -18,6 +18,7 @@ from ddfa_batch.tasks.files.run_folders import RunFolder
 
 #: What an attempt that was killed leaves of a shard.
 _LEFTOVER = re.compile(r"\.{1,2}\d")
+_HALF_WRITTEN = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 
 
 def receipts(run: Run, shards: Iterable[int] | None = None) -> Iterator[Receipt]:
@@ -159,3 +160,5 @@ def remove_leftovers(run: Run) -> None:
     """Remove what attempts that were killed left half-written in a run that is complete."""
     for name in store.OWN_FOLDERS:
         run.folder.remove(f"{name}/{entry}" for entry in run.folder.entries(name) if _LEFTOVER.match(entry))
+    whole = (_HALF_WRITTEN.fullmatch(entry) for entry in run.folder.entries())
+    run.folder.remove(match[0] for match in whole if match and match[1] in store.OWN_FILES)

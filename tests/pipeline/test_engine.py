@@ -324,6 +324,22 @@ def test_wrong_types_in_run_json_are_a_sentence(out: Path, change: dict[str, obj
         open_run(out)
 
 
+def test_the_same_command_goes_on_where_out_was_removed_in_mid_run(
+    photos: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    """What the first still wrote there afterwards is no stranger's."""
+    request, removed = wanted(photos, tmp_path / "out", bundle, shard_size=2), []
+
+    def removes(now: Progress) -> None:
+        if now.phase is Phase.WORKING and now.at_work and not removed:
+            removed.append(shutil.rmtree(tmp_path / "out"))
+
+    with pytest.raises(RunFolderError, match="out was removed while the run was at work; run the same command again"):
+        process.process(request, HERE, report=removes)
+    process.process(request, HERE)
+    assert open_run(tmp_path / "out").complete
+
+
 # ------------------------------------------------------------------------------------- the per-item boundary
 
 
@@ -343,6 +359,20 @@ def test_two_attempts_at_a_shard_never_write_to_the_same_mark(tmp_path: Path) ->
         assert (third.deaths(3), third.deaths(4), third.deaths(5)) == (1, 1, 0)
         third.__exit__()
     assert not list((tmp_path / "shards").iterdir())
+
+
+def test_an_image_is_not_blamed_where_somebody_kills_the_command_that_holds_it(tmp_path: Path) -> None:
+    """Nor after three times; where the fault handler wrote of a crash, it is after two."""
+    for number in range(1, 7):
+        InFlight(tmp_path, 0).hold(3)
+        assert InFlight(tmp_path, 0).gives_up(3) == (number == 6)
+    InFlight.forget(tmp_path, 0)
+    for number in range(1, 3):
+        InFlight(tmp_path, 0).hold(3)
+        for path in (tmp_path / "shards").iterdir():
+            if path.stat().st_size == 8:
+                path.write_bytes(path.read_bytes() + b"Fatal Python error: Segmentation fault")
+        assert InFlight(tmp_path, 0).gives_up(3) == (number == 2)
 
 
 def test_a_mark_that_ends_early_counts_for_nothing(tmp_path: Path) -> None:
