@@ -87,7 +87,8 @@ class Case:
     def ends_in_a_sentence(self, started: Started) -> None:
         """Wait for a command that may end well or with a fault it tells of; raises `WrongError` for another end."""
         code, words = started.wait(self.subject.limit), started.words()
-        if code not in (0, 1) or "Traceback" in words or "unexpected" in words or (code == 1 and "Error: " not in words):
+        odd = any(word in words for word in ("Traceback", "unexpected"))
+        if code not in (0, 1) or odd or (code == 1 and "Error: " not in words):
             raise WrongError(f"ended with {code}: {words[-400:]}")
 
     def finish(self) -> None:

@@ -144,10 +144,11 @@ def _network(number: int, case: Case) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         relay = forked_call(partial(_relayed, door, (host, int(port))), case.folder / "relay.told")
         here = f"tcp://127.0.0.1:{door.getsockname()[1]}"
-        started, end = case.start("--scheduler", here), time.monotonic() + case.moment()
-        while time.monotonic() < end and not started.ended():
-            time.sleep(0.005)
-        _cut(relay, number)
+    # now only the relay holds the door
+    started, end = case.start("--scheduler", here), time.monotonic() + case.moment()
+    while time.monotonic() < end and not started.ended():
+        time.sleep(0.005)
+    _cut(relay, number)
     case.ends_in_a_sentence(started)
     relay.end_all()
     case.finishing = ["--scheduler", "in-process"]

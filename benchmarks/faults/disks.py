@@ -45,7 +45,8 @@ def read_only(case: Case) -> None:
     _disk(case, _LARGE)
     started = case.under_way()
     while not started.ended():  # busy as long as a file is open for writing
-        if not subprocess.run(["mount", "-o", "remount,ro", str(case.out)], check=False, capture_output=True).returncode:
+        done = subprocess.run(["mount", "-o", "remount,ro", str(case.out)], check=False, capture_output=True)
+        if not done.returncode:
             break
     case.ends_in_a_sentence(started)
     _mount("-o", f"remount,rw,size={_LARGE}", str(case.out))
