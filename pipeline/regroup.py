@@ -137,13 +137,14 @@ def _taken(c: _Context, rows: _Rows) -> tuple[pa.Table, pa.Table]:
         status=_status(images, counts),
     )
     owner, none = rows.here[place], [None] * len(faces)
+    tracks = faces["track_id"] if "track_id" in faces.column_names else pa.nulls(len(faces), pa.int64())
     faces = _with(
         faces,
         face_id=owner * FACES_PER_IMAGE + faces["face_index"].to_numpy(),
         image_id=owner,
         key=rows.key.take(pa.array(place)),
         video=rows.video.take(pa.array(place)),
-        track_id=pc.add(faces["track_id"], c.tracks[rows.source]),
+        track_id=pc.add(tracks, c.tracks[rows.source]),
         vertices_file=none,
         vertices_row=none,
     )
@@ -174,7 +175,7 @@ def _status(images: pa.Table, counts: I64) -> pa.ChunkedArray:
 
 
 def _with(table: pa.Table, **columns: object) -> pa.Table:
-    """The table with some columns replaced, those that it has."""
+    """The table with some columns replaced, those that it has: runs made before lack what was not known then."""
     for name, values in columns.items():
         place = table.schema.get_field_index(name)
         if place >= 0:

@@ -220,8 +220,9 @@ def _moved(row: dict[str, Any], prefix: str) -> dict[str, Any]:
 def _new(source: Results, prefix: str, known: set[str]) -> Chosen:
     """The inputs of a run whose keys, those of videos as a whole, are not known yet; they are from now on."""
     found, here = [], set()
-    table = source.images(["image_id", "key", "frame"]).sort_by("image_id")
-    for image_id, key, frame in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
+    names = [name for name in ("image_id", "key", "frame") if name in source.images_schema().names]
+    for row in source.images(names).sort_by("image_id").to_pylist():
+        image_id, key, frame = row["image_id"], row["key"], row.get("frame")
         name = video_key(str(_moved({"key": key}, prefix).get("key", key)), frame)
         if name not in known:
             here.add(name)

@@ -91,10 +91,11 @@ class ReportNumbers:
             "face_size": ("pixels", None, True),
             "sharpness": ("", None, True),
         }
-        found = {name: self.column(name) for name in asked}
+        found = {name: self.column(name) for name in asked if name in self.faces.column_names}
         return [
-            Distribution(name.replace("_", " "), unit, found[name][np.isfinite(found[name])], bounds, logarithmic)
-            for name, (unit, bounds, logarithmic) in asked.items()
+            Distribution(name.replace("_", " "), unit, values[np.isfinite(values)], bounds, logarithmic)
+            for name, values in found.items()
+            for unit, bounds, logarithmic in [asked[name]]
         ]
 
 

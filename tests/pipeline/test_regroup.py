@@ -118,6 +118,18 @@ def test_a_video_keeps_its_tracks(film: Results, tmp_path: Path) -> None:
     assert new.videos().equals(film.videos())
 
 
+def test_runs_made_before_there_were_videos_are_regrouped_and_reported(run: Results, tmp_path: Path) -> None:
+    old = shutil.copytree(run.path, tmp_path / "old")
+    for path in [*(old / "images").iterdir(), *(old / "faces").iterdir()]:
+        table = pq.read_table(path)
+        later = {"video", "frame", "time_s", "track_id", "sharpness"} & set(table.column_names)
+        store.put_table(path, table.drop_columns(sorted(later)))
+    small = ddfa_batch.select(old, tmp_path / "small", "n_faces = 1")
+    merged = ddfa_batch.merge([small.path, old], tmp_path / "new")
+    assert len(merged.faces()) == len(run.faces())
+    assert "yaw" in ddfa_batch.report(merged.path).read_text()
+
+
 def test_what_was_cut_short_is_finished_and_what_is_whole_is_left_alone(run: Results, tmp_path: Path) -> None:
     new = ddfa_batch.compact(run.path, tmp_path / "new", shard_size=5)
     before = {p: p.read_bytes() for p in sorted((tmp_path / "new/faces").iterdir())}
