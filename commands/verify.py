@@ -10,22 +10,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddfa_batch.commands import exit_codes
-from ddfa_batch.commands.options import PATH
+from ddfa_batch.commands.options import RUN_PLACE, remote_options
 from ddfa_batch.commands.wording import count, printable
+from ddfa_batch.schemas.config import RemoteLimits
 from ddfa_batch.schemas.errors import DdfaError
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.verification import Verification
+    from ddfa_batch.tasks.files.run_folders import Named
 
 #: Faults that are named; the others are counted.
 _NAMED = 20
 
 
 @click.command(short_help="Read everything in OUT and compare it with what was written down of it.")
-@click.argument("out", type=PATH)
+@click.argument("out", type=RUN_PLACE)
 @click.option("--mend", is_flag=True, help="Let the command that made the run do damaged shards again, when it is run.")
 @click.option("--json", "as_json", is_flag=True, help="Print what is found as one JSON object.")
-def verify(out: Path, mend: bool, as_json: bool) -> None:
+@remote_options[0]
+@remote_options[1]
+def verify(out: Named, mend: bool, as_json: bool, remote_attempts: int, remote_timeout: float) -> None:
     """Read everything in OUT, a run's folder or a model's, and compare it with what was written down of it.
 
     Every file of a finished shard against the checksum and the counts in its receipt, tables against each other (ids,
@@ -36,12 +40,16 @@ def verify(out: Path, mend: bool, as_json: bool) -> None:
     Examples:
       ddfa-batch verify out/
       ddfa-batch verify out/ --json > verified.json
+      ddfa-batch verify s3://bucket/runs/a/
       ddfa-batch verify out/ --mend && ddfa-batch process ./images out/
     """
     from ddfa_batch.schemas.bundle import MANIFEST
+    from ddfa_batch.tasks.files.remote_calls import limited
 
     try:
-        told = _of_bundle(out) if (out / MANIFEST).is_file() else _of_run(out, mend)
+        with limited(RemoteLimits(remote_attempts, remote_timeout)):
+            is_bundle = isinstance(out, Path) and (out / MANIFEST).is_file()
+            told = _of_bundle(Path(out)) if is_bundle else _of_run(out, mend)
     except DdfaError as fault:
         if not as_json:
             raise
@@ -63,7 +71,7 @@ def _of_bundle(folder: Path) -> dict[str, Any]:
     return {"out": str(folder), "kind": "model", "whole": True, "files": len(bundle.manifest.files), "faults": []}
 
 
-def _of_run(out: Path, mend: bool) -> dict[str, Any]:
+def _of_run(out: Named, mend: bool) -> dict[str, Any]:
     from ddfa_batch.pipeline import verification
     from ddfa_batch.tasks.files.run_folders import run_folder_at
 

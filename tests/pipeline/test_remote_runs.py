@@ -114,6 +114,14 @@ def test_the_command_works_in_a_bucket_and_status_proves_it(out: str, photos: Pa
     answer = call("status", f"{out}/", models=models)
     assert (answer.code, "3 of 3 done, complete" in answer.stdout) == (0, True), answer.stderr
     same_tables(local, out)
+    verified = call("verify", f"{out}/", models=models)
+    assert (verified.code, "is as it was written" in verified.stdout) == (0, True), verified.stderr
+    name, folder = "faces/000001.parquet", RemoteFolder(out)
+    folder.put(name, folder.read(name)[:-9] + b"x" + folder.read(name)[-8:])
+    verified = call("verify", out, "--mend", models=models)
+    assert (verified.code, f"{name} has another checksum" in verified.stderr) == (1, True), verified.stderr
+    assert call("process", photos, out, *WORDS, models=models).code == 0
+    same_tables(local, out)
 
 
 def test_any_file_system_that_fsspec_can_write_will_do(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
