@@ -41,6 +41,11 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def drawn(tab: Any) -> None:
+    """Wait until what was asked for is on the screen, however slow the machine is."""
+    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def shown(canvas: Any, to: Path) -> np.ndarray:
     canvas.screenshot(path=to)
     return np.asarray(Image.open(to).convert("RGB"), np.int32)
@@ -53,7 +58,7 @@ def test_a_window_shows_it_without_complaint(browser: Any, page: Path, width: in
     tab.on("pageerror", lambda fault: said.append(str(fault)))
     tab.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
     tab.goto(page.as_uri())
-    tab.wait_for_timeout(300)
+    drawn(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert said == []
     tab.close()
@@ -64,16 +69,16 @@ def test_the_head_turns_by_keys_and_back(browser: Any, page: Path, tmp_path: Pat
     tab.goto(page.as_uri())
     head = tab.locator("#head")
     head.focus()
-    tab.wait_for_timeout(200)
+    drawn(tab)
     before = shown(head, tmp_path / "0.png")
     assert np.ptp(before) > 100  # something is drawn
     for _ in range(4):
         tab.keyboard.press("ArrowLeft")
-    tab.wait_for_timeout(200)
+    drawn(tab)
     turned = shown(head, tmp_path / "1.png")
     assert np.abs(turned - before).mean() > 3
     tab.keyboard.press("0")
-    tab.wait_for_timeout(200)
+    drawn(tab)
     assert np.abs(shown(head, tmp_path / "2.png") - before).mean() < 0.1
     tab.close()
 
