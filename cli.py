@@ -26,7 +26,7 @@ from ddfa_batch.schemas.errors import DdfaError
 COMMANDS = (
     *("process", "status", "verify", "render", "export", "report", "compact", "select", "merge"),
     "to-webdataset",
-    *("synth-videos", "fit", "train", "evaluate", "labels", "models"),
+    *("synth-videos", "fit", "train", "evaluate", "bench", "labels", "models"),
 )
 #: Where this variable is set, faults show where in the code they came up.
 _TRACEBACK = "DDFA_BATCH_TRACEBACK"

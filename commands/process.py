@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ddfa_batch.tasks.files.run_folders import Named
 
 
-_face_options = grouped(
+face_options = grouped(
     "faces",
     FaceOptions,
     [
@@ -143,7 +143,7 @@ _face_options = grouped(
 @click.argument("sources", metavar="IMAGES...", type=SOURCE, nargs=-1, required=True)
 @click.argument("out", type=RUN_PLACE)
 @model_option("Name or folder of a model.")
-@_face_options
+@face_options
 @click.option(
     "--preview",
     type=click.IntRange(0, 200),
