@@ -99,6 +99,15 @@ class InFlight:
             path.unlink(missing_ok=True)
 
 
+def forgive(pid: int) -> None:
+    """Remove the marks of a process that is ended for no image's sake, where the system tells of them (Linux)."""
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if (held := Path(os.readlink(descriptor))).suffix == ".inflight":  # noqa: PTH115
+                    held.unlink()
+
+
 def _marks(out: Path, shard: int) -> Iterator[Path]:
     return (out / SHARDS).glob(f".{shard_name(shard)}.*.inflight")
 
