@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import click
@@ -25,6 +26,8 @@ _WINDOW = 30.0
 _SLOWEST_TOLD = 0.1
 #: Seconds between two plain lines.
 PLAIN_EVERY = 15.0
+#: Seconds without any news of a run after which it is said what is waited for; again after twice as long, and so on.
+SILENT_FOR = 60.0
 #: Drawings a second on a terminal: more would cost a run in this process more than a hundredth of its time.
 _REFRESH = 4
 #: Columns of the bar, at least and at most, and of the words beside it.
@@ -44,6 +47,8 @@ class Step:
     unit: str = ""
     #: What else there is to tell: "19 faces", "2 errors".
     details: tuple[str, ...] = ()
+    #: What would have to happen next, said where it does not: "files to be joined". Nothing is said without.
+    waits_for: str = field(default="", compare=False)
 
     @property
     def is_complete(self) -> bool:
@@ -182,6 +187,44 @@ class TerminalLine:
             self._task = None
 
 
+class Watched:
+    """Shows steps on a display, and says on stderr what is waited for where none comes for long."""
+
+    def __init__(self, display: Display, silent_for: float) -> None:
+        self._display, self._silent_for = display, silent_for
+        self._news: tuple[float, str] = (time.monotonic(), "")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="ddfa-batch-silence", daemon=True)
+        self._thread.start()
+
+    def show(self, step: Step) -> None:
+        """Show a step; what was waited for has come."""
+        self._news = (time.monotonic(), step.waits_for)
+        self._display.show(step)
+
+    def close(self) -> None:
+        """Leave room for what else is said; the watch goes on."""
+        self._display.close()
+
+    def end(self) -> None:
+        """Close the display and watch no more."""
+        self._ended.set()
+        self._thread.join()
+        self._display.close()
+
+    def _watch(self) -> None:
+        told, due = self._news, self._silent_for
+        while not self._ended.wait(self._silent_for / 8):
+            news = self._news
+            if news is not told:
+                told, due = news, self._silent_for
+            since, waits_for = news
+            silent = time.monotonic() - since
+            if waits_for and silent >= due:
+                due *= 2
+                click.echo(f"Nothing new for {duration(silent)}: waiting for {waits_for}.", err=True)
+
+
 def open_display(quiet: bool, plain_every: float = PLAIN_EVERY) -> Display:
     """Where progress is shown: a line on a terminal that can move it, plain lines elsewhere, nowhere if `quiet`."""
     if quiet:
@@ -193,8 +236,11 @@ def open_display(quiet: bool, plain_every: float = PLAIN_EVERY) -> Display:
 @contextlib.contextmanager
 def shown(quiet: bool) -> Iterator[Display]:
     """A display that is closed at the end, whatever happens: a terminal gets its cursor back."""
-    display = open_display(quiet)
+    if quiet:
+        yield open_display(quiet)
+        return
+    display = Watched(open_display(quiet), SILENT_FOR)
     try:
         yield display
     finally:
-        display.close()
+        display.end()

@@ -48,11 +48,41 @@ def run_step(progress: Progress) -> Step:
     """A run's progress as it is shown."""
     from ddfa_batch.pipeline.progress import Phase
 
+    waits_for = _waits_for(progress)
     if progress.phase is Phase.LISTING:
-        return Step(progress.phase, progress.listed or None)
+        return Step(progress.phase, progress.listed or None, waits_for=waits_for)
     if progress.run is None or progress.phase not in (Phase.WORKING, Phase.DONE):
-        return Step(progress.phase)
-    return Step(Phase.WORKING, progress.images, progress.n_inputs, "images", _details(progress, progress.run))
+        return Step(progress.phase, waits_for=waits_for)
+    details = _details(progress, progress.run)
+    return Step(Phase.WORKING, progress.images, progress.n_inputs, "images", details, waits_for)
+
+
+def _waits_for(progress: Progress) -> str:
+    """What would have to happen next in a run."""
+    from ddfa_batch.pipeline.progress import Phase
+
+    if progress.phase is not Phase.WORKING:
+        return _NEXT[progress.phase]
+    if progress.images >= progress.n_inputs:
+        return "the last shards to be written, and the workers to end"
+    named = ", ".join(str(shard.shard) for shard in progress.at_work[:_NAMED])
+    more = f" and {len(progress.at_work) - _NAMED:,} more" if len(progress.at_work) > _NAMED else ""
+    left = f"{progress.n_inputs - progress.images:,} of {progress.n_inputs:,} images"
+    which = "is shard" if len(progress.at_work) == 1 else "are shards"
+    return f"{left}; at work {which} {named}{more}" if named else left
+
+
+#: What a run waits for, by what it is doing; keys are those of `Phase`.
+_NEXT = {
+    "listing inputs": "the rest of the list of inputs, or for its folder to be read",
+    "loading the model": "the model to be loaded",
+    "planning": "the plan and the receipts to be read or written, or for whoever plans this run",
+    "starting workers": "workers to start, or to answer",
+    "joining files": "files of the shards to be joined; all images are done",
+    "done": "the command to end; all is written",
+}
+#: Shards at work that are named; the others are counted.
+_NAMED = 8
 
 
 def _details(progress: Progress, run: Run) -> tuple[str, ...]:

@@ -8,15 +8,18 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import command_line
 import pytest
 import small_model
+from click.testing import CliRunner
 
+from ddfa_batch import cli
 from ddfa_batch.commands import progress
-from ddfa_batch.commands.progress import Pace, PlainLines, Silence, Step, open_display, sentence
+from ddfa_batch.commands.progress import Pace, PlainLines, Silence, Step, Watched, open_display, sentence
 from ddfa_batch.commands.run_progress import RunProgress, run_step
 from ddfa_batch.commands.training_progress import TrainingProgress
 from ddfa_batch.pipeline.plan import Run
@@ -141,6 +144,41 @@ def test_plain_lines_come_now_and_then_and_at_the_end(
         " 75%  30/40 images, 10 s left, 1.0/s",
         "100%  40/40 images, 1.0/s",
     ]
+
+
+def test_what_is_waited_for_is_said_where_nothing_is_new_for_long(capsys: pytest.CaptureFixture[str]) -> None:
+    watched = Watched(Silence(), silent_for=0.1)
+    watched.show(Step("joining files", waits_for="files to be joined"))
+    time.sleep(0.35)  # said after 0.1 s and 0.2 s, and then not before 0.4 s
+    watched.show(Step("reading", 1))  # of which it is not known what it waits for
+    time.sleep(0.2)
+    watched.end()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all(re.fullmatch(r"Nothing new for .+: waiting for files to be joined\.", line) for line in said)
+
+
+def test_every_phase_of_a_run_says_what_it_waits_for() -> None:
+    at_work = tuple(ShardProgress(shard) for shard in range(10))
+    assert all(run_step(Progress(phase, a_run())).waits_for for phase in Phase)
+    waits_for = run_step(Progress(Phase.WORKING, a_run(), n_inputs=1000, at_work=at_work)).waits_for
+    assert waits_for == "1,000 of 1,000 images; at work are shards 0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+
+
+def test_a_run_whose_end_hangs_says_so(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is done but for the joined file, which stands on something that answers nobody: here a pipe."""
+    photos, joined = small_model.pictures(tmp_path / "in", [1, 1]), tmp_path / "out" / "vertices.h5"
+    words = ["--models-dir", str(models), "process", str(photos), str(tmp_path / "out"), "--model", "small"]
+    assert CliRunner().invoke(cli.cli, words).exit_code == 0
+    joined.unlink()
+    os.mkfifo(joined)
+    monkeypatch.setattr(progress, "SILENT_FOR", 0.3)
+    answers = threading.Timer(1.5, joined.write_bytes, [b"no meshes"])
+    answers.start()
+    answer = CliRunner().invoke(cli.cli, words)
+    answers.join()
+    assert answer.exit_code == 0, answer.output
+    assert "waiting for files of the shards to be joined; all images are done." in answer.stderr
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
