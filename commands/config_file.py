@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ddfa_batch.commands.cluster_options import CLUSTER_TABLE
 from ddfa_batch.schemas.config import BUILTIN
 from ddfa_batch.schemas.decoding import Document
 from ddfa_batch.schemas.errors import OptionError
@@ -21,6 +22,7 @@ _MAX_BYTES = 1 << 20
 #: Options that say what to do about a run that stands in OUT, or how much is said; nobody wants them done again.
 _OF_THE_MOMENT = frozenset(
     {"overwrite", "verify", "extend", "dry_run", "retry_failed", "shard_index", "shard_count", "quiet", "verbose"}
+    | {"cluster", "cluster_config"}
 )
 _UNLISTED = frozenset({"help", "config"})
 
@@ -79,6 +81,9 @@ def _take_up(context: click.Context, option: click.Parameter, file: Path | None)
     names = _names(context.command)
     defaults = {}
     for name, value in content.items():
+        if name == "cluster" and isinstance(value, dict) and name in names:
+            context.meta[CLUSTER_TABLE] = value
+            continue
         parameter = names.get(name.replace("_", "-"))
         if parameter is None:
             raise click.UsageError(_unknown(file, name, list(names)), context)

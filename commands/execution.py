@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddfa_batch.commands import exit_codes
+from ddfa_batch.commands.cluster_options import chosen_cluster
 from ddfa_batch.commands.config_file import asked_for
 from ddfa_batch.commands.options import RunSettings
 from ddfa_batch.commands.progress import Display, Step, shown
@@ -20,6 +21,7 @@ from ddfa_batch.commands.run_reports import announcement, change, summary
 from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.config import Execution, ItemLimits, RunPart
 from ddfa_batch.schemas.errors import OptionError
+from ddfa_batch.schemas.job_clusters import KUBERNETES
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.derived_plan import DerivedRequest
@@ -65,7 +67,7 @@ def execute(
     """Announce a run, do it with `command`, say what came of it, and `draw` a preview of `n_drawn` inputs."""
     if settings.dry_run:
         if not settings.quiet:
-            click.echo(_estimate(request))
+            click.echo("\n".join([_estimate(request), *_job_script(settings)]))
         return
 
     request = replace(request, asked=_asked(request))
@@ -85,7 +87,8 @@ def execute_derived(
     """Make something of a run with `command`, announced in `words` for so many inputs."""
     if settings.dry_run:
         if not settings.quiet:
-            click.echo(f"{words(len(request.rows))}\nNothing was written (--dry-run).")
+            told = [words(len(request.rows)), "Nothing was written (--dry-run).", *_job_script(settings)]
+            click.echo("\n".join(told))
         return
     request = replace(request, asked=_asked(request))
     carry_out(functools.partial(command, request), lambda planned: words(planned.n_inputs), settings)
@@ -93,6 +96,17 @@ def execute_derived(
 
 def _asked(request: RunRequest | DerivedRequest[Any]) -> dict[str, Any]:
     return asked_for((request.bundle.manifest.name, str(request.bundle.folder)))
+
+
+def _job_script(settings: RunSettings) -> list[str]:
+    """What would be handed to the cluster that is asked for; nothing where none is."""
+    asked = chosen_cluster(settings.cluster, settings.cluster_config, settings.scheduler)
+    if asked is None:
+        return []
+    from ddfa_batch.pipeline.cluster import submission
+
+    what = "What makes the pods" if asked.kind == KUBERNETES else "Each job"
+    return [f"\n{what}, for {count(asked.workers, 'worker')} on {asked.kind}:\n", submission(asked)]
 
 
 def carry_out(
@@ -117,7 +131,8 @@ def carry_out(
     with shown(settings.quiet) as display:
         progress = RunProgress(display, announce)
         limits = ItemLimits(settings.item_timeout, settings.memory_limit)
-        execution = Execution(settings.scheduler, settings.workers, limits, settings.remote, part)
+        cluster = chosen_cluster(settings.cluster, settings.cluster_config, settings.scheduler)
+        execution = Execution(settings.scheduler, settings.workers, limits, settings.remote, part, cluster)
         run, totals = command(execution, overwrite=settings.overwrite, verify=settings.verify, report=progress)
         display.close()
         say(summary(run, totals, progress.seconds, progress.done_now, part))

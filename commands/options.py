@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from ddfa_batch.commands import exit_codes
+from ddfa_batch.commands.cluster_options import cluster_options
 from ddfa_batch.schemas.config import (
     BUILTIN,
     DEFAULT_ITEM_SECONDS,
@@ -178,6 +179,9 @@ class RunSettings:
     workers: int | None
     #: Where the work is done, as `schemas.config.Execution` has it.
     scheduler: str
+    #: What kind of cluster is asked for workers, and where it stands what for.
+    cluster: str | None
+    cluster_config: Path | None
     #: Seconds that an input may take.
     item_timeout: float
     #: Bytes that a worker may have in memory meanwhile.
@@ -263,6 +267,7 @@ def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
             metavar="WHERE",
             help="in-process, local, tcp://HOST:PORT or a scheduler file; auto: in-process for few images.",
         ),
+        *cluster_options,
         click.option(
             "--item-timeout",
             type=click.FloatRange(MIN_ITEM_SECONDS),

@@ -35,6 +35,8 @@ class RegroupSettings:
         return RunSettings(
             workers=1,
             scheduler="in-process",
+            cluster=None,
+            cluster_config=None,
             item_timeout=DEFAULT_ITEM_SECONDS,
             memory_limit=DEFAULT_MEMORY_BYTES,
             shard_index=None,

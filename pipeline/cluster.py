@@ -18,8 +18,10 @@ import dask.config
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from ddfa_batch.pipeline.job_clusters import script, submitted
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError
+from ddfa_batch.schemas.job_clusters import BatchCluster, KubernetesCluster
 from ddfa_batch.tasks.files.decoder_child import end_children
 from ddfa_batch.tasks.files.in_flight import forgive
 
@@ -35,6 +37,8 @@ _MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 #: With one for all, and freed memory given back besides, workers that follow faces through 1080p frames
 #: peak at 550 to 610 MiB (3,600 frames, two rounds); with one of the two alone at 600 to 710.
 _ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+#: What workers of other machines get: Dask's own settings give way to it.
+_JOB_ENVIRONMENT = {**dict.fromkeys(_MALLOC, _MALLOC_BYTES), **_ONE_ARENA, "OMP_NUM_THREADS": "1"}
 #: Threads of Arrow in a worker: to compute, and to read.
 _ARROW_THREADS, _ARROW_IO_THREADS = 1, 2
 #: How long Dask waits for a worker to come back before it gives up the nanny that starts it: never. On a busy machine a
@@ -60,14 +64,19 @@ def connected(execution: Execution) -> Iterator[Any]:
     """
     from distributed.comm.core import CommClosedError
 
-    local = execution.scheduler in ("auto", "local")
     try:
-        with _quiet_dask(), _local(execution) if local else _remote(execution) as client:
+        with _quiet_dask(), _client(execution) as client:
             _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
             with _loss_told(client):
                 yield client
     except CommClosedError:
         raise ClusterError(_LOST) from None
+
+
+def _client(execution: Execution) -> contextlib.AbstractContextManager[Any]:
+    if execution.cluster is not None:
+        return _asked_for(execution.cluster)
+    return _local(execution) if execution.scheduler in ("auto", "local") else _remote(execution)
 
 
 @contextlib.contextmanager
@@ -148,6 +157,29 @@ def _remote(execution: Execution) -> Iterator[Any]:
         if not client.nthreads():
             _wait_for_a_worker(client, execution.scheduler)
         yield client
+
+
+@contextlib.contextmanager
+def _asked_for(cluster: BatchCluster | KubernetesCluster) -> Iterator[Any]:
+    """A client of a cluster whose workers are asked for here, and end with the run; the first one is waited for."""
+    from distributed import Client
+
+    settings = {"distributed.deploy.lost-worker-timeout": _LOST_WORKER, "distributed.worker.profile.enabled": False}
+    with dask.config.set(settings), submitted(cluster, _JOB_ENVIRONMENT) as workers, Client(workers) as client:
+        _log.info("Asked %s for %d workers; waiting for the first", cluster.kind, cluster.workers)
+        try:
+            client.wait_for_workers(1, timeout=cluster.wait)
+        except TimeoutError:
+            raise ClusterError(
+                f"{cluster.kind} started no worker in {cluster.wait:g} s: look at its queue and at the logs of its "
+                "jobs, or give the cluster's configuration a longer 'wait'."
+            ) from None
+        yield client
+
+
+def submission(cluster: BatchCluster | KubernetesCluster) -> str:
+    """What is handed to a batch system for each job, or to Kubernetes, as text; raises `ClusterError`."""
+    return script(cluster, _JOB_ENVIRONMENT)
 
 
 def _wait_for_a_worker(client: Any, scheduler: str) -> None:

@@ -23,6 +23,7 @@ from dask.local import get_sync
 
 from ddfa_batch.pipeline import cluster
 from ddfa_batch.pipeline.progress import ShardProgress
+from ddfa_batch.pipeline.shard_window import Room
 from ddfa_batch.schemas.config import Execution, ItemLimits, RemoteLimits
 from ddfa_batch.schemas.errors import ClusterError, DdfaError
 from ddfa_batch.schemas.run import Receipt
@@ -37,8 +38,6 @@ from ddfa_batch.tasks.files.run_folders import run_folder_at
 #: for the disk; the one before it writes, and where OUT is a URL the two are one task.
 Stages = dict[str, Callable[..., Any]]
 
-#: Shards in flight for every worker thread: one at work, one waiting, and a little to hide the round trip.
-_WINDOW_PER_THREAD = 2
 #: Times in a row that a shard is handed out again after Dask gave up on it, its workers dying of no image in hand.
 _RESUBMISSIONS = 3
 #: Seconds between two looks at the connection while nothing happens.
@@ -75,6 +74,8 @@ class Job:
     @property
     def in_process(self) -> bool:
         """Whether this process does it."""
+        if self.execution.cluster is not None:
+            return False
         if self.execution.scheduler == "auto":
             return self.few and self.execution.workers in (None, 1)
         return self.execution.scheduler == "in-process"
@@ -244,8 +245,8 @@ class _Attempt:
 
 def _windowed(client: Any, job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
     """Keep a bounded number of shards on the cluster, so that neither side grows with the dataset."""
-    threads = sum(client.nthreads().values()) or 1
-    every = max(_REPORT_SECONDS, threads / _REPORTS_PER_SECOND)
+    room = Room(client)
+    every = max(_REPORT_SECONDS, room.threads / _REPORTS_PER_SECOND)
     waiting = iter(shards)
     attempts: dict[Any, tuple[int, _Attempt]] = {}
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -256,9 +257,11 @@ def _windowed(client: Any, job: Job, shards: list[int], announce: Announce) -> I
         future.add_done_callback(events.put)
 
     with _reports(client, job.out, events.put):
-        for shard in itertools.islice(waiting, _WINDOW_PER_THREAD * threads + 1):
-            submit(shard, _Attempt())
-        while attempts:
+        while True:
+            for shard in itertools.islice(waiting, max(room.shards() - len(attempts), 0)):
+                submit(shard, _Attempt())
+            if not attempts:
+                return
             event = _next(client, events)
             if isinstance(event, ShardProgress):
                 announce(event)
@@ -273,8 +276,6 @@ def _windowed(client: Any, job: Job, shards: list[int], announce: Announce) -> I
             else:
                 raise _explained(fault, shard)
             event.release()
-            if (next_shard := next(waiting, None)) is not None:
-                submit(next_shard, _Attempt())
 
 
 def _next(client: Any, events: queue.SimpleQueue[Any]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddfa_batch.schemas.errors import OptionError
+from ddfa_batch.schemas.job_clusters import BatchCluster, KubernetesCluster
 from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS, checked_formats
 
 #: The model that comes with the package, and is used where none is named.
@@ -421,6 +422,8 @@ class Execution:
     remote: RemoteLimits = RemoteLimits()
     #: The part of the run that is done; None for all of it.
     part: RunPart | None = None
+    #: A cluster that is asked for workers, whatever `scheduler` says; None for none.
+    cluster: BatchCluster | KubernetesCluster | None = None
 
 
 #: Protocols of `evaluate` (paper, section 3.1); `pipeline.evaluation.protocols` has one file for each.
