@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 # With it the tests of the training run too; without, they are skipped: make test TORCH=torch
 TORCH ?=
+# What tests and checks are installed from, every file by its hash: make test LOCK=.ci/requirements.lock
+LOCK ?=
 # What the built-in model is made from, and where: make builtin
 SHARED ?= ../shared
 WORK ?= work
@@ -18,7 +20,7 @@ IMAGES ?= $(VENV)/demo-images
 JOBS ?= 2
 PYTEST = pytest --numprocesses=$(JOBS) --dist=loadfile
 
-.PHONY: demo test check docs style coverage bench faults fuzz fuzz-files builtin clean
+.PHONY: lock audit demo test check docs style coverage bench faults fuzz fuzz-files builtin clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +28,7 @@ $(VENV)/bin/python:
 $(VENV)/.ddfa-batch-ready: pyproject.toml | $(BIN)/python
 	$(PIP) --upgrade pip
 	$(if $(TORCH),$(PIP) $(TORCH))
+	$(if $(LOCK),$(PIP) --require-hashes --requirement $(LOCK))
 	$(PIP) --editable '.[test,check]'
 	@touch $@
 
@@ -74,6 +77,15 @@ fuzz-files: $(VENV)/.ddfa-batch-ready ## damaged tars, ZIPs, tables, videos, lis
 
 fuzz: $(VENV)/.ddfa-batch-ready ## damaged pictures of every format through whole runs: make fuzz PICTURES=20000 SEED=1
 	$(BIN)/python benchmarks/fuzz.py --pictures $(or $(PICTURES),2000) --seed $(or $(SEED),0)
+
+lock: $(BIN)/python ## the newest versions of everything CI installs, with their hashes
+	$(PIP) uv
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra check --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-annotate --custom-compile-command 'make lock' --quiet --output-file .ci/requirements.lock
+
+audit: $(BIN)/python ## known vulnerabilities of what CI installs; asks pypi.org
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --require-hashes --disable-pip --requirement .ci/requirements.lock
 
 builtin: $(VENV)/.ddfa-batch-ready ## the built-in model anew, from the training data to the wheel's files: hours
 	$(PIP) --editable '.[train]' scikit-image

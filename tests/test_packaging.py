@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,11 +10,14 @@ import zipfile
 from pathlib import Path
 
 from conftest import ROOT, build_wheel
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from ddfa_batch.schemas.bundle import CARD, MANIFEST, parse_manifest
 from ddfa_batch.schemas.config import BUILTIN_MODELS
 
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = ROOT / ".ci/requirements.lock"
 PACKAGES = ("commands", "pipeline", "tasks", "schemas")
 
 
@@ -81,3 +85,12 @@ def test_python_versions_are_declared() -> None:
     declared = " ".join(CONFIG["project"]["classifiers"])
     assert all(f"Python :: 3.{minor}" in declared for minor in (11, 12, 13))
     assert CONFIG["project"]["requires-python"] == ">=3.11"
+
+
+def test_the_lock_file_names_all_that_tests_and_checks_ask_for() -> None:
+    """Each requirement by one version that it allows, with hashes."""
+    project = CONFIG["project"]
+    extras = project["optional-dependencies"]
+    locked = dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)[^\n]*\\\n    --hash=sha256:", LOCK.read_text(), re.MULTILINE))
+    for asked in map(Requirement, [*project["dependencies"], *extras["test"], *extras["check"]]):
+        assert locked[canonicalize_name(asked.name)] in asked.specifier, asked
