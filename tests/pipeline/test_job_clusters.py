@@ -27,7 +27,7 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 pytestmark = pytest.mark.filterwarnings("default")
 GOLDEN = Path(__file__).parent / "golden"
-N_IMAGES = 24
+N_IMAGES = 12
 #: A batch system of one machine: it starts what is submitted in a session of its own, and ends it when told to.
 SBATCH = '#!/bin/sh\ncp "$1" "{folder}/script.$$"\nsetsid sh "{folder}/script.$$" >/dev/null 2>&1 </dev/null &\n'
 SUBMITTED = 'echo $! >>"{folder}/jobs"\necho "Submitted batch job $!"\n'
@@ -108,7 +108,9 @@ def test_a_run_submits_jobs_replaces_one_that_ended_and_leaves_none(
     assert totals.images == N_IMAGES
     assert totals.n_errors == 0
     same_tables(tmp_path / "out", tmp_path / "expected")
-    assert not [pid for pid in jobs(slurm) if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    left = [psutil.Process(pid) for pid in jobs(slurm) if psutil.pid_exists(pid)]
+    assert psutil.wait_procs(left, timeout=30)[1] == []
+    assert set(map(str, jobs(slurm))) == set((slurm / "cancelled").read_text().split())
 
 
 def test_jobs_that_never_start_are_said(slurm: Path, bundle: Bundle, photos: Path, tmp_path: Path) -> None:
