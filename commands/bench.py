@@ -83,7 +83,7 @@ def bench(
     \b
     Examples:
       ddfa-batch bench ./images
-      ddfa-batch bench ./images --workers 1 --workers 4 --beside refine=0 --beside vertices=none
+      ddfa-batch bench ./images --workers 1 --workers 4 --beside refine=0
       ddfa-batch bench ./images --json > here.json
     """
     from ddfa_batch.pipeline.bench import bench as run_bench
