@@ -6,13 +6,14 @@ A kind of run is a chain of stages (`graph.Stages`) that ends in `staging.commit
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ddfa_batch.pipeline import graph, growth, own_files, plan
+from ddfa_batch.pipeline import graph, growth, mending, own_files, plan
 from ddfa_batch.pipeline.context import check_model
 from ddfa_batch.pipeline.differences import refuse_other_root
 from ddfa_batch.pipeline.outstanding import Outstanding, Retry
@@ -36,6 +37,9 @@ from ddfa_batch.tasks.files.decoder_child import end_children
 from ddfa_batch.tasks.files.in_flight import InFlight
 from ddfa_batch.tasks.files.item_limits import item_limits, limits_in_force
 from ddfa_batch.tasks.files.run_folders import run_folder_at
+
+#: Why nothing can be written, whatever the input: no space, over a quota, read-only, larger than a file may be.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 T = TypeVar("T")
 
@@ -113,7 +117,10 @@ def execute_planned(
         held.enter_context(item_limits(execution.limits, may_end=False))
         held.callback(end_children)
         lock = held.enter_context(asked.folder.locked(asked.kind, part))
+        mending.put_back_record(asked.folder)
         planned = _claimed(asked, rows, bundle, overwrite=overwrite, extend=grow is not None, report=report)
+        if not lock.shared:
+            mending.put_back_plan(planned, rows, bundle, verify)
         grown = grow(planned) if grow else planned
         run, todo = _outstanding(grown if lock.shared else _mended(grown, verify), asked, retry, part)
         if part is not None:
@@ -143,7 +150,10 @@ def claimed(
 ) -> Iterator[Run]:
     """Plan the run `asked`, or find it planned, and keep every other command out of its folder meanwhile."""
     with asked.folder.locked(asked.kind):
-        yield _claimed(asked, rows, bundle, overwrite=False, extend=False, report=report)
+        mending.put_back_record(asked.folder)
+        planned = _claimed(asked, rows, bundle, overwrite=False, extend=False, report=report)
+        mending.put_back_plan(planned, rows, bundle, verify=False)
+        yield planned
 
 
 def _claimed(
@@ -246,6 +256,8 @@ def _one_item(
     except DdfaError as fault:
         return error_record(row, ImageError("failed", str(fault))), None
     except Exception as fault:  # the one blanket except: an input is never lost
+        if isinstance(fault, OSError) and fault.errno in _NO_ROOM:
+            raise  # nothing is wrong with the input
         reason = f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
         return error_record(row, ImageError("failed", f"Unexpected error, please report it: {reason}")), None
 

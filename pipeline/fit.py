@@ -17,6 +17,7 @@ from ddfa_batch.pipeline.faces import ShardFaces, reconstruct, write
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.progress import Phase, Progress, Report, ShardProgress, unheard
 from ddfa_batch.pipeline.receipts import pending_shards, remove_leftovers, total
+from ddfa_batch.pipeline.seal import is_sealed, seal, sealed_names
 from ddfa_batch.pipeline.staging import commit
 from ddfa_batch.schemas.arrays import I32, I64, Floats
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, GIVEN_BOXES, ProcessOptions
@@ -84,12 +85,13 @@ def fit_landmarks(
     keys = tuple(dict.fromkeys(labelled.keys))
     report(Progress(Phase.LISTING, listed=len(keys)))
     asked = _asked(landmarks, images, out, bundle, keys, labelled, prior, config)
-    rows = ({"image_id": i, "key": key} for i, key in enumerate(keys))
+    rows = [{"image_id": i, "key": key} for i, key in enumerate(keys)]
     with claimed(asked, rows, bundle, report=report) as run:
-        if pending_shards(run) or not (out / FITS).exists():
+        if pending_shards(run) or not (out / FITS).exists() or (FITS in sealed_names(run) and not is_sealed(run, FITS)):
             with one_thread_each():
                 _fit(run, labelled, keys, bundle, prior, config, report)
             remove_leftovers(run)
+        seal(run)
         report(Progress(Phase.DONE, run, total(run), run.n_inputs))
         return _outcome(run)
 

@@ -14,7 +14,7 @@ def refuse_strangers(folder: RunFolder) -> None:
     """Raise unless `folder` is absent, empty, a run, or holds only what planning leaves when it is interrupted."""
     folder.refuse_file()
     entries = folder.entries()
-    if store.RUN in entries or store.REPLACING in entries:
+    if store.RUN in entries or store.REPLACING in entries or store.sealed_record(folder) is not None:
         return
     strangers = [name for name in entries if name not in store.PLANNED and not name.endswith(".tmp")]
     if strangers:

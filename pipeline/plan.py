@@ -265,7 +265,7 @@ def claim(
     folder.make()
     with folder.writing(store.TOPOLOGY) as work:
         put_topology(work, load_morphable(bundle))
-    _write_plan(asked, rows)
+    write_plan(asked, rows)
     write_run(asked)
     folder.remove([store.REPLACING])
     return asked
@@ -299,7 +299,7 @@ def planned_row(request: RunRequest, image_id: int, item: Input) -> dict[str, An
     return {"image_id": image_id, "key": item.key, "path": item.path, **place, **given, **frame}
 
 
-def _write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
+def write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
     """Write plan.parquet, one row group per shard, without ever holding all of it."""
     with run.folder.writing(store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
         written = write_shards(writer, rows, run.shard_size)
@@ -336,16 +336,21 @@ def recorded(run: Run, what: str, n_inputs: int) -> Run:
 
 
 def read_run(out: Named | RunFolder) -> Run:
-    """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged."""
+    """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged and no seal has a copy."""
     folder = run_folder_at(out)
     where = folder.where(store.RUN)
+    document = Document(where, RunFolderError, _REMEDY)
     try:
-        raw = folder.read(store.RUN)
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunFolderError(f"{folder} holds no run: there is no {store.RUN}.") from None
-    except OSError as fault:
-        raise RunFolderError(f"{where} cannot be read ({fault.strerror or fault}).") from None
-    record = decode_run(raw, Document(where, RunFolderError, _REMEDY))
+        record = decode_run(folder.read(store.RUN), document)
+    except (OSError, RunFolderError) as fault:
+        if (sealed := store.sealed_record(folder)) is not None:
+            record = decode_run(sealed, document)
+        elif isinstance(fault, FileNotFoundError | NotADirectoryError):
+            raise RunFolderError(f"{folder} holds no run: there is no {store.RUN}.") from None
+        elif isinstance(fault, OSError):
+            raise RunFolderError(f"{where} cannot be read ({fault.strerror or fault}).") from None
+        else:
+            raise
     return Run(folder=folder, **vars(record))
 
 

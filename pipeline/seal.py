@@ -8,21 +8,28 @@ from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks.files import atomic, store
 
 #: The files, by whether the command that made the run makes them again where they are missing.
-SEALED = {store.RUN: False, store.PLAN: False, store.TOPOLOGY: False, store.ALL_VERTICES: True}
+SEALED = {store.RUN: False, store.PLAN: False, store.TOPOLOGY: False, store.ALL_VERTICES: True, store.FITS: True}
 _UNREADABLE = f"{store.SEAL} cannot be read: remove it and run the same command again"
 
 
 def seal(run: Run) -> None:
     """Write the seal of a complete run; one that stands there holds on, but for files that are made again.
 
-    It is removed whenever run.json is written anew, so that none tells of a run as it was before.
+    It is removed whenever run.json is written anew, so that none tells of a run as it was before. It keeps a copy of
+    run.json, which nothing else could give again.
     """
     before, _ = _read(run)
     there = [name for name in SEALED if run.folder.has(name)]
     now = {name: run.folder.checksum(name) for name in there if SEALED[name] or name not in before}
     checksums = {name: now.get(name) or before[name] for name in there}
-    if checksums != before:
-        run.folder.put(store.SEAL, atomic.as_json({"checksums": checksums}))
+    if checksums != before or store.sealed_record(run.folder) is None:
+        copies = {store.RUN: run.folder.read(store.RUN).decode("utf-8", "replace")}
+        run.folder.put(store.SEAL, atomic.as_json({"checksums": checksums, "copies": copies}))
+
+
+def sealed_names(run: Run) -> frozenset[str]:
+    """The files that the run's seal tells of."""
+    return frozenset(_read(run)[0])
 
 
 def is_sealed(run: Run, name: str) -> bool:
@@ -36,13 +43,18 @@ def broken_seal(run: Run) -> tuple[list[str], bool]:
     if not run.folder.has(store.SEAL):
         return [], False
     checksums, readable = _read(run)
-    faults = [] if readable else [_UNREADABLE]
+    faults = [] if readable and _copies_right(run) else [_UNREADABLE]
     for name, checksum in checksums.items():
         if not run.folder.has(name):
             faults.append(f"{name} is missing")
         elif run.folder.checksum(name) != checksum:
             faults.append(f"{name} has another checksum than {store.SEAL} says")
     return faults, True
+
+
+def _copies_right(run: Run) -> bool:
+    """Whether the seal's copies are those that were sealed; seals of old have none."""
+    return b'"copies"' not in run.folder.read(store.SEAL) or store.sealed_record(run.folder) is not None
 
 
 def _read(run: Run) -> tuple[dict[str, str], bool]:

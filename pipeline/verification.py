@@ -12,9 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline import plan, receipts
+from ddfa_batch.pipeline.mending import put_back_record
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.seal import SEALED, broken_seal
+from ddfa_batch.pipeline.tracks import TRACKS_FILE, VIDEOS_FILE, joined
 from ddfa_batch.pipeline.video_accounts import video_account
+from ddfa_batch.pipeline.video_tables import planned_videos
 from ddfa_batch.schemas.config import FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.run import Receipt
@@ -55,15 +58,28 @@ def verify_run(run: Run) -> Verification:
     pending = [shard for shard in receipts.pending_shards(run) if shard not in found]
     whole, sealed = broken_seal(run)
     if not found and not whole:
+        whole += _unjoined(run, sealed)
+    if not found and not whole:
         whole += video_account(run, complete=not pending).faults
     return Verification(found, whole, pending, sealed)
 
 
+def _unjoined(run: Run, sealed: bool) -> list[str]:
+    """The tables of tracks and videos of a complete run, where they are not as they were joined."""
+    if not sealed or run.kind != "process" or joined(run) or not planned_videos(run):
+        return []
+    return [f"{TRACKS_FILE} and {VIDEOS_FILE} are not as they were joined: the same command joins them again"]
+
+
 def mend(run: Run, found: Verification) -> None:
-    """Let the command that made the run do its damaged shards and joined files again."""
+    """Let the command that made the run do its damaged shards, plan, topology and joined files again.
+
+    run.json is put back as the seal keeps it.
+    """
+    put_back_record(run.folder)
     receipts.withdraw(run, found.shards)
-    for name, made_again in SEALED.items():
-        if made_again and any(fault.startswith(name) for fault in found.whole):
+    for name in (*SEALED, store.SEAL):
+        if name != store.RUN and any(fault.startswith(name) for fault in found.whole):
             run.folder.remove([name])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 from cases import Case, Fault
+from started import Started
 from subjects import portrait
 
 #: A day, and a time before there were computers, which clocks without a battery tell.
@@ -22,10 +23,18 @@ def _picked(case: Case) -> tuple[Path, int]:
     return paths[at], 1 + at  # none.png comes first
 
 
+def _listed(case: Case) -> Started:
+    """A run at a random moment after its inputs were listed, for one that vanished before is none of them."""
+    started = case.under_way()
+    while not (case.out / "run.json").exists() and not started.ended():
+        time.sleep(0.002)
+    return started
+
+
 def vanished(case: Case) -> None:
     """An input is moved away at a random moment and put back after the end; its error row is retried."""
     path, _ = _picked(case)
-    started = case.under_way()
+    started = _listed(case)
     path.rename(case.folder / "away.png")
     case.ends_in_a_sentence(started)
     (case.folder / "away.png").rename(path)
@@ -55,7 +64,7 @@ def replaced(case: Case) -> None:
 def all_vanished(case: Case) -> None:
     """The folder of the inputs is moved away at a random moment, as where a disk is unplugged, and put back."""
     folder = case.own_sources()
-    started = case.under_way()
+    started = _listed(case)
     folder.rename(case.folder / "away")
     case.ends_in_a_sentence(started)
     (case.folder / "away").rename(folder)
@@ -82,10 +91,10 @@ def in_the_future(case: Case) -> None:
 
 
 FAULTS = (
-    Fault("an input vanishes, and comes back", "at a random moment", ("process",), vanished, 8),
+    Fault("an input vanishes, and comes back", "at a random moment after it was listed", ("process",), vanished, 8),
     Fault("an input is cut, and is whole later", "at a random moment", ("process",), cut, 8),
     Fault("an input is replaced by another picture", "at a random moment", ("process",), replaced, 6),
-    Fault("all inputs vanish, and come back", "at a random moment", ("process",), all_vanished, 5),
+    Fault("all inputs vanish, and come back", "at a random moment after they were listed", ("process",), all_vanished, 5),
     Fault("times of all files set back", "after SIGKILL at a random moment", ("process",), aged, 4),
     Fault(
         "times of all files in the future", "after Ctrl-C at a random moment", ("process", "render"), in_the_future, 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from dataclasses import asdict
@@ -121,7 +122,17 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def is_planned(folder: RunFolder) -> bool:
     """Whether a run is planned in a folder that is not half removed."""
-    return folder.has(RUN) and not folder.has(REPLACING)
+    return not folder.has(REPLACING) and (folder.has(RUN) or sealed_record(folder) is not None)
+
+
+def sealed_record(folder: RunFolder) -> bytes | None:
+    """run.json as the seal of a complete run keeps it; None where there is none that is whole."""
+    try:
+        document = json.loads(folder.read(SEAL))
+        record, checksum = document["copies"][RUN].encode(), document["checksums"][RUN]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return record if xxhash.xxh3_128_hexdigest(record) == checksum else None
 
 
 def _item(kind: pa.DataType) -> pa.DataType:

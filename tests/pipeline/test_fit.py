@@ -18,6 +18,7 @@ from ddfa_batch.pipeline import plan
 from ddfa_batch.pipeline.fit import FITS, fit_landmarks
 from ddfa_batch.pipeline.progress import Phase, Progress
 from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.pipeline.verification import verify_run
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, builtin_folder, load_bundle
@@ -129,6 +130,18 @@ def test_a_fit_that_was_interrupted_is_done_by_the_same_command(
     assert fit_landmarks(path, out, bundle).n_converged == 2
     assert open_run(out).faces().num_rows == 2
     assert not list(out.rglob(".*"))
+
+
+def test_damaged_residuals_of_a_fit_are_found_and_made_again(bundle: Bundle, tmp_path: Path) -> None:
+    _, truth = faces(MODEL, PRIOR, 2, seed=3)
+    path, out = labels(tmp_path, truth, ["a", "b"]), tmp_path / "out"
+    fit_landmarks(path, out, bundle)
+    whole = (out / "fits.parquet").read_bytes()
+    (out / "fits.parquet").write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    assert verify_run(plan.read_run(out)).whole == ["fits.parquet has another checksum than seal.json says"]
+    fit_landmarks(path, out, bundle)
+    assert (out / "fits.parquet").read_bytes() == whole
+    assert verify_run(plan.read_run(out)).faults == []
 
 
 def test_a_fit_reports_its_progress(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(done: RunRequest, name: str, bit:
     assert found_faults(done.out) == []
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "/" in name or name == "vertices.h5"])
+@pytest.mark.parametrize("name", FILES)
 def test_the_same_command_mends_what_verify_found(done: RunRequest, tmp_path: Path, name: str) -> None:
     request = RunRequest(**{**vars(done), "out": Path(shutil.copytree(done.out, tmp_path / "out"))})
     whole = bytearray((request.out / name).read_bytes())
@@ -76,6 +76,33 @@ def test_the_same_command_mends_what_verify_found(done: RunRequest, tmp_path: Pa
     process(request, HERE)
     assert found_faults(request.out) == []
     assert open_run(request.out).faces().equals(open_run(done.out).faces())
+
+
+@pytest.mark.parametrize("name", ["run.json", "plan.parquet", "topology.h5", "vertices.h5", "seal.json"])
+def test_the_same_command_mends_what_was_deleted_or_cut_off(done: RunRequest, tmp_path: Path, name: str) -> None:
+    request = RunRequest(**{**vars(done), "out": Path(shutil.copytree(done.out, tmp_path / "out"))})
+    (request.out / name).unlink()
+    process(request, HERE)
+    assert found_faults(request.out) == []
+    if name in ("run.json", "plan.parquet", "topology.h5"):
+        assert store.checksum(request.out / name) == store.checksum(done.out / name)
+    if name not in ("topology.h5", "seal.json"):  # of which only --verify reads what it says
+        (request.out / name).write_bytes((done.out / name).read_bytes()[:-100])
+        process(request, HERE)
+        assert found_faults(request.out) == []
+
+
+def test_a_plan_that_is_lost_and_not_given_again_is_told_of(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
+    """Of a run that was extended the inputs stand in the order of several listings."""
+    folder = Path(shutil.copytree(photos, tmp_path / "in"))
+    first = sorted(folder.iterdir())[0].rename(tmp_path / "first.png")
+    request = wanted(folder, tmp_path / "out", bundle, shard_size=6)
+    process(request, HERE)
+    first.rename(folder / "000.png")
+    process(request, HERE, extend=True)
+    (request.out / "plan.parquet").unlink()
+    with pytest.raises(DdfaError, match=r"plan.parquet is lost, .* with --overwrite makes the run anew"):
+        process(request, HERE)
 
 
 def test_tables_that_disagree_are_named_though_their_checksums_are_right(done: RunRequest, tmp_path: Path) -> None:
