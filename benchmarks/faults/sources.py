@@ -94,7 +94,9 @@ FAULTS = (
     Fault("an input vanishes, and comes back", "at a random moment after it was listed", ("process",), vanished, 8),
     Fault("an input is cut, and is whole later", "at a random moment", ("process",), cut, 8),
     Fault("an input is replaced by another picture", "at a random moment", ("process",), replaced, 6),
-    Fault("all inputs vanish, and come back", "at a random moment after they were listed", ("process",), all_vanished, 5),
+    Fault(
+        "all inputs vanish, and come back", "at a random moment after they were listed", ("process",), all_vanished, 5
+    ),
     Fault("times of all files set back", "after SIGKILL at a random moment", ("process",), aged, 4),
     Fault(
         "times of all files in the future", "after Ctrl-C at a random moment", ("process", "render"), in_the_future, 2
