@@ -248,7 +248,7 @@ def prepared(client: Any, fault: Callable[[], str | None]) -> Iterator[None]:
 
 def _verify(client: Any, fault: Callable[[], str | None]) -> None:
     for address, reason in client.run(fault, on_error="return").items():
-        if isinstance(reason, OSError) and address not in client.scheduler_info(n_workers=-1)["workers"]:
+        if isinstance(reason, OSError) and address not in client.scheduler_info()["workers"]:
             continue  # it died when it was asked; what comes in its place asks itself
         if isinstance(reason, BaseException):
             raise ClusterError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -341,6 +342,15 @@ def test_the_same_command_goes_on_where_out_was_removed_in_mid_run(
 
 
 # ------------------------------------------------------------------------------------- the per-item boundary
+
+
+@pytest.mark.parametrize("why", [errno.ENOSPC, errno.EROFS])
+def test_where_nothing_can_be_written_the_run_ends_and_no_input_is_blamed(tmp_path: Path, why: int) -> None:
+    def fails(row: PlanRow) -> tuple[ImageRecord, int]:
+        raise OSError(why, os.strerror(why))
+
+    with pytest.raises(OSError, match=os.strerror(why)):
+        engine.each_item(str(tmp_path), 0, rows(1), fails, announced=False)
 
 
 def rows(n: int) -> list[PlanRow]:
