@@ -19,6 +19,7 @@ from typing import NoReturn
 import click
 
 from ddfa_batch.commands import exit_codes
+from ddfa_batch.commands.json_events import EVENTS
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.schemas.errors import DdfaError
 
@@ -77,8 +78,11 @@ def main() -> None:
     try:
         code = cli.main(prog_name="ddfa-batch", standalone_mode=False)
     except click.ClickException as misuse:
-        misuse.show()
         code = misuse.exit_code
+        if not EVENTS.end(code, misuse.format_message()):
+            misuse.show()
+    except SystemExit as leave:
+        code = leave.code
     except (KeyboardInterrupt, click.Abort) as stop:
         code = _stopped(stop)
     except _OutputClosedError:
@@ -86,6 +90,7 @@ def main() -> None:
         code = _say(f"Stopped: the output is read no more. {_RESUME}", exit_codes.BROKEN_PIPE)
     except Exception as fault:  # the outermost boundary: a user meets sentences, whatever happened
         code = _faulty(fault)
+    EVENTS.end(code or 0)
     sys.exit(code)
 
 
@@ -111,7 +116,8 @@ def _faulty(fault: Exception) -> int:
 
 def _say(sentence: str, code: int) -> int:
     with contextlib.suppress(BrokenPipeError):
-        click.echo(sentence, err=True)
+        if not EVENTS.end(code, sentence):
+            click.echo(sentence, err=True)
     return code
 
 

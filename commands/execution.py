@@ -14,6 +14,7 @@ import click
 from ddfa_batch.commands import exit_codes
 from ddfa_batch.commands.cluster_options import chosen_cluster
 from ddfa_batch.commands.config_file import asked_for
+from ddfa_batch.commands.json_events import EVENTS, LogEvents
 from ddfa_batch.commands.options import RunSettings
 from ddfa_batch.commands.progress import Display, Step, shown
 from ddfa_batch.commands.run_progress import RunProgress
@@ -128,13 +129,14 @@ def carry_out(
             say(f"Resuming: {count(done, 'image')} {'is' if done == 1 else 'are'} done already.")
 
     part = run_part(settings)
-    with shown(settings.quiet) as display:
+    with shown(settings.quiet or EVENTS.take_stderr) as display:
         progress = RunProgress(display, announce)
         limits = ItemLimits(settings.item_timeout, settings.memory_limit)
         cluster = chosen_cluster(settings.cluster, settings.cluster_config, settings.scheduler)
         execution = Execution(settings.scheduler, settings.workers, limits, settings.remote, part, cluster)
         run, totals = command(execution, overwrite=settings.overwrite, verify=settings.verify, report=progress)
         display.close()
+        EVENTS.done(run, totals, progress.seconds, progress.done_now)
         say(summary(run, totals, progress.seconds, progress.done_now, part))
         for path in _drawn(run, draw, 0 if part else n_drawn, display):
             say(f"Look at {path}")
@@ -164,7 +166,7 @@ def _log_to_stderr(verbose: bool) -> None:
     """Show the project's own log lines, and nobody else's: Dask would fill the screen."""
     log = logging.getLogger("ddfa_batch")
     log.setLevel(logging.INFO if verbose else logging.WARNING)
-    log.handlers = [_AboveProgress()]
+    log.handlers = [LogEvents()] if EVENTS.take_stderr else [_AboveProgress(), LogEvents()]
 
 
 class _AboveProgress(logging.Handler):

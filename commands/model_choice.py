@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import platformdirs
 
+from ddfa_batch.commands.json_events import EVENTS
 from ddfa_batch.schemas.config import BUILTIN, BUILTIN_MODELS
 from ddfa_batch.schemas.errors import BundleError
 
@@ -33,8 +34,11 @@ class ModelChoice:
 
     def announce(self, quiet: bool, *more: str) -> Bundle:
         """Say in one line, where errors go, which model it is and what `more` there is to tell; give the bundle."""
-        if not quiet:
-            click.echo(self._sentence(more), err=True)
+        if quiet:
+            return self.bundle
+        sentence = self._sentence(more)
+        if not EVENTS.model(self.bundle.manifest.name, sentence):
+            click.echo(sentence, err=True)
         return self.bundle
 
     def _sentence(self, more: tuple[str, ...]) -> str:

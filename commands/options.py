@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from ddfa_batch.commands import exit_codes
 from ddfa_batch.commands.cluster_options import cluster_options
+from ddfa_batch.commands.json_events import log_json_option
 from ddfa_batch.schemas.config import (
     BUILTIN,
     DEFAULT_ITEM_SECONDS,
@@ -53,6 +55,10 @@ class _SourceName(click.ParamType[str]):
         if not os.fspath(value):
             self.fail("An empty string names no file or folder.", param, ctx)
         return os.fsdecode(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files and folders, as the shell completes them: most inputs are."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 #: Bytes by the unit a size is given in.
@@ -312,6 +318,7 @@ def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
         *remote_options,
         quiet_option,
         click.option("--verbose", is_flag=True, help="Also say where Dask's dashboard is."),
+        log_json_option,
     ]
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ddfa_batch.commands.json_events import EVENTS
 from ddfa_batch.commands.progress import Display, Step
 from ddfa_batch.commands.run_reports import products
 from ddfa_batch.commands.wording import count
@@ -41,6 +42,7 @@ class RunProgress:
             self._display.close()
             self._announce(self._run, progress)
         self._images = progress.images
+        EVENTS.hear(progress)
         self._display.show(run_step(progress))
 
 
