@@ -340,7 +340,7 @@ def test_what_is_of_another_family_is_not_added(copy: Path, tmp_path: Path, what
 def test_models_are_found_by_name_and_by_folder(models_folder: Path) -> None:
     assert model_bundle.find_bundle("small", models_folder).manifest.name == "small"
     assert model_bundle.find_bundle(str(models_folder / "small"), Path("/nowhere")).manifest.name == "small"
-    with pytest.raises(BundleError, match=r"No model called 'large'.*there is: builtin, small"):
+    with pytest.raises(BundleError, match=r"No model called 'large'.*there is: builtin, builtin-large, small"):
         model_bundle.find_bundle("large", models_folder)
 
 

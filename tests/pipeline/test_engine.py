@@ -332,7 +332,7 @@ def test_the_same_command_goes_on_where_out_was_removed_in_mid_run(
     request, removed = wanted(photos, tmp_path / "out", bundle, shard_size=2), []
 
     def removes(now: Progress) -> None:
-        if now.phase is Phase.WORKING and now.at_work and not removed:
+        if now.phase is Phase.WORKING and now.totals.images and not removed:
             removed.append(shutil.rmtree(tmp_path / "out"))
 
     with pytest.raises(RunFolderError, match="out was removed while the run was at work; run the same command again"):
