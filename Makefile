@@ -18,7 +18,8 @@ WORK ?= work
 IMAGES ?= $(VENV)/demo-images
 # Tests run in so many processes, each a file at a time: make test JOBS=4, and JOBS=0 for one after the other
 JOBS ?= 2
-PYTEST = pytest --numprocesses=$(JOBS) --dist=loadfile
+# The longest files come first (pytest.ini_options.testpaths), so that no process ends up alone with one.
+PYTEST = pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: lock audit demo test check docs style coverage bench faults fuzz fuzz-files builtin clean
 
