@@ -62,8 +62,7 @@ def _frames(root: str, rows: Sequence[PlanRow], max_pixels: int) -> Iterator[tup
     remaining = iter(rows)
     for together in _by_keyframe(index, numbers):
         for frame, row in zip(read_frames(index, together, max_pixels), remaining, strict=False):
-            none = frame.fault or ImageError("undecodable", "The decoder gave no picture for this frame.")
-            yield row, none if frame.image is None else frame.image
+            yield row, frame.missing if frame.image is None else frame.image
 
 
 def _by_keyframe(index: VideoIndex, numbers: I64) -> list[I64]:

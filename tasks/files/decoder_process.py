@@ -87,7 +87,7 @@ def _video_frames(answers: BinaryIO, data: bytes, max_pixels: int, seconds: floa
     def work() -> _Answer:
         frame = next(frames)
         if frame.image is None:
-            raise frame.fault or ImageError("undecodable", "The decoder gave no picture for this frame.")
+            raise frame.missing
         return *frame.image.shape[:2], frame.image
 
     for _ in range(n):

@@ -82,7 +82,7 @@ def frame_of(index: VideoIndex, number: int, max_pixels: int) -> U8:
     """The picture (H, W, 3) BGR of one frame; raises `ImageError` where it has none."""
     (frame,) = read_frames(index, np.array([number]), max_pixels)
     if frame.image is None:
-        raise frame.fault or ImageError("undecodable", "The decoder gave no picture for this frame.")
+        raise frame.missing
     return frame.image
 
 

@@ -80,6 +80,11 @@ class VideoFrame:
     image: U8 | None
     fault: ImageError | None = None
 
+    @property
+    def missing(self) -> ImageError:
+        """Why there is no picture."""
+        return self.fault or ImageError("undecodable", "The decoder gave no picture for this frame.")
+
 
 @dataclass(frozen=True)
 class Segment:

@@ -7,6 +7,9 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, U8, Floats, check_shape
 
+#: What moves less far, pixels, stands still.
+STILL = 0.01
+
 
 def add_noise(image: U8, sigma: float, rng: np.random.Generator) -> U8:
     """P(x) = x + N(0, σ²I) on an image (H, W, C), σ in grey levels; σ = 0 draws nothing."""
@@ -29,7 +32,7 @@ def blur_kernel(vector: Floats) -> F32:
     reach = int(np.ceil(length / 2))
     kernel = np.zeros((2 * reach + 3, 2 * reach + 3))
     n = max(1, int(np.ceil(length * 8)))
-    if length < 0.01:
+    if length < STILL:
         return np.ones((1, 1), np.float32)
     along = (np.arange(n) + 0.5) / n - 0.5
     xy = along[:, None] * np.asarray(vector, np.float64) + reach + 1

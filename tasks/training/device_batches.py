@@ -6,7 +6,7 @@ rounding of two libraries, along the edges of what covers faces, and by the nois
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddfa_batch.schemas.arrays import F64, I64
-from ddfa_batch.tasks.rendering.degradation import blur_kernel
+from ddfa_batch.tasks.rendering.degradation import STILL, blur_kernel
 from ddfa_batch.tasks.training.clips import Clips
 from ddfa_batch.tasks.training.jpeg_artefacts import jpeg_artefacts
 from ddfa_batch.tasks.training.mini_batches import DrawnBatch, drawn_batch
@@ -55,11 +55,7 @@ def make_batch(
 
 def made_pixels(source: Tensor, drawn: DrawnBatch, pixels: int, size: int, generator: torch.Generator) -> Tensor:
     """Images (B, 3, pixels, pixels) in grey levels, BGR, of pictures (N, F, H, W, 3); `size`: see `drawn.maps`."""
-    device, looks, clip = source.device, drawn.appearances, drawn.clip_of
-
-    def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
+    looks, clip, tensor = drawn.appearances, drawn.clip_of, _to(source.device)
     chosen = source[tensor(drawn.rows), tensor(drawn.frames)].permute(0, 3, 1, 2).float()
     images = _warped(chosen, drawn, pixels, size)
     images = _lit(images, tensor(looks.light[clip]))
@@ -68,17 +64,18 @@ def made_pixels(source: Tensor, drawn: DrawnBatch, pixels: int, size: int, gener
     if (blurred := np.flatnonzero(looks.blur[clip])).size:
         images[tensor(blurred)] = _blurred(images[tensor(blurred)], tensor(looks.blur[clip][blurred]).float())
     sigma = tensor(looks.noise[clip]).float()[:, None, None, None]
-    noise = torch.randn(images.shape, generator=generator, device=device)
+    noise = torch.randn(images.shape, generator=generator, device=source.device)
     images = torch.where(sigma > 0, (images + noise * sigma).round().clamp(0, 255), images)
-    if (moved := np.flatnonzero(np.linalg.norm(drawn.blurs, axis=1) >= _STILL)).size:
+    if (moved := np.flatnonzero(np.linalg.norm(drawn.blurs, axis=1) >= STILL)).size:
         images[tensor(moved)] = _smeared(images[tensor(moved)], drawn.blurs[moved])
     if (coded := np.flatnonzero(looks.quality[clip])).size:
         images[tensor(coded)] = jpeg_artefacts(images[tensor(coded)], tensor(looks.quality[clip][coded]))
     return images
 
 
-#: A face that moves less far, pixels, stands still, as `blur_kernel` has it.
-_STILL = 0.01
+def _to(device: torch.device) -> Callable[[np.ndarray], Tensor]:
+    """What copies arrays to a device."""
+    return lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 def _warped(images: Tensor, drawn: DrawnBatch, pixels: int, size: int) -> Tensor:
@@ -107,13 +104,9 @@ def _lit(images: Tensor, light: Tensor) -> Tensor:
 
 def _occluded(images: Tensor, drawn: DrawnBatch) -> Tensor:
     """Images (B, 3, S, S) with what stands before some faces; see `augmentation.Occluder`."""
-    looks, device = drawn.appearances, images.device
+    looks, device, tensor = drawn.appearances, images.device, _to(images.device)
     rows = np.flatnonzero(looks.occluded[drawn.clip_of])
     clip = drawn.clip_of[rows]
-
-    def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
     n, side = len(rows), images.shape[3]
     line = torch.arange(side, device=device)
     away = torch.stack(torch.meshgrid(line, line, indexing="xy"))[None] - tensor(looks.centres[clip])[..., None, None]
