@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddfa_batch.commands.python import PathName, check_run
-from ddfa_batch.pipeline.derived_plan import derived_request
 from ddfa_batch.pipeline.regroup import regroup
 from ddfa_batch.pipeline.regroup_plan import Regrouping, compact_request, merge_request, select_request
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.selected_faces import Selection
 from ddfa_batch.pipeline.to_webdataset import to_webdataset as pack
+from ddfa_batch.pipeline.to_webdataset import webdataset_request
 from ddfa_batch.schemas.config import DEFAULT_MAX_PIXELS, MAX_SHARD_SIZE, Execution, check_range
-from ddfa_batch.schemas.webdataset import WebDatasetOptions
 from ddfa_batch.tasks.files.local_paths import check_local
 
 
@@ -67,11 +66,8 @@ def to_webdataset(
     A script whose work goes to a local cluster needs `if __name__ == "__main__":`, for workers import it.
     """
     check_run(workers, scheduler)
-    source, selection = open_run(out), Selection(where)
-    side = size or source.bundle.manifest.input_size
-    run_folder, chosen = str(source.path.resolve()), selection.as_dict()
-    options = WebDatasetOptions(side, format, run_folder, source.run.created, max_pixels, chosen)
-    request = derived_request("to-webdataset", source, _folder(tars), options, selection, _checked(shard_size))
+    folder, checked = _folder(tars), _checked(shard_size)
+    request = webdataset_request(open_run(out), folder, size, format, Selection(where), max_pixels, checked)
     run, _ = pack(request, Execution(scheduler, workers), overwrite=overwrite)
     return open_run(run.folder)
 

@@ -14,10 +14,11 @@ from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, ma
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.config import PICTURE_FORMATS
-from ddfa_batch.schemas.webdataset import CROP_SIDES, WebDatasetOptions
+from ddfa_batch.schemas.webdataset import CROP_SIDES
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.derived_plan import DerivedRequest
+    from ddfa_batch.schemas.webdataset import WebDatasetOptions
 
 
 @click.command("to-webdataset", short_help="Crops, parameters and landmarks of a run in tars, for training.")
@@ -55,19 +56,15 @@ def to_webdataset(
       ddfa-batch to-webdataset out/ samples/
       ddfa-batch to-webdataset out/ large/ --size 256 --where "score > 0.95"
     """
-    from ddfa_batch.pipeline.derived_plan import derived_request
     from ddfa_batch.pipeline.results import open_run
     from ddfa_batch.pipeline.to_webdataset import to_webdataset as pack
+    from ddfa_batch.pipeline.to_webdataset import webdataset_request
 
     check_settings(settings)
     if settings.extend:
         raise click.UsageError("to-webdataset has no --extend; pack a run that grew anew, with --overwrite.")
-    selection = selected.selection()
-    source = open_run(run)
-    side = size or source.bundle.manifest.input_size
-    chosen, where = selection.as_dict(), str(run.resolve())
-    options = WebDatasetOptions(side, form, where, source.run.created, max_pixels, chosen)
-    request = derived_request("to-webdataset", source, tars, options, selection, settings.shard_size)
+    source, selection = open_run(run), selected.selection()
+    request = webdataset_request(source, tars, size, form, selection, max_pixels, settings.shard_size)
     execute_derived(request, pack, functools.partial(_announcement, request), settings)
 
 

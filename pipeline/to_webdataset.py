@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfa_batch.pipeline import engine, graph, plan
-from ddfa_batch.pipeline.derived_plan import DerivedRequest, execute_derived
+from ddfa_batch.pipeline.derived_plan import DerivedRequest, derived_request, execute_derived
 from ddfa_batch.pipeline.photographs import photograph
 from ddfa_batch.pipeline.plan import PlanRow, Run
 from ddfa_batch.pipeline.progress import Report, Totals, unheard
+from ddfa_batch.pipeline.results import Results
 from ddfa_batch.pipeline.run_faces import FaceRows, RunRows
 from ddfa_batch.pipeline.run_tables import images_table
+from ddfa_batch.pipeline.selected_faces import Selection
 from ddfa_batch.pipeline.staging import StagedShard, commit, staged_work, staging
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.config import Execution
@@ -186,6 +188,21 @@ STAGES: graph.Stages = {"samples": samples, "write": write, "commit": commit}
 
 
 # ------------------------------------------------------------------------------------------------- the run
+
+
+def webdataset_request(
+    source: Results,
+    tars: Path,
+    size: int | None,
+    form: str,
+    selection: Selection,
+    max_pixels: int,
+    shard_size: int | None,
+) -> DerivedRequest[WebDatasetOptions]:
+    """What is asked for; size: pixels of a crop's side, None for what the model sees."""
+    side, chosen = size or source.bundle.manifest.input_size, selection.as_dict()
+    options = WebDatasetOptions(side, form, str(source.path.resolve()), source.run.created, max_pixels, chosen)
+    return derived_request("to-webdataset", source, tars, options, selection, shard_size)
 
 
 def to_webdataset(
