@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import dask.config
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from ddfa_batch.pipeline import worker_template
 from ddfa_batch.pipeline.job_clusters import script, submitted
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError
@@ -39,6 +39,9 @@ _MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 #: What workers of other machines get: Dask's own settings give way to it.
 _JOB_ENVIRONMENT = {**dict.fromkeys(_MALLOC, _MALLOC_BYTES), **_ONE_ARENA, "OMP_NUM_THREADS": "1"}
+#: What the process that local workers are forked from gets: as they have it, and libraries that start threads when they
+#: are imported start none.
+_TEMPLATE_ENVIRONMENT = {**_JOB_ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 #: Threads of Arrow in a worker: to compute, and to read.
 _ARROW_THREADS, _ARROW_IO_THREADS = 1, 2
 #: How long Dask waits for a worker to come back before it gives up the nanny that starts it: never. On a busy machine a
@@ -50,6 +53,8 @@ _LOST = (
 )
 #: What a local worker does first: Ctrl-C, which the terminal sends to all, is for the command, which ends its workers.
 _DEAF_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+#: Where a local cluster's dashboard is, for those who ask to be told of it: it takes longer to start than a worker.
+_DASHBOARD = "127.0.0.1:0"
 #: A level that no message reaches.
 _SILENT = logging.CRITICAL + 1
 #: How the address of a scheduler begins.
@@ -66,7 +71,8 @@ def connected(execution: Execution) -> Iterator[Any]:
 
     try:
         with _quiet_dask(), _client(execution) as client:
-            _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
+            if _log.isEnabledFor(logging.INFO):
+                _log.info("Dask: %d workers, dashboard at %s", len(client.nthreads()), client.dashboard_link)
             with _loss_told(client):
                 yield client
     except CommClosedError:
@@ -90,11 +96,19 @@ def _loss_told(client: Any) -> Iterator[None]:
         raise ClusterError(_LOST) from None
 
 
+def expect_local_workers() -> None:
+    """Begin with what local workers are forked from: it imports while the command still lists and plans."""
+    worker_template.start(_TEMPLATE_ENVIRONMENT)
+
+
 @contextlib.contextmanager
 def _local(execution: Execution) -> Iterator[Any]:
+    expect_local_workers()
+    import dask.config
     from distributed import Client, LocalCluster
 
     settings = {
+        "distributed.worker.multiprocessing-method": worker_template.method(),
         "distributed.nanny.pre-spawn-environ": _worker_environment(),
         "distributed.worker.preload": [*dask.config.get("distributed.worker.preload", []), _DEAF_TO_CTRL_C],
         "distributed.admin.tick.interval": "1s",
@@ -102,15 +116,17 @@ def _local(execution: Execution) -> Iterator[Any]:
         "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
     }
     workers = execution.workers or usable_cores()
+    dashboard = _DASHBOARD if _log.isEnabledFor(logging.INFO) else None
     with dask.config.set(settings):
         try:
             started = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
+                env=dict(os.environ),  # the template's is as old as itself
                 silence_logs=_SILENT,
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
+                dashboard_address=dashboard,
+                worker_dashboard_address=dashboard,
             )
         except RuntimeError as fault:  # so a worker that dies while it starts is told of
             raise ClusterError(f"The local workers did not start ({fault}); run the same command again.") from None
@@ -162,6 +178,7 @@ def _remote(execution: Execution) -> Iterator[Any]:
 @contextlib.contextmanager
 def _asked_for(cluster: BatchCluster | KubernetesCluster) -> Iterator[Any]:
     """A client of a cluster whose workers are asked for here, and end with the run; the first one is waited for."""
+    import dask.config
     from distributed import Client
 
     settings = {"distributed.deploy.lost-worker-timeout": _LOST_WORKER, "distributed.worker.profile.enabled": False}
@@ -192,6 +209,8 @@ def _wait_for_a_worker(client: Any, scheduler: str) -> None:
 
 
 def _worker_environment() -> dict[str, str]:
+    import dask.config
+
     environment = copy.deepcopy(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
     return {**environment, **dict.fromkeys(_MALLOC, _MALLOC_BYTES), **_ONE_ARENA}
 

@@ -70,8 +70,10 @@ def execute_run(
     """
     own_files.refuse_strangers(request.folder)
     report(Progress(Phase.LISTING))
+    graph.expect(execution, few=True)
     with item_limits(execution.limits, may_end=False):  # videos are indexed while they are listed
         listing = plan.list_request(request, lambda n: report(Progress(Phase.LISTING, listed=n)))
+    graph.expect(execution, listing.count < few)
     asked = plan.asked_run(request, listing, overwrite)
     if not overwrite:
         plan.planned_there(asked, extend)

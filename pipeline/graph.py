@@ -1,6 +1,7 @@
-"""How a shard is worked at: a small Dask graph, a chain of named stages, in this process or on a cluster.
+"""How a shard is worked at: a chain of named stages, one after the other in this process or as a Dask graph on a cluster.
 
-With `pipeline.cluster` the only home of Dask. Whatever runs it, the graph is the same.
+With `pipeline.cluster` the only home of Dask. Whoever runs them, the stages are the same; in this process Dask is not
+even imported, which takes as long as a dozen pictures.
 """
 
 from __future__ import annotations
@@ -16,10 +17,6 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import dask.base
-from dask.delayed import delayed
-from dask.local import get_sync
 
 from ddfa_batch.pipeline import cluster
 from ddfa_batch.pipeline.progress import ShardProgress
@@ -74,11 +71,23 @@ class Job:
     @property
     def in_process(self) -> bool:
         """Whether this process does it."""
-        if self.execution.cluster is not None:
-            return False
-        if self.execution.scheduler == "auto":
-            return self.few and self.execution.workers in (None, 1)
-        return self.execution.scheduler == "in-process"
+        return is_in_process(self.execution, self.few)
+
+
+def is_in_process(execution: Execution, few: bool) -> bool:
+    """Whether this process does the work itself. few: there is less to do than starting a local cluster is worth."""
+    if execution.cluster is not None:
+        return False
+    if execution.scheduler == "auto":
+        return few and execution.workers in (None, 1)
+    return execution.scheduler == "in-process"
+
+
+def expect(execution: Execution, few: bool) -> None:
+    """Begin to start local workers, where some will be wanted: while a run is planned they are made ready."""
+    local = execution.cluster is None and execution.scheduler in ("auto", "local")
+    if local and not is_in_process(execution, few):
+        cluster.expect_local_workers()
 
 
 #: What is told of a shard at work.
@@ -107,16 +116,23 @@ def run_shards(
 
 def shard_graph(job: Job, shard: int, every: float) -> Any:
     """The chain of named tasks of a shard. Dask's dashboard shows the words before the digits."""
+    from dask.delayed import delayed
+
     token = f"{shard:06d}-{uuid.uuid4().hex}"
-    fault = None if job.in_process else job.fault
     task: Any = None
-    stages = job.stages_of(shard)
-    for name, stage in (_tied(stages) if is_url(job.out) else stages).items():
+    for name, run in _chain(job, shard, every):
         before = () if task is None else (task,)
-        how = _How(job.execution.limits, job.execution.remote, fault, every, waits=name == "commit")
-        run = functools.partial(_run_stage, stage, how)
         task = delayed(run, pure=False)(job.out, shard, *before, dask_key_name=f"{name}-{token}")
     return task
+
+
+def _chain(job: Job, shard: int, every: float) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """What is called for a shard, by name: with (out, shard, what the one before gave)."""
+    fault = None if job.in_process else job.fault
+    stages = job.stages_of(shard)
+    for name, stage in (_tied(stages) if is_url(job.out) else stages).items():
+        how = _How(job.execution.limits, job.execution.remote, fault, every, waits=name == "commit")
+        yield name, functools.partial(_run_stage, stage, how)
 
 
 # ---------------------------------------------------------------------------------------- where a stage runs
@@ -220,10 +236,12 @@ def _here(job: Job, shards: list[int], announce: Announce) -> Iterator[Receipt]:
         for shard in shards:
             token = _listener.set(announce)
             try:
-                (receipt,) = dask.base.compute(shard_graph(job, shard, _REPORT_SECONDS), scheduler=get_sync)
+                made: tuple[Any, ...] = ()
+                for _, run in _chain(job, shard, _REPORT_SECONDS):
+                    made = (run(job.out, shard, *made),)
             finally:
                 _listener.reset(token)
-            yield receipt
+            yield made[0]
 
 
 @dataclass(frozen=True)

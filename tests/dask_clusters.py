@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 _SECONDS = 60
 
 
@@ -22,6 +24,13 @@ class Cluster:
     file: Path
     scheduler: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]]
+
+
+def local_workers(command: int | None = None) -> list[psutil.Process]:
+    """The workers of a local cluster that a command, or this process, has started: what is forked from its template."""
+    below = psutil.Process(command).children(recursive=True)
+    templates = {process.pid for process in below if "forkserver" in " ".join(process.cmdline())}
+    return [process for process in below if process.ppid() in templates]
 
 
 def dask(*words: str) -> subprocess.Popen[bytes]:

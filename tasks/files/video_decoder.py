@@ -1,14 +1,16 @@
-"""FFmpeg, through PyAV: files opened safely, their packets, and their pictures on one thread."""
+"""FFmpeg, through PyAV: files opened safely, their packets, and their pictures on one thread.
+
+PyAV is imported with the first video: a run over photographs does not wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import av
-import av.error
 import numpy as np
 
 from ddfa_batch.schemas.arrays import I64
@@ -19,22 +21,31 @@ from ddfa_batch.tasks.files.video_containers import Container
 MAX_FRAMES = 10_000_000
 #: The file is opened by this protocol alone: a video can name others, and addresses in the network.
 _PROTOCOL = "file"
-#: What PyAV raises when a file is not as it should be.
-FAULTS = (av.error.FFmpegError, OSError, ValueError, IndexError, EOFError)
+
+@cache
+def faults() -> tuple[type[Exception], ...]:
+    """What PyAV raises when a file is not as it should be."""
+    import av.error
+
+    return (av.error.FFmpegError, OSError, ValueError, IndexError, EOFError)
 
 
 def open_video(path: Path, container: Container) -> Any:
     """The file, opened by this family's demuxer and no other, and by no protocol but that of files."""
+    import av
+
     options = {"protocol_whitelist": _PROTOCOL, "format_whitelist": container.demuxers}
     return av.open(f"{_PROTOCOL}:{path.absolute()}", options=options)
 
 
 def video_stream(source: Any) -> Any:
     """The first stream of moving pictures; a cover picture is none."""
+    from av.stream import Disposition
+
     for stream in source.streams.video:
         if stream.codec_context is None:
             raise ImageError("undecodable", "The video's codec is unknown.")
-        if not stream.disposition & av.stream.Disposition.attached_pic:
+        if not stream.disposition & Disposition.attached_pic:
             return stream
     kinds = ", ".join(sorted({stream.type for stream in source.streams})) or "nothing"
     raise ImageError("no_frames", f"The file has no video stream (it has: {kinds}).")
@@ -75,7 +86,7 @@ def read_packets(source: Any, stream: Any) -> Packets:
             stamps.append(stamp)
             if len(stamps) > MAX_FRAMES:
                 raise ImageError("too_large", f"The video has more than {MAX_FRAMES:,} frames.")
-    except FAULTS as error:
+    except faults() as error:
         fault = str(getattr(error, "strerror", None) or error)
     return Packets(np.array(stamps, np.int64), np.array(keyframes, np.int64), fault)
 
@@ -94,7 +105,7 @@ def decoded_pictures(source: Any, stream: Any, max_pixels: int, complaints: list
     while True:
         try:
             packet = next(packets, None)
-        except FAULTS as fault:  # the file breaks off: what the decoder still holds may be shown
+        except faults() as fault:  # the file breaks off: what the decoder still holds may be shown
             complaints.append(str(fault))
             yield from _decoded(decoder, None, complaints)
             return
@@ -106,6 +117,6 @@ def decoded_pictures(source: Any, stream: Any, max_pixels: int, complaints: list
 def _decoded(decoder: Any, packet: Any, complaints: list[str]) -> list[Any]:
     try:
         return list(decoder.decode(packet if packet is None or packet.size else None))
-    except FAULTS as fault:
+    except faults() as fault:
         complaints.append(str(getattr(fault, "strerror", None) or fault))
         return []

@@ -21,10 +21,10 @@ from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.tasks.files import animated_pictures
 from ddfa_batch.tasks.files.video_containers import WEBP, Container, container_of, missing_bytes
 from ddfa_batch.tasks.files.video_decoder import (
-    FAULTS,
     Packets,
     check_size,
     decoded_pictures,
+    faults,
     open_video,
     quarter_turns,
     read_packets,
@@ -137,7 +137,7 @@ def index_video(path: Path, max_pixels: int) -> VideoIndex:
             raise ImageError("no_frames", "The video has no frames.")
         with open_video(path, container) as source:
             width, height, rotation = _first_shown(source, max_pixels)
-    except FAULTS as fault:
+    except faults() as fault:
         raise _unusable(container, lacks, fault) from None
     except ImageError as fault:
         raise (_unusable(container, lacks, fault) if lacks and fault.kind == "no_frames" else fault) from None
@@ -274,7 +274,7 @@ def _from_keyframe(index: VideoIndex, start: int, max_pixels: int, complaints: l
                 number = count if counted else _number_of(index, picture)
                 if number is not None:
                     yield number, picture
-    except FAULTS as fault:
+    except faults() as fault:
         complaints.append(str(fault))
 
 

@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import small_model
 from compared_runs import same_tables
 from conftest import wanted
-from dask_clusters import Cluster, cluster
+from dask_clusters import Cluster, cluster, local_workers
 
 from ddfa_batch.pipeline import cluster as clusters
 from ddfa_batch.pipeline import graph, outstanding, plan
@@ -54,7 +53,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
 
     def kill_one(progress: Progress) -> None:
         if progress.totals.shards_done >= 3 and not killed:
-            workers = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+            workers = local_workers()
             killed.append(workers[-1].pid)
             workers[-1].kill()
 
@@ -64,6 +63,28 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     assert totals.images == N_IMAGES
     assert totals.n_errors == 0
     same_tables(tmp_path / "out", expected)
+
+
+def _its_environment(out: str, shard: int) -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in ("MALLOC_ARENA_MAX", "DDFA_TEST_SET_LATE")}
+
+
+def test_workers_have_the_environment_of_now_whenever_their_template_was_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def seen() -> list[Any]:
+        one = replace(job(str(tmp_path), {"only": _its_environment}), execution=Execution("local", 1))
+        return list(graph.run_shards(one, [0], lambda progress: None))
+
+    monkeypatch.delenv("DDFA_TEST_SET_LATE", raising=False)
+    assert seen() == [{"MALLOC_ARENA_MAX": "1", "DDFA_TEST_SET_LATE": None}]
+    monkeypatch.setenv("DDFA_TEST_SET_LATE", "late")
+    assert seen() == [{"MALLOC_ARENA_MAX": "1", "DDFA_TEST_SET_LATE": "late"}]
+
+
+def test_a_run_in_this_process_does_not_import_dask() -> None:
+    words = "import sys, ddfa_batch.pipeline.process; print(sorted({'dask', 'distributed', 'av'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_the_stages_have_names_a_dashboard_shows() -> None:
