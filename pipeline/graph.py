@@ -1,4 +1,4 @@
-"""How a shard is worked at: a chain of named stages, one after the other in this process or as a Dask graph on a cluster.
+"""How a shard is worked at: a chain of named stages, in this process or as a Dask graph on a cluster.
 
 With `pipeline.cluster` the only home of Dask. Whoever runs them, the stages are the same; in this process Dask is not
 even imported, which takes as long as a dozen pictures.

@@ -22,6 +22,7 @@ MAX_FRAMES = 10_000_000
 #: The file is opened by this protocol alone: a video can name others, and addresses in the network.
 _PROTOCOL = "file"
 
+
 @cache
 def faults() -> tuple[type[Exception], ...]:
     """What PyAV raises when a file is not as it should be."""
