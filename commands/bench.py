@@ -28,6 +28,7 @@ _BESIDE: dict[str, Callable[[str], Any]] = {
     "average": str,
     "vertices": str,
     "detect-size": int,
+    "decode": str,
     "model": str,
 }
 

@@ -27,10 +27,12 @@ from ddfa_batch.commands.options import (
 )
 from ddfa_batch.schemas.config import (
     AVERAGES,
+    DECODINGS,
     DETECT_SIZES,
     MAX_REFINE,
     NO_AVERAGE,
     NO_SMOOTHING,
+    SCALED,
     SMOOTHINGS,
     VERTEX_FORMS,
     FaceOptions,
@@ -116,6 +118,13 @@ face_options = grouped(
             default=NO_SMOOTHING,
             show_default=True,
             help="Of videos: add smoothed columns for followed faces; raw ones stay.",
+        ),
+        click.option(
+            "--decode",
+            type=click.Choice(DECODINGS),
+            default=SCALED,
+            show_default=True,
+            help="Large JPEGs: decoded only as large as their faces need, or in full.",
         ),
         max_pixels_option,
         formats_option,

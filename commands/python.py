@@ -21,6 +21,7 @@ from ddfa_batch.schemas.config import (
     MAX_SHARD_SIZE,
     NO_AVERAGE,
     NO_SMOOTHING,
+    SCALED,
     Execution,
     FaceOptions,
     ItemLimits,
@@ -60,6 +61,7 @@ def process(
     track: bool = True,
     smooth: str = NO_SMOOTHING,
     average: str = NO_AVERAGE,
+    decode: str = SCALED,
     workers: int | None = None,
     scheduler: str = "auto",
     item_timeout: float = DEFAULT_ITEM_SECONDS,
@@ -107,6 +109,7 @@ def process(
         track=track,
         smooth=smooth,
         average=average,
+        decode=decode,
     )
     remote = RemoteLimits(remote_attempts, remote_timeout)
     with limited(remote):

@@ -20,13 +20,14 @@ from ddfa_batch.pipeline.staging import StagedShard, staging
 from ddfa_batch.pipeline.track_seams import FollowedSegment, seam_arrays, seams_name
 from ddfa_batch.pipeline.video_segments import Follower, FrameReader, by_frame, frame_record, seam_rows, segments_of
 from ddfa_batch.schemas.arrays import F32, F64, U8
-from ddfa_batch.schemas.config import FACES_PER_IMAGE, NO_SMOOTHING
+from ddfa_batch.schemas.config import FACES_PER_IMAGE, NO_SMOOTHING, SCALED
 from ddfa_batch.schemas.errors import ImageError
 from ddfa_batch.schemas.faces import NO_TRACK, Detections, Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.tasks.files import guarded_images, input_reader, store
 from ddfa_batch.tasks.files.mesh_files import put_vertices
 from ddfa_batch.tasks.geometry import crop, pose, quality
+from ddfa_batch.tasks.geometry.picture import Picture
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK, image_pose, points
 from ddfa_batch.tasks.geometry.visibility import visible
 from ddfa_batch.tasks.inference.face_finder import FaceCandidates
@@ -103,29 +104,33 @@ def _faces_of(context: RunContext, row: PlanRow) -> tuple[ImageRecord, Faces | N
         raise ImageError("missing", "The list names no path in this row.")
     began = time.perf_counter()
     data = input_reader.read_input(context.run.root, row.item)
-    image = guarded_images.decode(data, context.options.max_pixels, context.options.formats)
-    record, found = _faces_in(context, row, image, began)
+    decode = guarded_images.picture if context.options.decode == SCALED else guarded_images.decode
+    picture = Picture.of(decode(data, context.options.max_pixels, context.options.formats))
+    if context.find:
+        picture.at_least(context.find.first_scale(picture))
+    record, found = _faces_in(context, row, picture, began)
     return replace(record, n_bytes=len(data)), found
 
 
 def _faces_of_frame(context: RunContext, row: PlanRow, reader: FrameReader) -> tuple[ImageRecord, Faces | None]:
     began = time.perf_counter()
-    return _faces_in(context, row, reader.picture(row), began)
+    return _faces_in(context, row, Picture.of(reader.picture(row)), began)
 
 
-def _faces_in(context: RunContext, row: PlanRow, image: U8, began: float) -> tuple[ImageRecord, Faces | None]:
-    """The faces of a picture (H, W, 3) that took since `began` to decode."""
-    clock = [began, time.perf_counter()]
-    found = found_faces(context, image) if context.find else _given_faces(context, image, row)
-    n, detect_ms = len(found), found.seconds * 1e3
-    regress_ms = (time.perf_counter() - clock[1]) * 1e3 - detect_ms
-    record = frame_record(row, image, n, ((clock[1] - clock[0]) * 1e3, detect_ms, regress_ms))
-    return record, image_faces(found, image, row.image_id) if n else None
+def _faces_in(context: RunContext, row: PlanRow, picture: Picture, began: float) -> tuple[ImageRecord, Faces | None]:
+    """The faces of a picture that took since `began` to decode, as far as it was."""
+    clock, decoded = [began, time.perf_counter()], picture.decode_seconds
+    found = found_faces(context, picture) if context.find else _given_faces(context, picture, row)
+    n, detect_ms, further = len(found), found.seconds * 1e3, picture.decode_seconds - decoded
+    decode_ms = (clock[1] - clock[0] + further) * 1e3
+    regress_ms = (time.perf_counter() - clock[1] - further) * 1e3 - detect_ms
+    record = frame_record(row, (picture.height, picture.width), n, (decode_ms, detect_ms, regress_ms))
+    return record, image_faces(found, picture, row.image_id) if n else None
 
 
-def image_faces(found: FaceCandidates, image: U8, image_id: int) -> Faces:
-    """The faces found in one image, as rows."""
-    height, width = image.shape[:2]
+def image_faces(found: FaceCandidates, picture: Picture, image_id: int) -> Faces:
+    """The faces found in one picture, as rows."""
+    height, width = picture.height, picture.width
     return Faces(
         image_id=np.full(len(found), image_id, np.int64),
         index=np.arange(len(found), dtype=np.int32),
@@ -139,7 +144,7 @@ def image_faces(found: FaceCandidates, image: U8, image_id: int) -> Faces:
     )
 
 
-def found_faces(context: ModelContext, image: U8) -> FaceCandidates:
+def found_faces(context: ModelContext, image: U8 | Picture) -> FaceCandidates:
     """The faces that the detector finds; twins are merged first, so that none costs another face its place."""
     assert context.find is not None
     most, times = context.options.max_faces or FACES_PER_IMAGE, context.options.refine
@@ -151,7 +156,7 @@ def found_faces(context: ModelContext, image: U8) -> FaceCandidates:
     return found.take(np.arange(min(most, len(found))))
 
 
-def _given_faces(context: RunContext, image: U8, row: PlanRow) -> FaceCandidates:
+def _given_faces(context: RunContext, image: Picture, row: PlanRow) -> FaceCandidates:
     """The faces in the boxes that the user gave; each is kept."""
     given = _given(row).best(context.options.max_faces or FACES_PER_IMAGE)
     found = regress_faces(image, given, crop.roi_from_boxes(given.boxes, *_GIVEN_ROI), context.regressor)

@@ -13,6 +13,7 @@ from ddfa_batch.schemas.arrays import F32, F64, I32, U8, Bools
 from ddfa_batch.schemas.errors import ShapeError
 from ddfa_batch.tasks.geometry import quality
 from ddfa_batch.tasks.geometry.openness import openness
+from ddfa_batch.tasks.geometry.picture import Picture
 from ddfa_batch.tasks.geometry.reconstruct import points
 
 
@@ -76,9 +77,9 @@ class PictureFaces:
 def picture_faces(context: ModelContext, image: U8) -> PictureFaces:
     """Find and reconstruct the faces of `image` (H, W, 3), BGR uint8; raises `ShapeError` for anything else."""
     _check_picture(image)
-    image = np.ascontiguousarray(image)
+    picture = Picture.of(np.ascontiguousarray(image))
     with one_thread_each():
-        faces = image_faces(found_faces(context, image), image, 0)
+        faces = image_faces(found_faces(context, picture), picture, 0)
         meaning = geometry(context, faces.params, faces.roi)
     yaw, pitch, roll = meaning.angles.T
     right, left, mouth = openness(meaning.landmarks)

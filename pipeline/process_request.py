@@ -62,4 +62,5 @@ def resolved_options(faces: FaceOptions, bundle: Bundle, boxes_digest: str | Non
         smooth=faces.smooth,
         average=faces.average,
         formats=faces.formats,
+        decode=faces.decode,
     )

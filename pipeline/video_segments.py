@@ -123,7 +123,7 @@ class Follower:
         faces = self._faces(found, image)
         n = int((faces.image_id == row.image_id).sum())
         times = ((clock[1] - clock[0]) * 1e3, None, (time.perf_counter() - clock[1]) * 1e3)
-        return frame_record(row, image, n, times), faces
+        return frame_record(row, image.shape[:2], n, times), faces
 
     def _tracking(self) -> TrackerOptions:
         """The tracker's options at the rate at which frames are taken of this video."""
@@ -181,10 +181,10 @@ def tracker_options(tells_faces: bool, rate: float) -> TrackerOptions:
 
 
 def frame_record(
-    row: PlanRow, image: U8, n_faces: int, times: tuple[float | None, float | None, float | None]
+    row: PlanRow, sides: tuple[int, int], n_faces: int, times: tuple[float | None, float | None, float | None]
 ) -> ImageRecord:
-    """The record of a frame; times: milliseconds of decoding, detection and regression."""
-    height, width = image.shape[:2]
+    """The record of a picture of sides (height, width); times: milliseconds of decoding, detection and regression."""
+    height, width = sides
     decode_ms, detect_ms, regress_ms = times
     return ImageRecord(
         row.image_id,

@@ -33,6 +33,9 @@ MAX_REFINE = 5
 #: What the last pass's answer can be averaged with.
 NO_AVERAGE, MIRROR = "none", "mirror"
 AVERAGES = (NO_AVERAGE, MIRROR)
+#: How large photographs are decoded: JPEGs only as large as what is looked for in them needs, or all in full.
+SCALED, FULL = "scaled", "full"
+DECODINGS = (SCALED, FULL)
 #: Forms of dense meshes, or none.
 VERTEX_FORMS = ("float32", "none")
 #: How followed faces can be smoothed.
@@ -89,6 +92,8 @@ class FaceOptions:
     average: str = NO_AVERAGE
     #: Formats of pictures that are decoded, some of `picture_formats.FORMATS`.
     formats: tuple[str, ...] = DEFAULT_FORMATS
+    #: How large photographs are decoded, one of `DECODINGS`.
+    decode: str = SCALED
 
     def __post_init__(self) -> None:
         check_range("every", self.every, 1)
@@ -98,6 +103,8 @@ class FaceOptions:
             raise OptionError(f"smooth is one of {', '.join(SMOOTHINGS)}, but is {self.smooth!r}.")
         if self.average not in AVERAGES:
             raise OptionError(f"average is one of {', '.join(AVERAGES)}, but is {self.average!r}.")
+        if self.decode not in DECODINGS:
+            raise OptionError(f"decode is one of {', '.join(DECODINGS)}, but is {self.decode!r}.")
         check_range("refine", self.refine, 0, MAX_REFINE)
         check_range("min_score", self.min_score, 0, 1)
         check_range("max_faces", self.max_faces, 0)
@@ -153,6 +160,8 @@ class ProcessOptions:
     average: str = NO_AVERAGE
     #: Formats of pictures that are decoded.
     formats: tuple[str, ...] = DEFAULT_FORMATS
+    #: How large photographs are decoded; runs made before had this choice decoded them in full.
+    decode: str = FULL
 
     def as_dict(self) -> dict[str, Any]:
         """The options by name, for `run.json` and its comparison.

@@ -18,6 +18,7 @@ from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.files.decoder_child import WornError, borrowed, fault_of
 from ddfa_batch.tasks.files.decoder_process import PICTURE
 from ddfa_batch.tasks.files.format_signatures import allowed_format, format_of
+from ddfa_batch.tasks.geometry.picture import Picture
 
 #: Scans of a JPEG above which it goes to the child; encoders make some ten.
 _MAX_SCANS = 64
@@ -36,6 +37,12 @@ def decode(data: bytes, max_pixels: int, formats: Collection[str] = DEFAULT_FORM
     """
     allowed_format(data, formats)
     return _in_child(data, max_pixels) if needs_child(data) else images.decode(data, max_pixels, formats)
+
+
+def picture(data: bytes, max_pixels: int, formats: Collection[str] = DEFAULT_FORMATS) -> Picture:
+    """The same as `images.picture` gives it: of a large JPEG the pixels are decoded when they are looked at."""
+    allowed_format(data, formats)
+    return Picture.of(_in_child(data, max_pixels)) if needs_child(data) else images.picture(data, max_pixels, formats)
 
 
 def needs_child(data: bytes) -> bool:

@@ -24,6 +24,7 @@ from ddfa_batch.schemas.picture_formats import DEFAULT_FORMATS, FORMATS
 from ddfa_batch.tasks.files.decoder_messages import caught_messages
 from ddfa_batch.tasks.files.first_frame import beyond_the_file, still_png
 from ddfa_batch.tasks.files.format_signatures import SNIFFED, allowed_format, format_of, unknown_format
+from ddfa_batch.tasks.geometry.picture import REDUCTIONS, Picture
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its complaints about damaged files are printed
 
@@ -41,6 +42,15 @@ _TRANSPOSED_FLIPPED = {
     6: (True, False, True),
     7: (True, True, True),
     8: (True, True, False),
+}
+#: Pixels from which a JPEG is decoded smaller where that is enough.
+LEAST_REDUCED = 2_000_000
+#: How OpenCV is asked for colours at each of `REDUCTIONS`.
+_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 #: Held while Python's filters of warnings are changed; a child must not be forked in between.
 _FILTERS = threading.Lock()
@@ -73,16 +83,40 @@ def decode(data: bytes, max_pixels: int, formats: Collection[str] = DEFAULT_FORM
     from the header first: a picture of more than `max_pixels` is refused before any memory is taken.
     Raises `ImageError` of kind not_an_image, format_not_allowed, too_large, truncated or undecodable.
     """
+    return _pixels(_checked_header(data, max_pixels, formats), data)
+
+
+def picture(data: bytes, max_pixels: int, formats: Collection[str] = DEFAULT_FORMATS) -> Picture:
+    """The same picture; a JPEG from `LEAST_REDUCED` pixels on is decoded when it is looked at, as large as is needed.
+
+    Raises `ImageError` as `decode` does, of a large JPEG partly when it is looked at.
+    """
+    header = _checked_header(data, max_pixels, formats)
+    if not header.reducible:
+        return Picture.of(_pixels(header, data))
+    sides, transposed = (header.height, header.width), _TRANSPOSED_FLIPPED[header.orientation or 1][0]
+    # Pixels beyond the picture's edge fill its last blocks: where it is flipped they come to lie before its first.
+    fits = [k for k in REDUCTIONS if header.orientation == 1 or not (sides[0] % k or sides[1] % k)]
+    height, width = sides[::-1] if transposed else sides
+    return Picture(height, width, lambda reduction: _pixels(header, data, reduction), tuple(fits))
+
+
+def _checked_header(data: bytes, max_pixels: int, formats: Collection[str]) -> _Header:
     header = _header(data, formats)
     if header.width * header.height > max_pixels:
         raise ImageError(
             "too_large",
             f"The picture has {header.width} × {header.height} pixels; the limit is {max_pixels:,} (--max-pixels).",
         )
+    return header
+
+
+def _pixels(header: _Header, data: bytes, reduction: int = 1) -> U8:
+    """Pixels of a picture whose header was read, its sides divided by a reduction."""
     if beyond_the_file(data):
         raise _undecodable(header.kind, data, ["a chunk is longer than the file"])
     complaints: list[str] = []
-    flags = cv2.IMREAD_COLOR if header.orientation is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = _FLAGS[reduction] | (0 if header.orientation is None else cv2.IMREAD_IGNORE_ORIENTATION)
     with caught_messages(complaints):
         try:
             image = cv2.imdecode(np.frombuffer(still_png(data), np.uint8), flags)
@@ -123,8 +157,14 @@ class _Header:
     width: int
     #: Pixels, before any orientation.
     height: int
-    #: EXIF's number of the orientation where OpenCV does not know it: AVIF's irot and imir, and XMP; else None.
+    #: EXIF's number of the orientation where it is not left to OpenCV: AVIF's irot and imir, XMP, and of what is
+    #: reducible; else None.
     orientation: int | None
+
+    @property
+    def reducible(self) -> bool:
+        """Whether it is a JPEG so large that it is worth while to decode it smaller."""
+        return _reducible(self.kind, self.width, self.height)
 
 
 def _header(data: bytes, formats: Collection[str]) -> _Header:
@@ -152,13 +192,17 @@ def _without_warnings() -> Iterator[None]:
 
 def _orientation(header: Image.Image) -> int | None:
     """The orientation to apply after OpenCV, which knows EXIF's alone; None where it sees to it itself."""
-    if header.format != "AVIF" and "xmp" not in header.info:
+    if header.format != "AVIF" and "xmp" not in header.info and not _reducible(str(header.format), *header.size):
         return None
     try:
         told = header.getexif().get(_ORIENTATION, 1)
     except Exception:  # EXIF and XMP are parsed by trial; without them the picture stands as it is
         return None
     return told if told in _TRANSPOSED_FLIPPED else 1
+
+
+def _reducible(kind: str, width: int, height: int) -> bool:
+    return kind in ("JPEG", "MPO") and width * height >= LEAST_REDUCED
 
 
 def _upright(image: U8, orientation: int) -> U8:

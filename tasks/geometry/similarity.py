@@ -36,8 +36,11 @@ def similarities(rois: Floats, changes: Floats, size: int) -> F64:
     return np.concatenate([turn, shift[..., None]], axis=2)
 
 
-def warp(image: U8, map_: F64, size: int) -> U8:
-    """The crop (size, size, 3) that a map (2, 3) makes; black outside, bilinear, pixel centres as in `crop`."""
+def warp(image: U8, map_: F64, size: int, interpolation: int = cv2.INTER_LINEAR) -> U8:
+    """The crop (size, size, 3) that a map (2, 3) makes; black outside, pixel centres as in `crop`.
+
+    interpolation: OpenCV's number of one; bilinear where nothing is said.
+    """
     centred = map_.copy()
     centred[:, 2] += (np.sqrt(np.abs(np.linalg.det(map_[:, :2]))) - 1) / 2
-    return np.asarray(cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR))
+    return np.asarray(cv2.warpAffine(image, centred, (size, size), flags=interpolation))

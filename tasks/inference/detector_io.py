@@ -15,19 +15,23 @@ from ddfa_batch.tasks.geometry.boxes import non_maximum_suppression
 _NMS_IOU = 0.3
 
 
-def scaled_to_fit(image: U8, fit: tuple[int, int], pass_scale: float = 1.0) -> tuple[U8, float]:
-    """A copy no higher than fit[0] and no wider than fit[1], and its scale; the image itself if it fits.
+def scale_to_fit(height: int, width: int, fit: tuple[int, int], pass_scale: float = 1.0) -> float:
+    """By what a picture is scaled so as to be no higher than fit[0] and no wider than fit[1], times `pass_scale`.
 
-    With `pass_scale` it is so many times as large still. Without, it is exactly upstream's arithmetic (FaceBoxes.py),
-    so that boxes agree to the last digit.
+    It is exactly upstream's arithmetic (FaceBoxes.py), so that boxes agree to the last digit.
     """
-    h, w = image.shape[:2]
     scale = 1.0
-    if h > fit[0]:
-        scale = fit[0] / h
-    if w * scale > fit[1]:
-        scale *= fit[1] / (w * scale)
-    scale *= pass_scale
+    if height > fit[0]:
+        scale = fit[0] / height
+    if width * scale > fit[1]:
+        scale *= fit[1] / (width * scale)
+    return scale * pass_scale
+
+
+def scaled_to_fit(image: U8, fit: tuple[int, int], pass_scale: float = 1.0) -> tuple[U8, float]:
+    """A copy scaled as `scale_to_fit` says, and its scale; the image itself if it fits."""
+    h, w = image.shape[:2]
+    scale = scale_to_fit(h, w, fit, pass_scale)
     if scale == 1.0:
         return image, scale
     size = (max(int(scale * w), 1), max(int(scale * h), 1))

@@ -11,6 +11,7 @@ from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.geometry import crop
 from ddfa_batch.tasks.geometry.boxes import box_sizes, landmark_boxes, overlap
 from ddfa_batch.tasks.geometry.mirroring import MirrorMap
+from ddfa_batch.tasks.geometry.picture import Picture
 from ddfa_batch.tasks.geometry.pose import in_plane_angle
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points, turned_params
 from ddfa_batch.tasks.inference.face_finder import FaceCandidates
@@ -22,14 +23,14 @@ from ddfa_batch.tasks.inference.regressor import Regressor
 _SAME_OVERLAP, _SAME_DISTANCE = 0.3, 0.3
 
 
-def regress_faces(image: U8, detections: Detections, rois: F64, regress: Regressor) -> FaceCandidates:
+def regress_faces(image: U8 | Picture, detections: Detections, rois: F64, regress: Regressor) -> FaceCandidates:
     """What the regressor sees in the rois (N, 4) of boxes that are faces."""
     crops = crop.crops(image, rois, regress.size)
     return FaceCandidates(detections, rois, crops, regress(crops))
 
 
 def refine(
-    image: U8,
+    image: U8 | Picture,
     faces: FaceCandidates,
     regress: Regressor,
     landmarks: PointBasis,

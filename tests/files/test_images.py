@@ -243,3 +243,44 @@ def test_formats_of_old_databases_are_read_where_they_are_asked_for(suffix: str,
     np.testing.assert_allclose(guarded_images.decode(encoded(suffix), LIMIT, (name,)), SMOOTH, atol=3)
     with pytest.raises(ImageError, match=f"It is a {name} picture"):
         images.decode(encoded(suffix), LIMIT)
+
+
+def large(orientation: int, width: int = 1720, height: int = 1208) -> tuple[bytes, np.ndarray]:
+    """A JPEG of two megapixels that is stored so, and its pixels upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    coarse = np.random.default_rng(7).integers(40, 215, (12, 17, 3), np.uint8)
+    pixels = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+    data = saved(Image.fromarray(pixels), "JPEG", exif=exif, quality=95, subsampling=0)
+    return data, images.decode(data, LIMIT)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_is_decoded_smaller_and_upright(orientation: int) -> None:
+    data, full = large(orientation)
+    picture = images.picture(data, LIMIT)
+    assert (picture.height, picture.width) == full.shape[:2]
+    pixels, reduction = picture.at_least(0.25)
+    assert reduction == 4
+    means = full.reshape(full.shape[0] // 4, 4, full.shape[1] // 4, 4, 3).mean(axis=(1, 3))
+    assert np.abs(pixels - means).max() < 4
+    assert np.array_equal(picture.at_least(1)[0], full)
+
+
+def test_a_flipped_picture_whose_blocks_are_not_whole_is_not_reduced() -> None:
+    data, _ = large(2, width=1721)
+    assert images.picture(data, LIMIT).at_least(0.1)[1] == 1
+    data, _ = large(1, width=1721)
+    assert images.picture(data, LIMIT).at_least(0.1)[1] == 8
+
+
+def test_small_pictures_and_other_formats_are_decoded_at_once() -> None:
+    assert images.picture(encoded(".jpg"), LIMIT).reduction == 1
+    assert images.picture(encoded(".webp", np.zeros((1500, 1500, 3), np.uint8)), LIMIT).reduction == 1
+
+
+def test_a_large_jpeg_that_ends_early_is_told_as_such_when_it_is_looked_at() -> None:
+    data, _ = large(1)
+    with pytest.raises(ImageError) as fault:
+        images.picture(data[: len(data) // 2], LIMIT).at_least(0.2)
+    assert fault.value.kind == "truncated"
