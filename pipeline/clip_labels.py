@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ddfa_batch.pipeline.run_tables import geometry_columns, table_of
+from ddfa_batch.pipeline.run_tables import geometry_columns
 from ddfa_batch.schemas.arrays import F32, F64
 from ddfa_batch.schemas.config import CLIPS_PER_FACE, FACES_PER_IMAGE
 from ddfa_batch.schemas.faces import Geometry
+from ddfa_batch.tasks.files.arrow_columns import table_of
 from ddfa_batch.tasks.geometry.motion import Motion
 
 

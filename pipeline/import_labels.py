@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ddfa_batch.pipeline.run_tables import table_of
 from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import F32, F64
 from ddfa_batch.schemas.errors import DdfaError, InputError
@@ -17,6 +16,7 @@ from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import images, store
+from ddfa_batch.tasks.files.arrow_columns import table_of
 from ddfa_batch.tasks.files.mat_files import read_variables
 from ddfa_batch.tasks.geometry import crop, pose, quality
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, crop_pose, points

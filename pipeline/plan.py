@@ -26,6 +26,7 @@ from ddfa_batch.schemas.tables import PLAN as PLAN_SCHEMA
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files.arrow_columns import table_of
 from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_inputs, unmatched
 from ddfa_batch.tasks.files.mesh_files import put_topology
 from ddfa_batch.tasks.files.places import take_place
@@ -311,7 +312,8 @@ def write_shards(writer: pq.ParquetWriter, rows: Iterable[dict[str, Any]], shard
     """Write rows of a plan, one row group per shard; give their number."""
     remaining, written = iter(rows), 0
     while part := list(itertools.islice(remaining, shard_size)):
-        writer.write_table(pa.Table.from_pylist(part, PLAN_SCHEMA), row_group_size=shard_size)
+        columns = {name: [row.get(name) for row in part] for name in PLAN_SCHEMA.names}
+        writer.write_table(table_of(columns, PLAN_SCHEMA), row_group_size=shard_size)
         written += len(part)
     return written
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ddfa_batch.schemas.config import FACES_PER_IMAGE
 from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
 from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.run import RunModel
+from ddfa_batch.tasks.files.arrow_columns import column_of, table_of
 from ddfa_batch.tasks.geometry import quality
 from ddfa_batch.tasks.geometry.openness import openness
 
@@ -22,7 +22,7 @@ from ddfa_batch.tasks.geometry.openness import openness
 def images_table(records: Sequence[ImageRecord], sample_json: bool = False, picture: bool = False) -> pa.Table:
     """The rows of `images/`."""
     schema = tables.images_schema(sample_json, picture)
-    return pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
+    return table_of({name: [getattr(record, name, None) for record in records] for name in schema.names}, schema)
 
 
 def faces_table(
@@ -82,7 +82,7 @@ def conformed(faces: pa.Table, schema: pa.Schema, expressions: Sequence[str]) ->
     columns = [
         faces[field.name].cast(field.type)
         if field.name in faces.column_names
-        else _column(derived[field.name], field.type, n)
+        else column_of(derived[field.name], field.type, n)
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
@@ -112,20 +112,3 @@ def geometry_columns(g: Geometry) -> dict[str, Any]:
         "landmarks68_visible": g.visible,
         "face_size": quality.face_size(g.landmarks),
     }
-
-
-def table_of(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
-    """A table of columns given as arrays (n,) or (n, k), lists, or None for nothing but nulls."""
-    n = len(columns[schema.names[0]])
-    return pa.Table.from_arrays([_column(columns[f.name], f.type, n) for f in schema], schema=schema)
-
-
-def _column(values: object, kind: pa.DataType, n: int) -> pa.Array:
-    if values is None:
-        return pa.nulls(n, kind)
-    if isinstance(values, np.ndarray) and values.ndim == 2:
-        flat = pa.array(np.ascontiguousarray(values).ravel()).cast(kind.value_type)
-        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
-    if isinstance(values, np.ndarray):
-        return pa.array(np.ascontiguousarray(values)).cast(kind)
-    return pa.array(values, kind)

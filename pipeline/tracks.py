@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.receipts import receipts
-from ddfa_batch.pipeline.run_tables import model_metadata, table_of
+from ddfa_batch.pipeline.run_tables import model_metadata
 from ddfa_batch.pipeline.staging import StagedFile, StagedShard, replace_shard
 from ddfa_batch.pipeline.track_seams import ShardTracks, read_tracks, seams_name
 from ddfa_batch.pipeline.track_smoothing import NEEDED, Smoother
@@ -31,6 +31,7 @@ from ddfa_batch.schemas.config import NO_SMOOTHING
 from ddfa_batch.schemas.faces import NO_TRACK
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files.arrow_columns import table_of
 from ddfa_batch.tasks.inference.track_joining import SegmentTracks, TrackSummary, join_tracks, summarise_tracks
 
 #: The run's tables of tracks and videos, and what they were made from.
