@@ -210,6 +210,7 @@ def measure_soak(minutes: float, n_workers: int, file: Path | None) -> None:
         def report(progress: Progress) -> None:
             nonlocal done
             done = max(done, progress.images)
+            remove_meshes(Path(folder, "out"))
             if time.monotonic() > end:
                 raise TimeIsUpError
 
@@ -218,6 +219,12 @@ def measure_soak(minutes: float, n_workers: int, file: Path | None) -> None:
             process(request, Execution("local", n_workers, ItemLimits(ITEM_SECONDS)), report=report)
     print(f"{done:,} pictures in {minutes:.0f} minutes by {n_workers} workers")
     tell(seen, file, f"Resident memory over {minutes:.0f} minutes, {n_workers} workers")
+
+
+def remove_meshes(out: Path) -> None:
+    """Remove the meshes of shards that are finished: hours of them would fill the disk."""
+    for receipt in out.glob("shards/*.json"):
+        Path(out, "vertices", f"{receipt.stem}.h5").unlink(missing_ok=True)
 
 
 def _named(pictures: list[Path], i: int) -> Path:

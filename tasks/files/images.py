@@ -116,16 +116,32 @@ def _pixels(header: _Header, data: bytes, reduction: int = 1) -> U8:
     if beyond_the_file(data):
         raise _undecodable(header.kind, data, ["a chunk is longer than the file"])
     complaints: list[str] = []
-    flags = _FLAGS[reduction] | (0 if header.orientation is None else cv2.IMREAD_IGNORE_ORIENTATION)
     with caught_messages(complaints):
-        try:
-            image = cv2.imdecode(np.frombuffer(still_png(data), np.uint8), flags)
-        except cv2.error as fault:
-            image = None
-            complaints.append(str(fault))
+        image = _by_pillow(data, complaints) if header.by_pillow else _by_opencv(header, data, reduction, complaints)
     if image is None:
         raise _undecodable(header.kind, data, complaints)
-    return np.asarray(image) if header.orientation is None else _upright(np.asarray(image), header.orientation)
+    return image if header.orientation is None else _upright(image, header.orientation)
+
+
+def _by_opencv(header: _Header, data: bytes, reduction: int, complaints: list[str]) -> U8 | None:
+    flags = _FLAGS[reduction] | (0 if header.orientation is None else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(np.frombuffer(still_png(data), np.uint8), flags)
+    except cv2.error as fault:
+        complaints.append(str(fault))
+        return None
+    return None if image is None else np.asarray(image)
+
+
+def _by_pillow(data: bytes, complaints: list[str]) -> U8 | None:
+    """A TIFF with alpha: libtiff hands OpenCV its colours multiplied by it, black where they are transparent."""
+    try:
+        with _without_warnings(), Image.open(io.BytesIO(data), formats=["TIFF"]) as picture:
+            picture.load()  # which turns a TIFF upright, too
+            return np.ascontiguousarray(np.asarray(picture)[..., 2::-1])
+    except Exception as fault:  # decoders raise whatever they trip over
+        complaints.append(str(fault))
+        return None
 
 
 def dimensions(data: bytes) -> tuple[int, int]:
@@ -157,9 +173,11 @@ class _Header:
     width: int
     #: Pixels, before any orientation.
     height: int
-    #: EXIF's number of the orientation where it is not left to OpenCV: AVIF's irot and imir, XMP, and of what is
+    #: EXIF's number of the orientation where it is not left to the decoder: AVIF's irot and imir, XMP, and of what is
     #: reducible; else None.
     orientation: int | None
+    #: Whether Pillow decodes it: a TIFF with alpha.
+    by_pillow: bool
 
     @property
     def reducible(self) -> bool:
@@ -171,7 +189,9 @@ def _header(data: bytes, formats: Collection[str]) -> _Header:
     form = allowed_format(data, formats)
     try:
         with _without_warnings(), Image.open(io.BytesIO(data), formats=form.pillow) as header:
-            return _Header(str(header.format), header.width, header.height, _orientation(header))
+            by_pillow = header.format == "TIFF" and header.mode == "RGBA"
+            orientation = None if by_pillow else _orientation(header)
+            return _Header(str(header.format), header.width, header.height, orientation, by_pillow)
     except UnidentifiedImageError:
         raise unknown_format(data) from None
     except Image.DecompressionBombError:
@@ -191,9 +211,11 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _orientation(header: Image.Image) -> int | None:
-    """The orientation to apply after OpenCV, which knows EXIF's alone; None where it sees to it itself."""
+    """The orientation to apply after OpenCV, which knows EXIF's and TIFF's alone; None where it sees to it itself."""
     if header.format != "AVIF" and "xmp" not in header.info and not _reducible(str(header.format), *header.size):
         return None
+    if header.format == "TIFF" and _ORIENTATION in vars(header).get("tag_v2", ()):
+        return None  # OpenCV turns it by its tag, whatever it is told
     try:
         told = header.getexif().get(_ORIENTATION, 1)
     except Exception:  # EXIF and XMP are parsed by trial; without them the picture stands as it is

@@ -13,6 +13,7 @@ import small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
+from turned_pictures import exif, stored, xmp
 
 from ddfa_batch.schemas.errors import ERROR_KINDS, ImageError
 from ddfa_batch.tasks.files import first_frame, guarded_images, images
@@ -65,36 +66,22 @@ def test_grey_and_palette_pictures_have_three_channels(mode: str) -> None:
     assert images.decode(saved(image, "PNG"), LIMIT).shape == SMOOTH.shape
 
 
-def turned(orientation: int) -> np.ndarray:
-    """The picture as a camera stores it that notes this EXIF orientation."""
-    return {
-        1: SMOOTH,
-        2: SMOOTH[:, ::-1],
-        3: SMOOTH[::-1, ::-1],
-        4: SMOOTH[::-1],
-        5: SMOOTH.transpose(1, 0, 2),
-        6: SMOOTH.transpose(1, 0, 2)[::-1],
-        7: SMOOTH[::-1, ::-1].transpose(1, 0, 2),
-        8: SMOOTH.transpose(1, 0, 2)[:, ::-1],
-    }[orientation]
+def turned(orientation: int) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(stored(SMOOTH, orientation)[..., ::-1]))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(turned(orientation)[..., ::-1]))
-    found = images.decode(saved(stored, "JPEG", exif=exif, quality=98, subsampling=0), LIMIT)
+    data = saved(turned(orientation), "JPEG", exif=exif(orientation), quality=98, subsampling=0)
+    found = images.decode(data, LIMIT)
     assert found.shape == SMOOTH.shape
     assert np.abs(found.astype(int) - SMOOTH).mean() < 3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_avifs_own_orientation_is_applied(orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation  # Pillow writes it as the boxes irot and imir
-    stored = Image.fromarray(np.ascontiguousarray(turned(orientation)[..., ::-1]))
-    found = images.decode(saved(stored, "AVIF", exif=exif, quality=98), LIMIT)
+    exif_too = exif(orientation)  # Pillow writes it as the boxes irot and imir
+    found = images.decode(saved(turned(orientation), "AVIF", exif=exif_too, quality=98), LIMIT)
     assert found.shape == SMOOTH.shape
     assert np.abs(found.astype(int) - SMOOTH).mean() < 3
 
@@ -102,21 +89,38 @@ def test_an_avifs_own_orientation_is_applied(orientation: int) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_an_orientation_that_only_xmp_tells_is_applied(kind: str, orientation: int) -> None:
-    stored = Image.fromarray(np.ascontiguousarray(turned(orientation)[..., ::-1]))
-    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
-    found = images.decode(saved(stored, kind, xmp=xmp, quality=98), LIMIT)
+    found = images.decode(saved(turned(orientation), kind, xmp=xmp(orientation), quality=98), LIMIT)
     assert found.shape == SMOOTH.shape
     assert np.abs(found.astype(int) - SMOOTH).mean() < 3
 
 
 def test_exif_goes_before_xmp() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    stored = Image.fromarray(np.ascontiguousarray(turned(6)[..., ::-1]))
-    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="3"/></x:xmpmeta>'
-    found = images.decode(saved(stored, "JPEG", exif=exif, xmp=xmp, quality=98), LIMIT)
+    found = images.decode(saved(turned(6), "JPEG", exif=exif(6), xmp=xmp(3), quality=98), LIMIT)
     assert found.shape == SMOOTH.shape
     assert np.abs(found.astype(int) - SMOOTH).mean() < 3
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("orientation", [2, 6])
+@pytest.mark.parametrize("told", [b"<x:xmpmeta/>", xmp(3)])
+def test_a_tiff_is_turned_once_by_its_tag_whatever_xmp_says(mode: str, orientation: int, told: bytes) -> None:
+    tags: dict[int, object] = {0x0112: orientation, 700: told}
+    data = saved(turned(orientation).convert(mode), "TIFF", tiffinfo=tags)
+    np.testing.assert_array_equal(images.decode(data, LIMIT), SMOOTH)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiffs_colours_do_not_fade_with_its_alpha(compression: str | None) -> None:
+    picture = RGB.convert("RGBA")
+    picture.putalpha(100)
+    np.testing.assert_array_equal(images.decode(saved(picture, "TIFF", compression=compression), LIMIT), SMOOTH)
+
+
+def test_a_damaged_tiff_with_alpha_is_an_error() -> None:
+    data = saved(RGB.convert("RGBA"), "TIFF", compression="tiff_lzw")
+    with pytest.raises(ImageError) as fault:
+        images.decode(data[:500] + b"\xff" * 5000 + data[5500:], LIMIT)
+    assert fault.value.kind == "undecodable"
 
 
 SECOND = Image.new("RGB", RGB.size, (255, 255, 255))
