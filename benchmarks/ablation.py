@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib_curves import Curve, draw_curves
 
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline import training_set
@@ -36,7 +37,6 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle, find_bundle
 from ddfa_batch.tasks.files import atomic
 from ddfa_batch.tasks.files.given_faces import read_faces
 from ddfa_batch.tasks.files.inputs import resolve_source
-from ddfa_batch.tasks.rendering.curves import Curve, draw_curves
 from ddfa_batch.tasks.training import export, host, meta_joint, state
 from ddfa_batch.tasks.training.architectures import Architecture
 from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening

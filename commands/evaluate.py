@@ -82,7 +82,7 @@ def evaluate(
                        video, frame) of frames; without keys, video names a
                        video file below --images
 
-    OUT gets summary.json, faces.parquet (a row per labelled face), curve.png and worst.png.
+    OUT gets summary.json, faces.parquet (a row per labelled face), curve.svg and worst.png.
 
     \b
     Examples:

@@ -37,6 +37,7 @@ from ddfa_batch.schemas.config import (
     VERTEX_FORMS,
     FaceOptions,
 )
+from ddfa_batch.schemas.extras import from_extra
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run, RunRequest
@@ -197,6 +198,8 @@ def process(
     from ddfa_batch.tasks.files.remote_calls import limited
 
     check_settings(settings)
+    if preview:
+        from_extra("numba")  # now, and not when the run is done
     if settings.overwrite and retry_failed:
         raise click.UsageError("--overwrite replaces the run in OUT; leave out --retry-failed.")
     if run_part(settings) and retry_failed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from ddfa_batch.commands.training_options import (
     learning_options,
 )
 from ddfa_batch.commands.training_progress import TrainingProgress
+from ddfa_batch.schemas.extras import from_extra
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.train import TrainingOutcome, TrainingRequest
@@ -51,7 +51,7 @@ def train(
     """Train a regressor with the paper's method, and write it as a model that `process --model` accepts.
 
     LABELS is a run of `fit`, `process` or `synth-videos`. OUT gets checkpoints, history.json and model/; the same
-    command goes on after an interruption. Needs torch: pip install torch.
+    command goes on after an interruption. Needs torch: pip install 'ddfa-batch[train]'.
 
     \b
     Examples:
@@ -61,8 +61,8 @@ def train(
       ddfa-batch process ./photographs out/ --model trained/model
     """
     refuse_builtin(out.resolve().name, "folder, which the new model is called after")
-    if importlib.util.find_spec("torch") is None:
-        raise click.ClickException("Training needs torch, which is not installed: pip install torch.")
+    for package in ("torch", "onnx"):
+        from_extra(package)
     from ddfa_batch.pipeline.train import train as run_training
 
     bundle = choose_model(models_folder, model, labels).announce(quiet)

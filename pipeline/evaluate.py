@@ -43,7 +43,7 @@ class EvaluationRequest:
 
 
 def evaluate(request: EvaluationRequest) -> Evaluation:
-    """Measure, and write OUT: summary.json, faces.parquet, curve.png and worst.png.
+    """Measure, and write OUT: summary.json, faces.parquet, curve.svg and worst.png.
 
     Faces that were not found are counted, left out of the means, and errors without end in the curve; faces whose
     labels are too few to tell an error are left out of both. Raises `InputError` for labels that do not suit the

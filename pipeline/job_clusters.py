@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import shlex
 import threading
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ddfa_batch.schemas.errors import ClusterError
+from ddfa_batch.schemas.extras import from_extra
 from ddfa_batch.schemas.job_clusters import BatchCluster, KubernetesCluster
 
 #: Of dask-jobqueue: the class of each batch system, and what it calls who pays.
@@ -93,17 +93,8 @@ def batch_jobs(asked: BatchCluster, environment: dict[str, str]) -> Any:
 
 
 def _classes(asked: BatchCluster) -> tuple[Any, Any]:
-    cluster = getattr(_installed("dask_jobqueue", "jobqueue"), _CLASSES[asked.kind][0])
+    cluster = getattr(from_extra("dask_jobqueue"), _CLASSES[asked.kind][0])
     return cluster, cluster.job_cls
-
-
-def _installed(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise ClusterError(
-            f"{module.partition('.')[0].replace('_', '-')} is not installed here: pip install 'ddfa-batch[{extra}]'."
-        ) from None
 
 
 # -------------------------------------------------------------------------------------- jobs that ended
@@ -154,14 +145,14 @@ def _ended(absent: dict[str, float], jobs: Iterable[str], workers: Iterable[str]
 
 
 def _pods(asked: KubernetesCluster, environment: dict[str, str]) -> Any:
-    module = _installed("dask_kubernetes.operator", "kubernetes")
+    module = from_extra("dask_kubernetes.operator")
     specification = pod_specification(asked, environment, f"{_POD_NAME}-{uuid.uuid4().hex[:8]}")
     return module.KubeCluster(namespace=asked.namespace, custom_cluster_spec=specification)
 
 
 def pod_specification(asked: KubernetesCluster, environment: dict[str, str], name: str = _POD_NAME) -> dict[str, Any]:
     """The `DaskCluster` that Dask's operator makes pods of: one worker each, with its volumes, and a scheduler."""
-    module = _installed("dask_kubernetes.operator", "kubernetes")
+    module = from_extra("dask_kubernetes.operator")
     amount = {"cpu": str(asked.cores), "memory": asked.memory.removesuffix("B").replace(" ", "")}
     specification: dict[str, Any] = module.make_cluster_spec(
         name=name,

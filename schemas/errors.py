@@ -33,6 +33,10 @@ class ClusterError(DdfaError):
     """The Dask cluster cannot be reached, or gave up on work it was handed."""
 
 
+class MissingPackageError(DdfaError, ImportError):
+    """What was asked for needs a package that is not installed; the sentence names the extra that brings it."""
+
+
 class StoreError(DdfaError, OSError):
     """A store behind a URL did not do what it was asked, in all of its attempts."""
 

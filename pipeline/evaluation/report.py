@@ -1,4 +1,4 @@
-"""What an evaluation leaves: scores, summary.json, faces.parquet, curve.png and worst.png."""
+"""What an evaluation leaves: scores, summary.json, faces.parquet, curve.svg and worst.png."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ddfa_batch.tasks.evaluation.landmark_errors import cumulative, mean_by_yaw
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.rendering import curves, overlay, sheets
 
-SUMMARY, FACES, CURVE, WORST = "summary.json", "faces.parquet", "curve.png", "worst.png"
+SUMMARY, FACES, CURVE, WORST = "summary.json", "faces.parquet", "curve.svg", "worst.png"
 #: Error in % at which the cumulative curve ends.
 _CURVE_END = 10.0
 #: Faces in the picture of the worst, and in one of its rows.

@@ -12,8 +12,8 @@ from ddfa_batch.schemas.arrays import F32
 from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import BundleError, InputError
+from ddfa_batch.schemas.extras import from_extra
 from ddfa_batch.schemas.morphable import MorphableModel
-from ddfa_batch.tasks.bundles import onnx_graphs
 from ddfa_batch.tasks.bundles.checkpoints import read_arrays
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
 from ddfa_batch.tasks.files.checksums import sha256
@@ -51,8 +51,12 @@ def available_weights(checkout: Path) -> list[str]:
 def import_3ddfa_v2(checkout: Path, weights: str, target: Path) -> Bundle:
     """Make the bundle `target` from a checkout, with the regressor called `weights` (mb05 or mb1).
 
-    Raises `BundleError` naming any file that is missing, damaged, or not what the release has.
+    Raises `BundleError` naming any file that is missing, damaged, or not what the release has; `MissingPackageError`
+    without onnx.
     """
+    from_extra("onnx")
+    from ddfa_batch.tasks.bundles import onnx_graphs
+
     regressor = _network(checkout / _WEIGHTS[weights], lambda w: onnx_graphs.mobilenet(w, _SIZE))
     detector = _network(checkout / _DETECTOR, onnx_graphs.faceboxes)
     mean, std = _mean_and_std(checkout / _MEAN_STD)

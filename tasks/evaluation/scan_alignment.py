@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ddfa_batch.schemas.arrays import F64, Floats, check_shape
 from ddfa_batch.schemas.errors import ShapeError
+from ddfa_batch.tasks.geometry.nearest import Neighbours
 
 #: Radius of the part of a scan that is compared, in outer interocular distances about the nose tip: the 95 mm that
 #: the Florence protocol (Jackson et al., ICCV 2017) cuts out, for eyes whose outer corners are 90 mm apart.
@@ -76,18 +76,18 @@ def scan_error(mesh: Floats, eyes: tuple[int, int], nose: int, scan: Floats) -> 
     check_shape("scan", scan, None, 3)
     if len(scan) < _FEWEST_POINTS or not np.isfinite(scan).all():
         raise ShapeError(f"A scan needs at least {_FEWEST_POINTS} finite points, but this one has {len(scan)}.")
-    points, tree = np.asarray(scan, np.float64), cKDTree(scan)
-    moved = _closest_points(np.asarray(mesh, np.float64), points, tree)(mesh)
-    corners = points[tree.query(moved[[*eyes, nose]])[1]]
+    points, known = np.asarray(scan, np.float64), Neighbours(scan)
+    moved = _closest_points(np.asarray(mesh, np.float64), points, known)(mesh)
+    corners = points[known.nearest(moved[[*eyes, nose]])]
     interocular = float(np.linalg.norm(corners[0] - corners[1]))
     if interocular == 0:
         raise ShapeError("The corners of the eyes fall on one point of this scan: it is no upright face.")
     part = points[np.linalg.norm(points - corners[2], axis=1) <= FACE_RADIUS * interocular]
-    distance = cKDTree(moved).query(part)[0]
+    distance = Neighbours(moved).distance(part)
     return ScanError(100 * float(np.mean(distance)) / interocular, interocular, len(part))
 
 
-def _closest_points(mesh: F64, scan: F64, tree: cKDTree) -> Similarity:
+def _closest_points(mesh: F64, scan: F64, known: Neighbours) -> Similarity:
     """Iterative closest point from equal middles and extents; mesh to scan, the nearest pairs count."""
     low, high = scan.min(axis=0), scan.max(axis=0)
     scale = float((high - low)[:2].max() / np.ptp(mesh, axis=0)[:2].max())
@@ -95,7 +95,9 @@ def _closest_points(mesh: F64, scan: F64, tree: cKDTree) -> Similarity:
     best = Similarity(scale, np.eye(3), (low + high) / 2 - scale * middle)
     some, before = mesh[:: max(1, len(mesh) // _ICP_VERTICES)], np.inf
     for _ in range(_ICP_STEPS):
-        distance, nearest = (np.asarray(column) for column in tree.query(best(some)))
+        here = best(some)
+        nearest = known.nearest(here)
+        distance = np.linalg.norm(scan[nearest] - here, axis=1)
         kept = distance <= np.quantile(distance, _ICP_KEPT)
         error = float(distance[kept].mean())
         if before - error < _ICP_GAIN * before:

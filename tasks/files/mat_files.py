@@ -9,6 +9,7 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F64
 from ddfa_batch.schemas.errors import InputError
+from ddfa_batch.schemas.extras import from_extra
 
 #: A larger .mat file holds nothing that is read from one: labels have some 200 kB, the official UV coordinates 1 MB.
 _MAX_BYTES = 64 << 20
@@ -17,11 +18,10 @@ _MAX_BYTES = 64 << 20
 def read_variables(path: Path, names: Collection[str]) -> dict[str, F64]:
     """Those of the variables `names` that a .mat file has, as float64 arrays of two dimensions; no other is read.
 
-    Raises `InputError` naming the file for one that is missing, too large, no .mat file, or whose variables are no
-    numbers.
+    Needs scipy, which the extra `labels` brings. Raises `InputError` naming the file for one that is missing, too
+    large, no .mat file, or whose variables are no numbers.
     """
-    from scipy.io import loadmat
-
+    loadmat = from_extra("scipy.io").loadmat
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(f"{path} has more than {_MAX_BYTES >> 20} MiB, far too many for labels.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ddfa_batch.schemas.arrays import F64, I64, Floats
 from ddfa_batch.tasks.fitting.fit_basis import FitBasis
+from ddfa_batch.tasks.geometry.pose import rotations
 
 #: Longest rotation of one step in radians, and greatest change of the scale's logarithm: steps are first-order.
 _LONGEST_STEP = 0.6
@@ -57,7 +57,7 @@ class PosedFaces:
         omega = pose_step[:, :3]
         angle = np.linalg.norm(omega, axis=1)
         shrink = np.minimum(1.0, _LONGEST_STEP / np.maximum(angle, 1e-12))
-        R = Rotation.from_rotvec(omega * shrink[:, None]).as_matrix() @ self.R
+        R = rotations(omega * shrink[:, None]) @ self.R
         s = self.s * np.exp(np.clip(pose_step[:, 3], -_LONGEST_STEP, _LONGEST_STEP))
         return PosedFaces(R, s, self.t + pose_step[:, 4:], self.beta)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ddfa_batch.schemas.arrays import F64
 from ddfa_batch.tasks.fitting.fit_basis import FitBasis
 from ddfa_batch.tasks.fitting.gauss_newton import LabelledPoints, ridge
 from ddfa_batch.tasks.fitting.scaled_orthographic import PosedFaces, pose_jacobian, project
+from ddfa_batch.tasks.geometry.pose import rotations
 
 #: Yaw of the poses every face is started from, degrees; the one that fits best is kept.
 _START_YAWS = (-70.0, -25.0, 25.0, 70.0)
@@ -32,8 +32,8 @@ def starting_poses(labels: LabelledPoints, points: FitBasis) -> PosedFaces:
 
 
 def _posed_from(labels: LabelledPoints, points: FitBasis, yaw: float) -> PosedFaces:
-    R = Rotation.from_euler("y", -yaw, degrees=True).as_matrix()
-    faces = _upright(labels, points, np.tile(R, (len(labels.x), 1, 1)))
+    R = rotations(np.array([[0.0, -np.radians(yaw), 0.0]]))
+    faces = _upright(labels, points, np.repeat(R, len(labels.x), axis=0))
     for _ in range(_POSE_STEPS):
         faces = _pose_step(labels, points, faces)
     return faces
@@ -48,7 +48,7 @@ def _upright(labels: LabelledPoints, points: FitBasis, R: F64) -> PosedFaces:
     along = np.einsum("nl,nld,nld->n", share, dx, ds)
     across = np.einsum("nl,nl->n", share, dx[..., 1] * ds[..., 0] - dx[..., 0] * ds[..., 1])
     scale = np.hypot(along, across) / np.maximum(np.einsum("nl,nld,nld->n", share, ds, ds), 1e-12)
-    R = Rotation.from_euler("z", np.arctan2(across, along)[:, None]).as_matrix() @ R
+    R = rotations(np.arctan2(across, along)[:, None] * [0, 0, 1]) @ R
     middle = np.einsum("nij,nj->ni", R[:, : labels.dims], share @ points.mean)
     t = np.einsum("nl,nld->nd", share, labels.x) - scale[:, None] * middle
     return PosedFaces(R, scale, t, np.zeros((len(R), len(points.basis))))

@@ -9,6 +9,7 @@ import numpy as np
 from ddfa_batch.schemas.arrays import F32, F64, I64, Floats, check_shape
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE, ParameterLayout
+from ddfa_batch.tasks.geometry.nearest import Neighbours
 
 #: Where the points of each part stand in a mirrored face.
 _JAW, _BROWS, _NOSE_LINE, _NOSTRILS = [*range(16, -1, -1)], [*range(26, 16, -1)], [27, 28, 29, 30], [35, 34, 33, 32, 31]
@@ -104,12 +105,9 @@ def _twins(model: MorphableModel, shift: F64) -> tuple[I64, I64]:
     The mirror image of the mean lies `shift` (3,) from the mean. A landmark's twin is the landmark of that name,
     another vertex's the one nearest to its mirror image.
     """
-    from scipy.spatial import cKDTree  # a tenth of a second, which only those pay who average
-
     spread = np.arange(0, model.n_vertices, max(1, model.n_vertices // _N_MEASURED))
     vertices = np.union1d(model.landmarks, spread).astype(np.int64)
     mean = model.mean.astype(np.float64)
-    _, nearest = cKDTree(mean).query(mean[vertices] * _MIRROR - shift)
-    twins = np.asarray(nearest, np.int64)
+    twins = Neighbours(mean).nearest(mean[vertices] * _MIRROR - shift)
     twins[np.searchsorted(vertices, model.landmarks)] = model.landmarks[FLIP68]
     return vertices, twins

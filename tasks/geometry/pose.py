@@ -22,6 +22,18 @@ def rotation_and_scale(pose: Floats) -> tuple[F64, F64]:
     return np.concatenate([top, third[:, None]], axis=1), s.mean(axis=1)
 
 
+def rotations(vectors: Floats) -> F64:
+    """Proper rotations (N, 3, 3) about the directions of vectors (N, 3) by their lengths, radians (Rodrigues)."""
+    check_shape("vectors", vectors, None, 3)
+    v = np.asarray(vectors, np.float64)
+    x, y, z = v.T
+    none = np.zeros_like(x)
+    K = np.stack([none, -z, y, z, none, -x, -y, x, none], axis=1).reshape(-1, 3, 3)
+    angle = np.linalg.norm(v, axis=1)[:, None, None]
+    # sin(a)/a and (1 − cos(a))/a², which are 1 and 1/2 at 0
+    return np.asarray(np.eye(3) + np.sinc(angle / np.pi) * K + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * (K @ K))
+
+
 def upright(pose: Floats) -> F64:
     """T (N, 3, 4) in image pixels, whose y points down, with y up as `rotation_and_scale` and `angles` want it."""
     return np.asarray(pose, np.float64) * np.array([1.0, -1.0, 1.0])[:, None]

@@ -6,6 +6,7 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F64, I64, Floats, check_shape
 from ddfa_batch.tasks.geometry.boxes import landmark_boxes
+from ddfa_batch.tasks.inference.assignment import least_total
 
 #: Two faces of one frame whose landmarks are nearer than this on average, as a share of their size, are one.
 _SAME_DISTANCE = 0.25
@@ -35,11 +36,9 @@ def assign(cost: Floats, most: float) -> tuple[I64, I64]:
     if not cost.size:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     allowed = cost <= most
-    from scipy.optimize import linear_sum_assignment
-
-    rows, columns = linear_sum_assignment(np.where(allowed, cost, _FORBIDDEN))
+    rows, columns = least_total(np.where(allowed, cost, _FORBIDDEN))
     kept = allowed[rows, columns]
-    return rows[kept].astype(np.int64), columns[kept].astype(np.int64)
+    return rows[kept], columns[kept]
 
 
 def match_faces(known: Floats, found: Floats, most: float) -> tuple[I64, I64]:

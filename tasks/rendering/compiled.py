@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeVar, cast
 
-from numba import njit
+from ddfa_batch.schemas.extras import from_extra
 
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
@@ -17,6 +17,8 @@ def compiled(inline: bool = False) -> Callable[[Kernel], Kernel]:
     can be written (numba then raises `RuntimeError`) every process compiles anew. `inline`: within its callers.
     """
     how: Literal["always", "never"] = "always" if inline else "never"
+
+    njit = from_extra("numba").njit
 
     def decorate(function: Kernel) -> Kernel:
         try:

@@ -9,12 +9,11 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F32, F64, U8, Bools, Floats
 from ddfa_batch.tasks.rendering.coverage import Window
+from ddfa_batch.tasks.rendering.overlay import HIDDEN, SEEN
 from ddfa_batch.tasks.rendering.pictured_faces import PicturedFaces
 from ddfa_batch.tasks.rendering.strokes import Strokes, dots, lines
 from ddfa_batch.tasks.rendering.topology import Topology
 
-#: BGR of landmarks that can be seen, and of those the head hides.
-SEEN, HIDDEN = (80, 220, 60), (60, 60, 240)
 #: BGR of the halo below lines, and how opaque it is: lines show on any ground.
 _HALO, _HALO_OPACITY = np.array([20.0, 20.0, 20.0]), 0.45
 #: The 68 points as lines: first, last, and whether the line is closed (iBUG markup).

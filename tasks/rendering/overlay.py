@@ -7,8 +7,9 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F64, U8, Bools, Floats
 from ddfa_batch.tasks.geometry.similarity import similarity, warp
-from ddfa_batch.tasks.rendering.landmark_lines import HIDDEN, SEEN
 
+#: BGR of landmarks that can be seen, and of those the head hides.
+SEEN, HIDDEN = (80, 220, 60), (60, 60, 240)
 #: BGR of labelled points, of answered ones, and of a roi.
 TRUTH, ANSWER, ROI = (80, 220, 80), (60, 60, 255), (200, 200, 60)
 #: Bits of a pixel's fraction that OpenCV is told of.

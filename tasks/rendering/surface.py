@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ddfa_batch.schemas.arrays import F32, F64, I32, I64, Bools
 from ddfa_batch.schemas.morphable import MorphableModel
+from ddfa_batch.tasks.geometry.nearest import Neighbours
 
 #: Rays that carry anchors: one every two degrees, 3 to 4 pixels of outline on a face of 200.
 N_RAYS = 180
@@ -121,8 +121,8 @@ def _outward(mean: F64, loop: I64) -> F64:
     if not len(loop):
         return np.zeros((0, 3))
     radius = float(np.linalg.norm(mean - mean.mean(axis=0), axis=1).max())
-    near = cKDTree(mean).query_ball_point(mean[loop], 1.5 * _SKIRT * radius)
-    inner = np.stack([mean[rows].mean(axis=0) for rows in near])
+    reach = 1.5 * _SKIRT * radius
+    inner = np.stack([mean[np.linalg.norm(mean - at, axis=1) <= reach].mean(axis=0) for at in mean[loop]])
     outward = mean[loop] - inner
     window = max(1, round(_SMOOTHED * len(loop)))
     around = np.arange(-window, window + 1) + np.arange(len(loop))[:, None]
@@ -166,10 +166,10 @@ def _lining(loops: list[list[int]], first: int) -> I32:
 
 def _mirror(mean: F32) -> I32:
     """The vertex nearest to each vertex's mirror image (V,), left and right being along x."""
-    tree = cKDTree(mean)
+    known = Neighbours(mean)
     middle = float(mean[:, 0].min() + mean[:, 0].max()) / 2
     for _ in range(_MIRROR_ROUNDS):
-        nearest = tree.query(mean * [-1, 1, 1] + [2 * middle, 0, 0])[1]
+        nearest = known.nearest(mean * [-1, 1, 1] + [2 * middle, 0, 0])
         middle = float((mean[:, 0] + mean[nearest, 0]).mean()) / 2
     return np.asarray(nearest, np.int32)
 

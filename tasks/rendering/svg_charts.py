@@ -35,15 +35,18 @@ class Distribution:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """Maps values to places along a chart."""
 
+    #: The values at its ends.
     low: float
     high: float
+    #: The places of its ends, in the chart's own units.
     start: float
     end: float
 
     def place(self, values: ArrayLike) -> F64:
+        """Where values stand."""
         share = (np.asarray(values, np.float64) - self.low) / (self.high - self.low)
         return np.asarray(self.start + share * (self.end - self.start))
 
@@ -53,14 +56,14 @@ def histogram(found: Distribution, n_bins: int = 36) -> str:
     values, low, high = _scaled(found)
     edges = np.linspace(low, high, n_bins + 1)
     counts, _ = np.histogram(np.clip(values, low, high), edges)
-    across = _Axis(low, high, _AROUND[0], _SIZE[0] - _AROUND[2])
+    across = Axis(low, high, _AROUND[0], _SIZE[0] - _AROUND[2])
     floor, top = _SIZE[1] - _AROUND[3], _AROUND[1]
     x = across.place(edges)
     height = counts / max(int(counts.max()), 1) * (floor - top)
     limits = 10**edges if found.logarithmic else edges
     bars = [
         f'<rect class="bar" x="{x[i]:.1f}" y="{floor - height[i]:.1f}" width="{max(x[i + 1] - x[i] - 1, 0.5):.1f}" '
-        f'height="{height[i]:.1f}"><title>{_told(limits[i])} to {_told(limits[i + 1])}: {n:,}</title></rect>'
+        f'height="{height[i]:.1f}"><title>{short(limits[i])} to {short(limits[i + 1])}: {n:,}</title></rect>'
         for i, n in enumerate(counts.tolist())
         if n
     ]
@@ -74,7 +77,7 @@ def summary(found: Distribution) -> str:
         return "no values"
     low, middle, high = np.percentile(found.values, [5, 50, 95])
     unit = f" {found.unit}" if found.unit else ""
-    return f"median {_told(middle)}{unit}, 90 % from {_told(low)} to {_told(high)}{unit}"
+    return f"median {short(middle)}{unit}, 90 % from {short(low)} to {short(high)}{unit}"
 
 
 def _scaled(found: Distribution) -> tuple[F64, float, float]:
@@ -86,12 +89,12 @@ def _scaled(found: Distribution) -> tuple[F64, float, float]:
     return values, low, high if high > low else low + 1
 
 
-def _ticks(axis: _Axis, logarithmic: bool, y: float) -> list[str]:
+def _ticks(axis: Axis, logarithmic: bool, y: float) -> list[str]:
     told = _round_factors(axis.low, axis.high) if logarithmic else nice_numbers(axis.low, axis.high)
     at = np.log10(told) if logarithmic else told
     line = f'<path class="axis" d="M{axis.start} {y}H{axis.end}"/>'
     words = [
-        f'<path class="axis" d="M{x:.1f} {y}v4"/><text x="{x:.1f}" y="{y + 16}" text-anchor="middle">{_told(v)}</text>'
+        f'<path class="axis" d="M{x:.1f} {y}v4"/><text x="{x:.1f}" y="{y + 16}" text-anchor="middle">{short(v)}</text>'
         for x, v in zip(axis.place(at).tolist(), told.tolist(), strict=True)
     ]
     return [line, *words]
@@ -116,7 +119,7 @@ def nice_numbers(low: float, high: float) -> F64:
     return np.asarray(np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step)
 
 
-def _told(value: float) -> str:
+def short(value: float) -> str:
     """A number as short as tells it, with a minus sign."""
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace("-", "−")
@@ -144,15 +147,15 @@ def pose_scatter(yaw: Floats, pitch: Floats, thumbnails: Sequence[Thumbnail], si
     width, height = 900, 520
     reach = max(90.0, float(np.ceil(np.abs(yaw).max() / 30) * 30) if len(yaw) else 90.0)
     tilt = max(60.0, float(np.ceil(np.abs(pitch).max() / 30) * 30) if len(pitch) else 60.0)
-    across, down = _Axis(reach, -reach, 50, width - 30), _Axis(-tilt, tilt, 30, height - 50)
+    across, down = Axis(reach, -reach, 50, width - 30), Axis(-tilt, tilt, 30, height - 50)
     points = "".join(
         f"M{x:.0f} {y:.0f}h0" for x, y in zip(across.place(yaw).tolist(), down.place(pitch).tolist(), strict=True)
     )
     at = [(float(across.place(t.yaw)), float(down.place(t.pitch))) for t in thumbnails]
     pictures = [_pictured(t, x, y, side) for t, (x, y) in zip(thumbnails, at, strict=True)]
     words = [
-        *(_word(f"{_told(v)}°", x, height - 26) for v, x in _labels(across, reach)),
-        *(_word(f"{_told(v)}°", 24, y + 4) for v, y in _labels(down, tilt)),
+        *(_word(f"{short(v)}°", x, height - 26) for v, x in _labels(across, reach)),
+        *(_word(f"{short(v)}°", 24, y + 4) for v, y in _labels(down, tilt)),
         _word("yaw", width / 2, height - 6),
         _word("pitch", 24, 16),
     ]
@@ -161,7 +164,7 @@ def pose_scatter(yaw: Floats, pitch: Floats, thumbnails: Sequence[Thumbnail], si
     return _svg((width, height), label, [lines, f'<path class="points" d="{points}"/>', *pictures, *words], "wide")
 
 
-def _labels(axis: _Axis, reach: float) -> list[tuple[float, float]]:
+def _labels(axis: Axis, reach: float) -> list[tuple[float, float]]:
     at = np.arange(-reach, reach + 1, 30)
     return list(zip(at.tolist(), axis.place(at).tolist(), strict=True))
 
@@ -181,8 +184,8 @@ def curves(times: Floats, lines: Mapping[str, Floats]) -> str:
     step = max(1, -(-len(times) // _CURVE))
     reach = max(30.0, *(float(np.abs(values).max()) for values in lines.values()))
     span = max(float(times[-1] - times[0]), 1e-3)
-    across = _Axis(float(times[0]), float(times[0]) + span, 8, width - 8)
-    up = _Axis(-reach, reach, height - 20, 6)
+    across = Axis(float(times[0]), float(times[0]) + span, 8, width - 8)
+    up = Axis(-reach, reach, height - 20, 6)
     x = across.place(times[::step]).tolist()
     paths = [
         f'<polyline class="curve {escape(name)}" points="'
@@ -192,8 +195,8 @@ def curves(times: Floats, lines: Mapping[str, Floats]) -> str:
     ]
     zero = f'<path class="axis" d="M8 {float(up.place([0])[0]):.1f}H{width - 8}"/>'
     ends = [
-        f'<text x="8" y="{height - 4}">{_told(float(times[0]))} s</text>',
-        f'<text x="{width - 8}" y="{height - 4}" text-anchor="end">{_told(float(times[-1]))} s</text>',
+        f'<text x="8" y="{height - 4}">{short(float(times[0]))} s</text>',
+        f'<text x="{width - 8}" y="{height - 4}" text-anchor="end">{short(float(times[-1]))} s</text>',
         f'<text x="12" y="14">±{reach:.0f}°</text>',
     ]
     return _svg((width, height), f"{', '.join(lines)} over time", [zero, *paths, *ends], "line")

@@ -36,4 +36,6 @@ def test_training_without_torch_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "torch", None)
     answer = call("train", tmp_path / "labels", tmp_path / "out")
     assert answer.code == 1
-    assert answer.stderr == "Error: Training needs torch, which is not installed: pip install torch.\n"
+    assert answer.stderr == (
+        "Error: Training needs torch, which is not installed here: pip install 'ddfa-batch[train]'.\n"
+    )

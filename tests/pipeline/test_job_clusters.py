@@ -21,7 +21,7 @@ from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.progress import Progress
 from ddfa_batch.pipeline.shard_window import Room
 from ddfa_batch.schemas.config import Execution
-from ddfa_batch.schemas.errors import ClusterError, OptionError
+from ddfa_batch.schemas.errors import ClusterError, MissingPackageError, OptionError
 from ddfa_batch.schemas.job_clusters import BATCH_SYSTEMS, BatchCluster, KubernetesCluster, Volume, decode_cluster
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
@@ -178,7 +178,7 @@ def test_keys_may_have_dashes_and_the_option_outweighs_the_kind() -> None:
 
 def test_a_cluster_needs_what_its_extra_brings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(ClusterError, match=r"not installed here: pip install 'ddfa-batch\[jobqueue\]'"):
+    with pytest.raises(MissingPackageError, match=r"not installed here: pip install 'ddfa-batch\[jobqueue\]'"):
         clusters.submission(BatchCluster("slurm"))
 
 

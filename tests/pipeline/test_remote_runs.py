@@ -206,6 +206,8 @@ def test_a_command_that_is_killed_is_gone_on_with_from_the_bucket_alone(
 def test_a_store_that_fails_half_of_the_time_loses_nothing(
     endpoint: str, out: str, photos: Path, bundle: Bundle, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the client's pause before it asks again is half a second, of some two hundred requests
+    monkeypatch.setattr("botocore.retryhandler.delay_exponential", lambda *_, **__: 0.001)
     with object_store.troubled(endpoint, lambda n, _: 503 if n % 2 else None) as address:
         use(monkeypatch, address)
         process(to(out, wanted(photos, local, bundle)), HERE)
