@@ -1,169 +1,186 @@
-"""How much of the bare kernels' speed `process` keeps, end to end, on two cores.
+"""How fast `process` is: beside the official demo's loop, beside bare kernels, with few pictures and with many.
 
-    python benchmarks/throughput.py FOLDER [--model NAME-OR-FOLDER] [--images 12000] [--rounds 3]
+    python benchmarks/throughput.py FOLDER --model 3ddfa-v2-mb05 --detector faceboxes --refine 0 --loop 3ddfa-v2-mb05
+    python benchmarks/throughput.py FOLDER --loop 3ddfa-v2-mb05                # the built-in model, default options
 
-In every round, side by side: two plain processes run nothing but the kernels (JPEG decode, detector forward,
-regressor forward, the dense matrix product, raw write) on the images of FOLDER, then `ddfa-batch process` does the
-whole job on the same images with two workers, start-up, tables and fsync included. The share is the kernels' time
-over the command's. FOLDER's images are repeated up to --images, so that starting Dask is not what is measured.
+Every round measures all of this, one after the other, and ratios are taken within rounds; told are their medians:
+
+    many      the whole command, start-up included, two workers, --images pictures (FOLDER's, again and again)
+    few       the same of --few pictures
+    one       the same of one picture, no workers
+    pair      two commands side by side, each --sample pictures in its own process: what a worker could do at most
+    kernels   two processes side by side with nothing but kernels (`pipeline.bench`), on --sample pictures each
+    shipped   the official demo's algorithm as a plain loop (`official_loop.py`), --sample pictures, as it ships
+    best      the same with OMP_NUM_THREADS=1, which is its best
+
+`--json FILE` keeps all seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from ddfa_batch.commands.model_choice import default_models_folder
-from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.pipeline.bench import bare_kernels
+from ddfa_batch.pipeline.plan import read_run
 from ddfa_batch.schemas.config import BUILTIN
-from ddfa_batch.tasks.bundles.loaded_model import loaded_model
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.files.format_signatures import SUFFIXES
-from ddfa_batch.tasks.geometry.reconstruct import BLOCK, PointBasis
-from ddfa_batch.tasks.inference.detector_io import scaled_to_fit
 
 WORKERS = 2
-ENVIRONMENT = {
-    **os.environ,
+COMMAND = [sys.executable, "-m", "ddfa_batch", "process"]
+LOOP = [sys.executable, str(Path(__file__).with_name("official_loop.py"))]
+#: As a run's workers have it.
+KERNEL_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(256 << 20)),
 }
 
 
-def kernels(list_file: Path, counts_file: Path, bundle_folder: Path, out: Path, refine: int) -> None:
-    """One plain process: the kernels and nothing else, and the seconds each took, on standard output."""
-    cv2.setNumThreads(0)
-    bundle = find_bundle(str(bundle_folder), bundle_folder)
-    model = loaded_model(str(bundle.folder), bundle.digest)
-    _, spec = bundle.detector(None)
-    detector = model.detector_session(spec)
-    dense = PointBasis.of(model.morphable)
-    size, vertices = bundle.manifest.input_size, model.morphable.n_vertices
-    weights = np.zeros((BLOCK, dense.matrix.shape[0]), np.float32)
-    mesh = np.zeros((vertices, 3), np.float32).tobytes()
-    paths = list_file.read_text().splitlines()
-    counts = [int(line) for line in counts_file.read_text().splitlines()]
-    planes: dict[tuple[int, int], np.ndarray] = {}
-    faces_done = 0
-    seconds = dict.fromkeys(("decode", "detect", "regress", "dense", "write"), 0.0)
-
-    def timed(kernel: str, work: Callable[[], object]) -> object:
-        start = time.perf_counter()
-        result = work()
-        seconds[kernel] += time.perf_counter() - start
-        return result
-
-    started = time.perf_counter()
-    with out.open("wb") as file:
-        for path, n in zip(paths, counts, strict=True):
-            raw = np.fromfile(path, np.uint8)
-            image = timed("decode", lambda raw=raw: cv2.imdecode(raw, cv2.IMREAD_COLOR))
-            shape = scaled_to_fit(image, spec.fit)[0].shape[:2]
-            if spec.kind != "faceboxes":
-                shape = tuple(-(-side // 32) * 32 for side in shape)
-            plane = planes.setdefault(shape, np.zeros((1, 3, *shape), np.float32))
-            timed("detect", lambda plane=plane: detector.run(None, {detector.get_inputs()[0].name: plane}))
-            crops = np.zeros((n, 3, size, size), np.float32)
-            for _ in range(1 + refine if n else 0):
-                timed("regress", lambda crops=crops: model.regressor.run(None, {"input": crops}))
-            for _ in range(n):
-                if faces_done % BLOCK == 0:
-                    timed("dense", lambda: weights @ dense.matrix)
-                timed("write", lambda: file.write(mesh))
-                faces_done += 1
-    print(time.perf_counter() - started, *(f"{k}={s:.3f}" for k, s in seconds.items()))
+def outputs(commands: Iterable[Sequence[str | Path]], environment: Mapping[str, str] | None = None) -> list[str]:
+    """What commands that run side by side print."""
+    env = {**os.environ, **(environment or {})}
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) for command in commands]
+    printed = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit("a measured command failed")
+    return printed
 
 
-def run_kernels(parts: list[tuple[Path, Path]], bundle: Path, work: Path, refine: int) -> tuple[float, str]:
-    """Seconds of the slower of the plain processes, and the first one's breakdown."""
-    started = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--kernels", listing, counts, bundle, work / f"raw{i}", str(refine)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-        )
-        for i, (listing, counts) in enumerate(parts)
-    ]
-    answers = [process.communicate()[0].split(maxsplit=1) for process in started]
-    return max(float(seconds) for seconds, _ in answers), answers[0][1].strip()
-
-
-def run_process(listing: Path, bundle: Path, out: Path, *options: str) -> float:
-    """Seconds of the whole command."""
-    command = [
-        Path(sys.executable).parent / "ddfa-batch",
-        "process",
-        listing,
-        out,
-        "--model",
-        bundle,
-        "--overwrite",
-        "--quiet",
-        *options,
-    ]
+def seconds(commands: Iterable[Sequence[str | Path]]) -> float:
+    """How long commands take that run side by side, while the disk has nothing else to do."""
+    os.sync()
     start = time.perf_counter()
-    subprocess.run(command, check=True)
+    outputs(commands)
     return time.perf_counter() - start
 
 
+def listed(images: Sequence[Path], n: int, file: Path) -> Path:
+    """A list of n pictures, `images` again and again."""
+    file.write_text("".join(f"{images[i % len(images)]}\n" for i in range(n)))
+    return file
+
+
+def kernel_rate(run: Path, raw: Path, n: int) -> float:
+    """Pictures a second of two processes of bare kernels, each on its own n pictures of a run."""
+    command = [sys.executable, __file__, "--kernels", str(run)]
+    commands = [[*command, f"{raw}{i}", str(i * n), str(n)] for i in range(WORKERS)]
+    spent = [sum(json.loads(printed).values()) for printed in outputs(commands, KERNEL_ENVIRONMENT)]
+    return sum(1e3 / each for each in spent)
+
+
+def loop_rate(model: str, listing: Path, out: Path, environment: Mapping[str, str] | None = None) -> float:
+    """Pictures a second of the official demo's loop, its loading not counted."""
+    (printed,) = outputs([[*LOOP, model, listing, out]], environment)
+    n, _, spent = printed.split()
+    return int(n) / float(spent)
+
+
+class Bars:
+    """What is measured in each round, in pictures a second."""
+
+    def __init__(self, arguments: argparse.Namespace, images: Sequence[Path], work: Path) -> None:
+        self.a, self.work = arguments, work
+        counts = {"many": arguments.images, "few": arguments.few, "one": 1, "sample": arguments.sample}
+        self.lists = {name: listed(images, n, work / f"{name}.txt") for name, n in counts.items()}
+        self.counted = work / "counted"
+        words = ("--vertices", "float32", "--scheduler", "local", "--workers", str(WORKERS))
+        listed(images, WORKERS * arguments.sample, work / "twice.txt")
+        seconds([self.command(work / "twice.txt", self.counted, *words)])
+
+    def command(self, listing: Path, out: Path, *words: str) -> list[str | Path]:
+        detector = ("--detector", self.a.detector) if self.a.detector else ()
+        options = ("--model", self.a.model, "--refine", str(self.a.refine), *detector, "--overwrite", "--quiet")
+        return [*COMMAND, listing, out, *options, *words]
+
+    def round(self) -> dict[str, float]:
+        """One round."""
+        a, work, out = self.a, self.work, self.work / "out"
+        shutil.rmtree(out, ignore_errors=True)  # what --overwrite would take time for
+        local = ("--scheduler", "local", "--workers", str(WORKERS))
+        found = {
+            name: n / seconds([self.command(self.lists[name], out / name, *local)])
+            for name, n in (("many", a.images), ("few", a.few))
+            if n
+        }
+        found["one"] = 1 / seconds([self.command(self.lists["one"], out / "one")])
+        alone = ("--scheduler", "in-process")
+        pair = [self.command(self.lists["sample"], out / f"pair{i}", *alone) for i in range(WORKERS)]
+        found["pair"] = a.sample / seconds(pair)
+        found["kernels"] = kernel_rate(self.counted, work / "raw", a.sample)
+        if a.loop:
+            arguments = (a.loop, self.lists["sample"], work / "loop.h5")
+            found |= {"shipped": loop_rate(*arguments), "best": loop_rate(*arguments, {"OMP_NUM_THREADS": "1"})}
+        return found
+
+
+#: What is compared: the words, and which two rates.
+RATIOS = {
+    "of the bare kernels": ("many", "kernels"),
+    "of one of two independent runs": ("many", "pair"),
+    "few pictures, of the rate of many": ("few", "many"),
+    "× the official loop as shipped": ("many", "shipped"),
+    "× the official loop at its best": ("many", "best"),
+}
+
+
+def told(rounds: Sequence[Mapping[str, float]]) -> None:
+    """Print medians of what was measured, and of ratios within rounds."""
+    for name in rounds[0]:
+        rates = [each[name] for each in rounds]
+        words = f"{1 / statistics.median(rates):.2f} s" if name == "one" else f"{statistics.median(rates):.1f} images/s"
+        print(f"{name:10} {words:>18}   ({min(rates):.1f} to {max(rates):.1f})")
+    for words, (over, under) in RATIOS.items():
+        if over in rounds[0] and under in rounds[0]:
+            ratios = [each[over] / each[under] for each in rounds]
+            print(f"{statistics.median(ratios):6.2f} {words}   ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default=BUILTIN)
-    parser.add_argument("--images", type=int, default=12000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--detector")
     parser.add_argument("--refine", type=int, default=1)
+    parser.add_argument("--images", type=int, default=8000, help="0 leaves the large run out")
+    parser.add_argument("--few", type=int, default=1000, help="0 leaves it out")
+    parser.add_argument("--sample", type=int, default=300)
+    parser.add_argument("--loop", help="an imported model with FaceBoxes; without it the official loop is not measured")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     models = default_models_folder()
-    bundle = find_bundle(arguments.model, models).folder
-    images = sorted(p.resolve() for p in arguments.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    images = (images * (arguments.images // len(images) + 1))[: arguments.images]
-    refine = ("--refine", str(arguments.refine))
-
+    for name in ("model", "loop"):
+        if getattr(arguments, name):
+            setattr(arguments, name, str(find_bundle(getattr(arguments, name), models).folder.absolute()))
+    images = sorted(p.absolute() for p in arguments.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    rounds = []
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        work = Path(folder)
-        listing = work / "images.txt"
-        listing.write_text("\n".join(map(str, images)) + "\n")
-        print(f"{len(images):,} images, counting faces once …", flush=True)
-        run_process(listing, bundle, work / "out", "--vertices", "none", *refine)
-        counts = open_run(work / "out").images(["n_faces"])["n_faces"].to_pylist()
-        parts = []
-        for i in range(WORKERS):
-            parts.append((work / f"list{i}.txt", work / f"counts{i}.txt"))
-            parts[i][0].write_text("\n".join(map(str, images[i::WORKERS])))
-            parts[i][1].write_text("\n".join(map(str, counts[i::WORKERS])))
-        shares = []
+        bars = Bars(arguments, images, Path(folder))
         for number in range(arguments.rounds):
-            bare, breakdown = run_kernels(parts, bundle, work, arguments.refine)
-            whole = run_process(
-                listing, bundle, work / "out", "--workers", str(WORKERS), "--scheduler", "local", *refine
-            )
-            shares.append(bare / whole)
-            print(
-                f"round {number + 1}: kernels {bare:6.1f} s ({len(images) / bare:5.0f} images/s)   process "
-                f"{whole:6.1f} s ({len(images) / whole:5.0f} images/s)   share {bare / whole:.2f}   [{breakdown}]",
-                flush=True,
-            )
-    print(
-        f"process keeps {statistics.median(shares):.0%} of the bare kernels' throughput "
-        f"(median of {len(shares)}, {min(shares):.0%} to {max(shares):.0%})."
-    )
+            rounds.append(bars.round())
+            words = "  ".join(f"{name} {rate:.1f}" for name, rate in rounds[-1].items())
+            print(f"round {number + 1}: {words}", flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(rounds))
+    told(rounds)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--kernels"]:
-        kernels(*map(Path, sys.argv[2:6]), refine=int(sys.argv[6]))
+        out, raw, first, most = sys.argv[2:]
+        print(json.dumps(asdict(bare_kernels(read_run(out), Path(raw), int(first), int(most)))))
     else:
         main()

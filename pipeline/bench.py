@@ -7,6 +7,7 @@ networks' forward passes, the dense product, the raw write) on the same pictures
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
 import tempfile
 import time
@@ -14,8 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
+from ddfa_batch.pipeline.cluster import one_thread_each
 from ddfa_batch.pipeline.context import RunContext, run_context
 from ddfa_batch.pipeline.photographs import photograph
 from ddfa_batch.pipeline.plan import PlanRow, Run, RunRequest, read_shard
@@ -24,6 +27,7 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.arrays import F32, U8
 from ddfa_batch.schemas.config import MIRROR, Execution
 from ddfa_batch.schemas.errors import ImageError, InputError
+from ddfa_batch.tasks.files import input_reader
 from ddfa_batch.tasks.geometry.reconstruct import BLOCK
 from ddfa_batch.tasks.inference.detector_io import scaled_to_fit
 
@@ -146,7 +150,7 @@ def bench(
             middle = statistics.median(spent_by_workers)
             rates.append(WorkerRate(n, middle, run.n_inputs / middle))
         told("bare kernels")
-        kernels = _kernels(run, Path(folder) / "raw")
+        kernels = bare_kernels(run, Path(folder) / "raw")
         return _result(run, statistics.median(seconds), kernels, tuple(rates))
 
 
@@ -177,40 +181,46 @@ def _result(run: Run, seconds: float, kernels: KernelTimes, workers: tuple[Worke
     )
 
 
-def _kernels(run: Run, raw: Path) -> KernelTimes:
-    """The kernels' times on the first pictures of a run, as it found so many faces in each."""
+def bare_kernels(run: Run, raw: Path, first: int = 0, most: int = _SAMPLED) -> KernelTimes:
+    """The kernels' times on so many pictures of a run from number `first` on, as it found so many faces in each.
+
+    raw: the file that meshes are written to. Pictures are decoded in full, on one thread as all else.
+    """
     context = run_context(str(run.out))
     counts = open_run(run.out).images(["n_faces"])["n_faces"].to_pylist()
     passes = 1 + run.options["refine"] + (run.options.get("average") == MIRROR)
     clock = dict.fromkeys(("decode", "detect", "regress", "dense", "write"), 0.0)
-    n = 0
-    with raw.open("wb") as file:
-        for row in _rows(run):
-            n += 1
-            for kernel, work in _work(context, row, counts[row.image_id], passes, file.write):
+    n = faces = 0
+    with one_thread_each(), raw.open("wb") as file:
+        for row in itertools.islice(_rows(run), first, first + most):
+            n, n_faces = n + 1, counts[row.image_id]
+            products = _blocks(faces + n_faces) - _blocks(faces)
+            faces += n_faces
+            for kernel, work in _work(context, row, n_faces, passes, products, file.write):
                 start = time.perf_counter()
                 work()
                 clock[kernel] += time.perf_counter() - start
     return KernelTimes(**{kernel: 1e3 * seconds / n for kernel, seconds in clock.items()})
 
 
+def _blocks(n_faces: int) -> int:
+    return -(-n_faces // BLOCK)
+
+
 def _rows(run: Run) -> Iterator[PlanRow]:
-    left = _SAMPLED
     for shard in range(run.n_shards):
-        for row in read_shard(run.out, shard)[:left]:
-            left -= 1
-            yield row
+        yield from read_shard(run.out, shard)
 
 
 def _work(
-    context: RunContext, row: PlanRow, n_faces: int, passes: int, write: Callable[[bytes], object]
+    context: RunContext, row: PlanRow, n_faces: int, passes: int, products: int, write: Callable[[bytes], object]
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The kernels of one picture with n_faces, by name."""
+    """The kernels of one picture with n_faces, by name, and so many dense products of a block of faces."""
     pictures: list[U8] = []
 
     def decode() -> None:
         with contextlib.suppress(ImageError):  # to find out that a file cannot be read takes time as well
-            pictures.append(photograph(context.run, row.item, row.frame, context.options.max_pixels))
+            pictures.append(_decoded(context, row))
 
     yield "decode", decode
     if not pictures:
@@ -226,8 +236,19 @@ def _work(
     basis = context.dense.matrix
     weights = np.zeros((BLOCK, basis.shape[0]), np.float32)
     mesh = np.zeros((context.dense.n_points, 3), np.float32).tobytes()
-    yield "dense", lambda: weights[:n_faces] @ basis
+    for _ in range(products):
+        yield "dense", lambda: weights @ basis
     yield "write", lambda: write(mesh * n_faces)
+
+
+def _decoded(context: RunContext, row: PlanRow) -> U8:
+    """A picture as OpenCV alone decodes it; whatever that cannot read, and frames of videos, as a run does."""
+    if row.video is None:
+        data = input_reader.read_input(context.run.root, row.item)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if picture is not None:
+            return np.asarray(picture, np.uint8)
+    return photograph(context.run, row.item, row.frame, context.options.max_pixels)
 
 
 def _detector_input(context: RunContext, picture: U8) -> tuple[F32, Callable[[F32], object]]:

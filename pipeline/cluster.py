@@ -53,8 +53,9 @@ _LOST = (
 )
 #: What a local worker does first: Ctrl-C, which the terminal sends to all, is for the command, which ends its workers.
 _DEAF_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-#: Where a local cluster's dashboard is, for those who ask to be told of it: it takes longer to start than a worker.
-_DASHBOARD = "127.0.0.1:0"
+#: Where a local cluster's web servers listen, its dashboard, if somebody asked to be told of it, among them: on this
+#: machine alone, at any port. Without an address Dask takes port 8787, and complains where that is taken.
+_HERE = "127.0.0.1:0"
 #: A level that no message reaches.
 _SILENT = logging.CRITICAL + 1
 #: How the address of a scheduler begins.
@@ -116,7 +117,6 @@ def _local(execution: Execution) -> Iterator[Any]:
         "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
     }
     workers = execution.workers or usable_cores()
-    dashboard = _DASHBOARD if _log.isEnabledFor(logging.INFO) else None
     with dask.config.set(settings):
         try:
             started = LocalCluster(
@@ -125,8 +125,9 @@ def _local(execution: Execution) -> Iterator[Any]:
                 processes=True,
                 env=dict(os.environ),  # the template's is as old as itself
                 silence_logs=_SILENT,
-                dashboard_address=dashboard,
-                worker_dashboard_address=dashboard,
+                dashboard_address=_HERE,
+                worker_dashboard_address=_HERE,
+                scheduler_kwargs={"dashboard": _log.isEnabledFor(logging.INFO)},
             )
         except RuntimeError as fault:  # so a worker that dies while it starts is told of
             raise ClusterError(f"The local workers did not start ({fault}); run the same command again.") from None

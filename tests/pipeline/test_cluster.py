@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,6 +82,17 @@ def test_workers_have_the_environment_of_now_whenever_their_template_was_started
     assert seen() == [{"MALLOC_ARENA_MAX": "1", "DDFA_TEST_SET_LATE": None}]
     monkeypatch.setenv("DDFA_TEST_SET_LATE", "late")
     assert seen() == [{"MALLOC_ARENA_MAX": "1", "DDFA_TEST_SET_LATE": "late"}]
+
+
+@pytest.mark.filterwarnings("error:Port")
+def test_a_local_cluster_does_not_mind_who_has_dasks_usual_port() -> None:
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):
+            # if that fails somebody else has it, as well
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        with clusters.connected(Execution("local", 1)) as client:
+            assert "8787" not in client.dashboard_link
 
 
 def test_a_run_in_this_process_does_not_import_dask() -> None:
