@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 import psutil
 import skimage.data
+from worker_processes import local_workers
 
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline.process import process
@@ -83,12 +84,11 @@ def looking(seen: Watched) -> Iterator[None]:
 
     def look() -> None:
         while not stop.wait(LOOK_SECONDS):
-            for child in psutil.Process().children(recursive=True):
+            for child in local_workers(psutil.Process()):
                 try:
-                    if any("spawn_main" in word for word in child.cmdline()):
-                        status = Path(f"/proc/{child.pid}/status").read_text()
-                        seen.peak[child.pid] = 1024 * int(status.split("VmHWM:")[1].split()[0])
-                        seen.resident.setdefault(child.pid, []).append((seen.frames, child.memory_info().rss))
+                    status = Path(f"/proc/{child.pid}/status").read_text()
+                    seen.peak[child.pid] = 1024 * int(status.split("VmHWM:")[1].split()[0])
+                    seen.resident.setdefault(child.pid, []).append((seen.frames, child.memory_info().rss))
                 except (psutil.Error, OSError, IndexError):  # it has ended
                     continue
 

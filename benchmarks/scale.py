@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ import cv2
 import psutil
 import skimage.data
 from growth_chart import Line, chart
+from worker_processes import local_workers
 
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline import graph, plan
@@ -236,17 +237,9 @@ def _named(pictures: list[Path], i: int) -> Path:
 
 
 def workers_below() -> dict[str, psutil.Process]:
-    """The worker processes below this one, and itself, by name."""
+    """The workers below this process, and itself, by name."""
     me = psutil.Process()
-    children: Iterable[psutil.Process] = me.children(recursive=True)
-    workers = [child for child in children if _is_worker(child)]
-    return {"client": me} | {f"worker {child.pid}": child for child in workers}
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return any("spawn_main" in word for word in process.cmdline())
-    return False
+    return {"client": me} | {f"worker {child.pid}": child for child in local_workers(me)}
 
 
 def tell(seen: Watched, file: Path | None, title: str) -> None:

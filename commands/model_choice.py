@@ -61,10 +61,10 @@ def choose_model(models_folder: Path, name: str | None, *records: Named | None) 
     """
     from ddfa_batch.tasks.bundles.model_bundle import find_bundle
     from ddfa_batch.tasks.files.run_folders import run_folder_at
-    from ddfa_batch.tasks.files.store import RUN
+    from ddfa_batch.tasks.files.run_records import has_record
 
     for record in records if name is None else ():
-        if record is not None and run_folder_at(record).has(RUN):
+        if record is not None and has_record(run_folder_at(record)):
             return ModelChoice(_recorded_bundle(record), record)
     return ModelChoice(find_bundle(name or BUILTIN, models_folder))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,13 +16,33 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.mesh_files import put_topology
 from ddfa_batch.tasks.files.run_folders import RunFolder
+from ddfa_batch.tasks.files.run_records import kept_record, planned_record, sealed_record
 
 
 def put_back_record(folder: RunFolder) -> None:
-    """Put run.json back as the seal keeps it, where it is gone or another."""
-    record = store.sealed_record(folder)
-    if record is not None and not (folder.has(store.RUN) and folder.read(store.RUN) == record):
+    """Put run.json back as the seal or the plan keeps it, where it is gone or another and no run is being replaced."""
+    if folder.has(store.REPLACING) or not broken_record(folder):
+        return
+    if (record := kept_record(folder)) is not None:
         folder.put(store.RUN, record)
+
+
+def broken_record(folder: RunFolder) -> bool:
+    """Whether run.json is gone, damaged, or says something else than its copy does; that of the plan has no history."""
+    if not folder.has(store.RUN):
+        return True
+    record, sealed = folder.read(store.RUN), sealed_record(folder)
+    if sealed is not None:
+        return record != sealed
+    planned = planned_record(folder)
+    return planned is not None and _without_history(record) != _without_history(planned)
+
+
+def _without_history(record: bytes) -> object:
+    try:
+        return {**json.loads(record), "history": None}
+    except (ValueError, TypeError):
+        return None
 
 
 def put_back_plan(run: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, verify: bool) -> None:

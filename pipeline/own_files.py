@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from ddfa_batch.schemas.errors import DdfaError, RunFolderError
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.run_folders import RunFolder
+from ddfa_batch.tasks.files.run_records import has_record
 
 
 def refuse_strangers(folder: RunFolder) -> None:
     """Raise unless `folder` is absent, empty, a run, or holds only what planning leaves when it is interrupted."""
     folder.refuse_file()
     entries = folder.entries()
-    if store.RUN in entries or store.REPLACING in entries or store.sealed_record(folder) is not None:
+    if store.REPLACING in entries or has_record(folder):
         return
     strangers = [name for name in entries if name not in store.PLANNED and not name.endswith(".tmp")]
     if strangers:

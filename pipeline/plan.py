@@ -31,6 +31,7 @@ from ddfa_batch.tasks.files.inputs import Given, Ignored, Input, Source, list_in
 from ddfa_batch.tasks.files.mesh_files import put_topology
 from ddfa_batch.tasks.files.places import take_place
 from ddfa_batch.tasks.files.run_folders import Named, RunFolder, run_folder_at
+from ddfa_batch.tasks.files.run_records import is_planned, keep_in_plan, kept_record
 from ddfa_batch.tasks.files.url_secrets import without_secrets
 from ddfa_batch.tasks.files.video_files import SEGMENT_FRAMES
 
@@ -184,7 +185,7 @@ def _notes_on_given(request: RunRequest, given: Given, without: int, matched: se
 def asked_run(request: RunRequest, listing: Listing, overwrite: bool = False) -> Run:
     """The run that is asked for. A shard size that is not asked for is that of the run that stands there."""
     size, folder = request.shard_size, request.folder
-    if size is None and not overwrite and store.is_planned(folder):
+    if size is None and not overwrite and is_planned(folder):
         size = read_run(folder).shard_size
     if size is None:
         size = _default_size(request, listing)
@@ -277,7 +278,7 @@ def planned_there(asked: Run, extend: bool = False) -> Run | None:
 
     With `extend` its inputs may be others, if they lie below the same folder.
     """
-    if not store.is_planned(asked.folder):
+    if not is_planned(asked.folder):
         return None
     planned = read_run(asked.folder)
     refuse_if_different(planned, asked, extend)
@@ -304,6 +305,7 @@ def write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
     """Write plan.parquet, one row group per shard, without ever holding all of it."""
     with run.folder.writing(store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
         written = write_shards(writer, rows, run.shard_size)
+        keep_in_plan(writer, atomic.as_json(replace(run, history=[]).as_json()))
     if written != run.n_inputs:
         raise changed_meanwhile(run)
 
@@ -338,15 +340,15 @@ def recorded(run: Run, what: str, n_inputs: int) -> Run:
 
 
 def read_run(out: Named | RunFolder) -> Run:
-    """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged and no seal has a copy."""
+    """The run in `out`; raises `RunFolderError` if there is none or its run.json is damaged and there is no copy."""
     folder = run_folder_at(out)
     where = folder.where(store.RUN)
     document = Document(where, RunFolderError, _REMEDY)
     try:
         record = decode_run(folder.read(store.RUN), document)
     except (OSError, RunFolderError) as fault:
-        if (sealed := store.sealed_record(folder)) is not None:
-            record = decode_run(sealed, document)
+        if (kept := kept_record(folder)) is not None:
+            record = decode_run(kept, document)
         elif isinstance(fault, FileNotFoundError | NotADirectoryError):
             raise RunFolderError(f"{folder} holds no run: there is no {store.RUN}.") from None
         elif isinstance(fault, OSError):

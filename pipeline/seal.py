@@ -6,6 +6,7 @@ from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.schemas.decoding import Document, decode_json
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files.run_records import sealed_record
 
 #: The files, by whether the command that made the run makes them again where they are missing.
 SEALED = {store.RUN: False, store.PLAN: False, store.TOPOLOGY: False, store.ALL_VERTICES: True, store.FITS: True}
@@ -22,7 +23,7 @@ def seal(run: Run) -> None:
     there = [name for name in SEALED if run.folder.has(name)]
     now = {name: run.folder.checksum(name) for name in there if SEALED[name] or name not in before}
     checksums = {name: now.get(name) or before[name] for name in there}
-    if checksums != before or store.sealed_record(run.folder) is None:
+    if checksums != before or sealed_record(run.folder) is None:
         copies = {store.RUN: run.folder.read(store.RUN).decode("utf-8", "replace")}
         run.folder.put(store.SEAL, atomic.as_json({"checksums": checksums, "copies": copies}))
 
@@ -54,7 +55,7 @@ def broken_seal(run: Run) -> tuple[list[str], bool]:
 
 def _copies_right(run: Run) -> bool:
     """Whether the seal's copies are those that were sealed; seals of old have none."""
-    return b'"copies"' not in run.folder.read(store.SEAL) or store.sealed_record(run.folder) is not None
+    return b'"copies"' not in run.folder.read(store.SEAL) or sealed_record(run.folder) is not None
 
 
 def _read(run: Run) -> tuple[dict[str, str], bool]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline import plan, receipts
-from ddfa_batch.pipeline.mending import put_back_record
+from ddfa_batch.pipeline.mending import broken_record, put_back_record
 from ddfa_batch.pipeline.plan import Run
 from ddfa_batch.pipeline.seal import SEALED, broken_seal
 from ddfa_batch.pipeline.tracks import TRACKS_FILE, VIDEOS_FILE, joined
@@ -57,6 +57,8 @@ def verify_run(run: Run) -> Verification:
             found[receipt.shard] = faults
     pending = [shard for shard in receipts.pending_shards(run) if shard not in found]
     whole, sealed = broken_seal(run)
+    if not sealed and broken_record(run.folder):
+        whole.append(f"{store.RUN} is not as {store.PLAN} keeps it: --mend puts it back")
     if not found and not whole:
         whole += _unjoined(run, sealed)
     if not found and not whole:
@@ -74,7 +76,7 @@ def _unjoined(run: Run, sealed: bool) -> list[str]:
 def mend(run: Run, found: Verification) -> None:
     """Let the command that made the run do its damaged shards, plan, topology and joined files again.
 
-    run.json is put back as the seal keeps it.
+    run.json is put back as the seal or the plan keeps it.
     """
     put_back_record(run.folder)
     receipts.withdraw(run, found.shards)

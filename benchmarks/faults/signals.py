@@ -118,15 +118,23 @@ def _family(started: Started) -> list[psutil.Process]:
 
 
 def _workers(started: Started) -> list[psutil.Process]:
-    """The processes that work; not those that watch them, nor multiprocessing's own."""
-    found = []
-    for process in _family(started):
-        try:
-            if any("spawn_main" in word for word in process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    """The processes that work: those that are forked from the template, which bears the same words."""
+    parents = {process.pid: (_words(process), process) for process in _family(started)}
+    return [process for _, process in parents.values() if "forkserver" in parents.get(_parent(process), ("",))[0]]
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _parent(process: psutil.Process) -> int:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return 0
 
 
 def _asked(number: int, code: int, times: int = 1) -> Callable[[Case], None]:

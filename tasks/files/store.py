@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from dataclasses import asdict
@@ -118,21 +117,6 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet table, whole or not at all."""
     with whole_file(path) as work:
         put_table(work, table)
-
-
-def is_planned(folder: RunFolder) -> bool:
-    """Whether a run is planned in a folder that is not half removed."""
-    return not folder.has(REPLACING) and (folder.has(RUN) or sealed_record(folder) is not None)
-
-
-def sealed_record(folder: RunFolder) -> bytes | None:
-    """run.json as the seal of a complete run keeps it; None where there is none that is whole."""
-    try:
-        document = json.loads(folder.read(SEAL))
-        record, checksum = document["copies"][RUN].encode(), document["checksums"][RUN]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return record if xxhash.xxh3_128_hexdigest(record) == checksum else None
 
 
 def _item(kind: pa.DataType) -> pa.DataType:

@@ -319,9 +319,10 @@ def test_a_damaged_receipt_is_told_in_a_sentence_and_its_shard_done_again(
     ],
 )
 def test_wrong_types_in_run_json_are_a_sentence(out: Path, change: dict[str, object], told: str) -> None:
-    """Where no seal holds a copy of it."""
+    """Where neither seal nor plan holds a copy of it."""
     path = out / "run.json"
     (out / "seal.json").unlink()
+    (out / "plan.parquet").unlink()
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(RunFolderError, match=rf"run\.json {told}"):
         open_run(out)

@@ -381,9 +381,10 @@ def test_status_finds_what_does_not_add_up(out: Path, tmp_path: Path, file: str,
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "ddfa-batch run", "format_version": 2}'])
 def test_a_damaged_run_json_is_named(out: Path, tmp_path: Path, text: str) -> None:
-    """Where no seal holds a copy of it."""
+    """Where neither seal nor plan holds a copy of it."""
     copy = Path(shutil.copytree(out, tmp_path / "copy"))
     (copy / "seal.json").unlink()
+    (copy / "plan.parquet").unlink()
     (copy / "run.json").write_text(text)
     with pytest.raises(RunFolderError, match=r"run\.json"):
         open_run(copy)

@@ -14,6 +14,7 @@ from conftest import wanted
 
 from ddfa_batch import cli
 from ddfa_batch.commands import exit_codes
+from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.pipeline.plan import RunRequest, read_run
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import open_run
@@ -90,6 +91,65 @@ def test_the_same_command_mends_what_was_deleted_or_cut_off(done: RunRequest, tm
         (request.out / name).write_bytes((done.out / name).read_bytes()[:-100])
         process(request, HERE)
         assert found_faults(request.out) == []
+
+
+def begun(done: RunRequest, out: Path) -> RunRequest:
+    """The same run as it is before its end: a shard is not done, and there is no seal."""
+    shutil.copytree(done.out, out)
+    for name in ("seal.json", "vertices.h5", "shards/000001.json"):
+        (out / name).unlink()
+    return RunRequest(**{**vars(done), "out": out})
+
+
+@pytest.mark.parametrize("left", [None, b"", b"{", b'{"format": "ddfa-batch run"}'])
+def test_the_same_command_goes_on_with_a_run_that_lost_its_record(
+    done: RunRequest, tmp_path: Path, left: bytes | None
+) -> None:
+    request = begun(done, tmp_path / "out")
+    before = (request.out / "shards/000000.json").stat().st_mtime_ns
+    (request.out / "run.json").unlink() if left is None else (request.out / "run.json").write_bytes(left)
+    process(request, HERE)
+    assert found_faults(request.out) == []
+    assert (request.out / "run.json").read_bytes() == (done.out / "run.json").read_bytes()
+    assert (request.out / "shards/000000.json").stat().st_mtime_ns == before  # what was done stays
+
+
+def test_a_record_that_says_something_else_than_it_did_is_found_and_put_back(done: RunRequest, tmp_path: Path) -> None:
+    request = begun(done, tmp_path / "out")
+    record = (request.out / "run.json").read_bytes()
+    (request.out / "run.json").write_bytes(record.replace(b'"refine": 1', b'"refine": 0'))
+    run = read_run(request.out)
+    found = verify_run(run)
+    assert "run.json is not as plan.parquet keeps it: --mend puts it back" in found.whole
+    mend(run, found)
+    assert (request.out / "run.json").read_bytes() == record
+
+
+def test_what_was_done_since_a_run_was_planned_is_no_damage(done: RunRequest, tmp_path: Path) -> None:
+    request = begun(done, tmp_path / "out")
+    (request.out / "faces/000000.parquet").unlink()
+    process(request, HERE)  # which notes in run.json that a shard was mended
+    (request.out / "seal.json").unlink()
+    assert found_faults(request.out) == []
+    (request.out / "plan.parquet").unlink()
+    process(request, HERE)
+    assert store.checksum(request.out / "plan.parquet") == store.checksum(done.out / "plan.parquet")
+
+
+def test_a_plan_whose_copy_of_the_record_is_damaged_gives_none(done: RunRequest, tmp_path: Path) -> None:
+    request = begun(done, tmp_path / "out")
+    plan = (request.out / "plan.parquet").read_bytes()
+    (request.out / "plan.parquet").write_bytes(plan.replace(b'"refine": 1', b'"refine": 0'))
+    (request.out / "run.json").write_bytes(b"{")
+    with pytest.raises(DdfaError, match=r"run\.json"):
+        process(request, HERE)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_run_that_lost_its_record_keeps_its_model(done: RunRequest, tmp_path: Path, complete: bool) -> None:
+    out = begun(done, tmp_path / "out").out if not complete else Path(shutil.copytree(done.out, tmp_path / "out"))
+    (out / "run.json").unlink()
+    assert choose_model(tmp_path, None, out).bundle.digest == done.bundle.digest
 
 
 def test_a_plan_that_is_lost_and_not_given_again_is_told_of(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
