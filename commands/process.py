@@ -30,7 +30,6 @@ from ddfa_batch.schemas.config import (
     DECODINGS,
     DETECT_SIZES,
     MAX_REFINE,
-    NO_AVERAGE,
     NO_SMOOTHING,
     SCALED,
     SMOOTHINGS,
@@ -65,9 +64,8 @@ face_options = grouped(
         click.option(
             "--average",
             type=click.Choice(AVERAGES),
-            default=NO_AVERAGE,
-            show_default=True,
-            help="Average the last pass with one of the mirrored crop: nearer and steadier, for a pass more.",
+            help="Average the last pass with one of the mirrored crop (mirror), nearer and steadier for a pass more, "
+            "or not (none).  [default: the model's]",
         ),
         click.option(
             "--vertices",

@@ -19,7 +19,6 @@ from ddfa_batch.schemas.config import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_MEMORY_BYTES,
     MAX_SHARD_SIZE,
-    NO_AVERAGE,
     NO_SMOOTHING,
     SCALED,
     Execution,
@@ -60,7 +59,7 @@ def process(
     fps: float | None = None,
     track: bool = True,
     smooth: str = NO_SMOOTHING,
-    average: str = NO_AVERAGE,
+    average: str | None = None,
     decode: str = SCALED,
     workers: int | None = None,
     scheduler: str = "auto",
@@ -141,7 +140,7 @@ class Pipeline:
         max_faces: int = 0,
         min_score: float | None = None,
         detect_size: int | None = None,
-        average: str = NO_AVERAGE,
+        average: str | None = None,
         models_dir: PathName | None = None,
     ) -> None:
         faces = FaceOptions(

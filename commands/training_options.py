@@ -18,6 +18,8 @@ class DataOptions:
     images: Path | None
     #: A synth-videos run of the same pictures.
     clips: Path | None
+    #: Folder of crops of what is no face.
+    distractors: Path | None
     #: Pictures in a mini-batch.
     stills: int
     #: Frames of each of them.
@@ -50,6 +52,8 @@ class LearningOptions:
     landmark_weight: float
     #: How much it counts that the errors of adjacent frames differ.
     steadiness: float
+    #: How much it counts that faces are told from distractors.
+    face_weight: float
     #: Weight of vanilla-joint.
     beta: float
     #: Steps of an iteration.
@@ -99,6 +103,13 @@ data_options = grouped(
             "--clips",
             type=PATH,
             help="A synth-videos run of the same pictures: mini-batches then hold adjacent frames of turning heads.",
+        ),
+        click.option(
+            "--distractors",
+            type=PATH,
+            metavar="FOLDER",
+            help="Crops of what is no face: what the network sees last learns to tell them from faces, see "
+            "--face-weight.",
         ),
         click.option(
             "--stills",
@@ -212,6 +223,14 @@ learning_options = grouped(
             default=0.0,
             show_default=True,
             help="How much it counts, beside the same, that the errors of adjacent frames differ; needs --frames 2.",
+        ),
+        click.option(
+            "--face-weight",
+            type=click.FloatRange(0, 100),
+            metavar="X",
+            default=0.3,
+            show_default=True,
+            help="With --distractors: how much it counts that faces are told from them.",
         ),
         click.option(
             "--beta",

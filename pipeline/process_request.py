@@ -60,7 +60,7 @@ def resolved_options(faces: FaceOptions, bundle: Bundle, boxes_digest: str | Non
         fps=faces.fps,
         track=faces.track,
         smooth=faces.smooth,
-        average=faces.average,
+        average=bundle.manifest.average if faces.average is None else faces.average,
         formats=faces.formats,
         decode=faces.decode,
     )

@@ -6,6 +6,7 @@ the validation part was nearest), history.json, and model/ (the bundle). The sam
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +22,12 @@ from ddfa_batch.pipeline.differences import differing
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.decoding import Document, decode_object
 from ddfa_batch.schemas.errors import RunFolderError, TrainingError
+from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.checksums import sha256
-from ddfa_batch.tasks.training import export, host, meta_joint, state, validation
+from ddfa_batch.tasks.training import distractors, export, host, meta_joint, state, validation
 from ddfa_batch.tasks.training.architectures import Architecture, mac_count, parameter_count
 from ddfa_batch.tasks.training.clips import Clips, is_validation, whitening
 from ddfa_batch.tasks.training.losses import FaceSpace
@@ -67,6 +69,8 @@ class TrainingRequest:
     images: Path | None = None
     #: A synth-videos run of the same pictures.
     clips: Path | None = None
+    #: A folder of crops of what is no face.
+    distractors: Path | None = None
     #: A checkpoint of another training, or a model, whose weights this one begins with.
     start: Path | Bundle | None = None
     #: Fit the layer that answers the parameters anew to `start`'s features: for another face model.
@@ -131,6 +135,8 @@ def train(
     training = _training(request, parts.training, device)
     begun(_start(request, parts, device, training.iteration))
     model, size = load_morphable(request.bundle), request.config.sampling.size
+    n = model.layout.size - N_POSE
+    others = None if request.distractors is None else distractors.read(request.distractors, size, n)
     space = FaceSpace.of(model, np.array(training.mean), np.array(training.std), size, device=device)
 
     def judge(now: TrainingState) -> float | None:
@@ -146,7 +152,9 @@ def train(
             state.save(now, request.out / BEST)
         _write_history(request.out, now)
 
-    training = meta_joint.run(training, parts.training, space, report, judge=judge, keep=keep, every=request.every)
+    training = meta_joint.run(
+        training, parts.training, space, report, others=others, judge=judge, keep=keep, every=request.every
+    )
     best = state.load(request.out / BEST) if (request.out / BEST).exists() else training
     detectors = export.Detectors.of_bundle(request.bundle)
     export.to_bundle(best, model, _origin(request, best), detectors, request.out / MODEL)
@@ -197,12 +205,19 @@ def _about(request: TrainingRequest) -> dict[str, Any]:
         "version": version("ddfa-batch"),
         "model": {"name": request.bundle.manifest.name, "digest": request.bundle.digest},
         "data": {name: None if path is None else open_run(path).run.identity for name, path in runs.items()},
+        "distractors": request.distractors and _names_and_sizes(request.distractors),
         "new_head": request.new_head,
         "start": request.start.digest if isinstance(request.start, Bundle) else request.start and sha256(request.start),
         "validation": {"share": request.validation, "rule": "sha256 of the key, first 8 bytes, below share · 2^64"},
         "architecture": asdict(request.architecture),
         "config": asdict(request.config),
     }
+
+
+def _names_and_sizes(folder: Path) -> str:
+    """What tells a folder of pictures from another: the sha256 of its files' names and sizes."""
+    files = sorted((path.name, path.stat().st_size) for path in folder.iterdir()) if folder.is_dir() else []
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def _claim(out: Path, about: dict[str, Any]) -> None:
@@ -275,4 +290,5 @@ def _origin(request: TrainingRequest, training: TrainingState) -> export.Origin:
         provenance=f"Trained by ddfa-batch {version('ddfa-batch')} on {request.labels.name}: {what}, "
         f"{samples:,} samples, seed {config.seed}; face model and detectors of {manifest.name}.",
         expression_names=manifest.expression_names,
+        average=manifest.average,
     )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from ddfa_batch.schemas.config import AVERAGES, NO_AVERAGE
 from ddfa_batch.schemas.decoding import Document, decode_object, encode_json, take_version, typed
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import BundleError
@@ -58,6 +59,8 @@ class BundleManifest:
     files: dict[str, str] = field(default_factory=dict)
     #: What the expression coefficients do, in order, as in "jaw_open"; empty where they have no names.
     expression_names: tuple[str, ...] = ()
+    #: What the last pass's answer is averaged with where nothing else is asked for, of `config.AVERAGES`.
+    average: str = NO_AVERAGE
 
     def __post_init__(self) -> None:
         if not all(0 <= n <= _MOST_COEFFICIENTS for n in (self.n_shape, self.n_expression)):
@@ -74,6 +77,8 @@ class BundleManifest:
                 raise ValueError(f"{key} holds a number beyond ±{_LARGEST_STATISTIC:g}")
         if min(self.param_std) < 0:
             raise ValueError("param_std holds a number below 0")
+        if self.average not in AVERAGES:
+            raise ValueError(f"average is one of {', '.join(AVERAGES)}, and is {self.average!r}")
         self._check_expression_names()
 
     def _check_expression_names(self) -> None:

@@ -88,8 +88,8 @@ class FaceOptions:
     track: bool = True
     #: How followed faces are smoothed.
     smooth: str = NO_SMOOTHING
-    #: What the last pass's answer is averaged with.
-    average: str = NO_AVERAGE
+    #: What the last pass's answer is averaged with; None for what the model says.
+    average: str | None = None
     #: Formats of pictures that are decoded, some of `picture_formats.FORMATS`.
     formats: tuple[str, ...] = DEFAULT_FORMATS
     #: How large photographs are decoded, one of `DECODINGS`.
@@ -101,7 +101,7 @@ class FaceOptions:
             raise OptionError(f"fps is a number above 0, but is {self.fps}.")
         if self.smooth not in SMOOTHINGS:
             raise OptionError(f"smooth is one of {', '.join(SMOOTHINGS)}, but is {self.smooth!r}.")
-        if self.average not in AVERAGES:
+        if self.average is not None and self.average not in AVERAGES:
             raise OptionError(f"average is one of {', '.join(AVERAGES)}, but is {self.average!r}.")
         if self.decode not in DECODINGS:
             raise OptionError(f"decode is one of {', '.join(DECODINGS)}, but is {self.decode!r}.")

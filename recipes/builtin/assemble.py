@@ -20,7 +20,7 @@ import numpy as np
 
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import CARD, REGRESSOR, BundleManifest
-from ddfa_batch.schemas.config import BUILTIN, BUILTIN_MODELS
+from ddfa_batch.schemas.config import BUILTIN, BUILTIN_MODELS, MIRROR, NO_AVERAGE
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, write_bundle
@@ -73,7 +73,9 @@ def assemble(name: str, work: Path, detector: Path, n_pictures: int, target: Pat
     regressor = HeadlessRegressor(features_of_net(net), lambda head: export.to_onnx(net, SIZE, head), manifest)
     spec, content, head = face_finder_parts(regressor, work, detector, n_pictures)
     card = (target / CARD).read_bytes() if (target / CARD).exists() else None
-    origin = export.Origin(name, VERSION, LICENCE, provenance(training.architecture.width), tuple(EXPRESSIONS))
+    origin_told = provenance(training.architecture.width)
+    average = NO_AVERAGE if name == BUILTIN else MIRROR
+    origin = export.Origin(name, VERSION, LICENCE, origin_told, tuple(EXPRESSIONS), average)
     detectors = export.Detectors({BUILTIN: spec}, {spec.file: content}, BUILTIN)
     bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target, head, halves=name != BUILTIN)
     if card is not None:

@@ -1,14 +1,16 @@
-"""Labels for training crops that also use another model's 68 points.
+"""Labels for training crops that also use other models' 68 points.
 
     python -m recipes.builtin.distil WORK [--model 3ddfa-v2-mb05] [--agree 8] [--human 0.5] [--crops 6]
+        [--labels distilled]
 
-WORK is what `prepare` and `union` made, WORK/aflw/fit-all the fit of labels-all.parquet.
-The model is shown each crop around the fitted points, then --crops times around its own: once as it is, then turned,
-scaled and shifted a little, every other time mirrored; its answer is the mean. A face is left out where the answer is
-farther than --agree % (NME) from its points. Labels of the rest, WORK/aflw/distilled.parquet: the model's 68 points in
-3-D, and where a human labelled a point that is not hidden, the mean of both in x and y, --human of it the human's;
-depth is the model's, from the mean of the 68. Human points lie elsewhere by definition (a brow's upper edge, say):
-that offset, constant in the head's frame, is measured for each of the 68 and taken off first.
+WORK is what `prepare` and `union` made, WORK/aflw/fit-all the fit of labels-all.parquet. --model may be given again.
+A model is shown each crop around the fitted points, then --crops times around its own: once as it is, then turned,
+scaled and shifted a little, every other time mirrored; the answer is the mean, of several models the mean of theirs. A
+face is left out where it is farther than --agree % (NME) from its points. Labels of the rest,
+WORK/aflw/distilled.parquet: the models' 68 points in 3-D, and where a human labelled a point that is not hidden, the
+mean of both in x and y, --human of it the human's; depth is the models', from the mean of the 68. Human points lie
+elsewhere by definition (a brow's upper edge, say): that offset, constant in the head's frame, is measured for each of
+the 68 and taken off first.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ from ddfa_batch.tasks.inference.regressor import Regressor
 from ddfa_batch.tasks.training.clips import mirrored
 from recipes.builtin.detector.pictures import read_picture
 
+#: How `models import` calls the official release's model.
+OFFICIAL = "3ddfa-v2-mb05"
 #: How far the crops after the first are off: standard deviations of the turn, degrees, of the scale's logarithm, and
 #: of the shift, share of the crop's side.
 _TURN, _SCALE, _SHIFT = 5.0, 0.05, 0.03
@@ -129,11 +133,17 @@ def truth_of(folder: Path, keys: list[str], fallback: F64) -> tuple[F64, Bools]:
     return truth, labelled
 
 
-def distil(folder: Path, bundle: Bundle, agree: float, human: float, n_crops: int) -> None:
-    """Write distilled.parquet to `folder`, WORK/aflw."""
+def mean_answers(bundles: Sequence[Bundle], folder: Path, keys: list[str], rois: F64, n_crops: int) -> TeacherAnswers:
+    """The mean of what several models say, see `answers`; poses are the first one's."""
+    each = [answers(bundle, folder, keys, rois, n_crops) for bundle in bundles]
+    return TeacherAnswers(np.mean([answer.points for answer in each], axis=0), each[0].poses)
+
+
+def distil(folder: Path, bundles: Sequence[Bundle], agree: float, human: float, n_crops: int, name: str) -> None:
+    """Write the labels of the crops in `folder`, WORK/aflw, to a Parquet file there, called `name`."""
     faces = open_run(folder / "fit-all").faces(columns=["key", "roi", "landmarks68"]).to_pandas()
     keys = faces.key.tolist()
-    found = answers(bundle, folder / "images", keys, np.stack(faces.roi), n_crops)
+    found = mean_answers(bundles, folder / "images", keys, np.stack(faces.roi), n_crops)
     fitted = np.stack(faces.landmarks68).reshape(-1, N_LANDMARKS, 3)[..., :2].astype(float)
     truth, labelled = truth_of(folder, keys, fitted)
     size = labelled_sizes(found.points)
@@ -147,9 +157,10 @@ def distil(folder: Path, bundle: Bundle, agree: float, human: float, n_crops: in
     labels = found.points.copy()
     labels[..., :2] += np.where(labelled[..., None], human * left, 0.0)
     flat = pa.FixedSizeListArray.from_arrays(labels[kept].astype(np.float32).ravel(), N_LANDMARKS * 3)
-    pq.write_table(pa.table({"name": faces.key[kept].tolist(), "pts68": flat}), folder / "distilled.parquet")
+    pq.write_table(pa.table({"name": faces.key[kept].tolist(), "pts68": flat}), folder / f"{name}.parquet")
+    told = " and ".join(bundle.manifest.name for bundle in bundles)
     print(
-        f"{bundle.manifest.name} against the labels: median {np.median(error):.2f} %, mean {error.mean():.2f} %, of "
+        f"{told} against the labels: median {np.median(error):.2f} %, mean {error.mean():.2f} %, of "
         f"the human points {nearer.mean():.2f} % without their definition's offset; {kept.sum():,} of {len(kept):,} "
         "faces kept"
     )
@@ -159,14 +170,16 @@ def main(words: Sequence[str] | None = None) -> None:
     """The step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--model", default="3ddfa-v2-mb05")
+    parser.add_argument("--model", action="append", help="3ddfa-v2-mb05 where none is given")
     parser.add_argument("--models-dir", type=Path, default=os.environ.get("DDFA_BATCH_MODELS"))
     parser.add_argument("--agree", type=float, default=8.0)
     parser.add_argument("--human", type=float, default=0.5)
     parser.add_argument("--crops", type=int, default=6)
+    parser.add_argument("--labels", default="distilled", help="name of the file of labels")
     arguments = parser.parse_args(words)
-    bundle = find_bundle(arguments.model, arguments.models_dir or default_models_folder())
-    distil(arguments.work / "aflw", bundle, arguments.agree, arguments.human, arguments.crops)
+    models = arguments.models_dir or default_models_folder()
+    bundles = [find_bundle(name, models) for name in arguments.model or [OFFICIAL]]
+    distil(arguments.work / "aflw", bundles, arguments.agree, arguments.human, arguments.crops, arguments.labels)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ CANDIDATE_THRESHOLD = 0.25
 #: Share of the pictures that are upside down: what is found there is not to be taken for a face as it stands.
 UPSIDE_DOWN = 0.1
 #: Shares of portraits, crops, pictures without a face, and collages.
-_KINDS = (0.2, 0.3, 0.3, 0.2)
+KINDS = (0.2, 0.3, 0.3, 0.2)
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def features_of_net(net: RegressorNet) -> Features:
     return features
 
 
-def training_pictures(train: Sources, n: int) -> Iterator[Layer]:
+def training_pictures(train: Sources, n: int, kinds: Sequence[float] = KINDS) -> Iterator[Layer]:
     """Pictures such as the detector meets, and collages, of what it was trained on; those upside down show no face."""
     rng = np.random.default_rng(77)
-    for layer in _right_way_up(train, n, rng):
+    for layer in _right_way_up(train, n, rng, kinds):
         if rng.random() < UPSIDE_DOWN:
             yield Layer(np.ascontiguousarray(layer.image[::-1, ::-1]), no_faces(), np.zeros(0, bool))
         else:
@@ -87,9 +87,9 @@ def calibration_pictures(held: Sources, n: int) -> Iterator[Layer]:
     return _right_way_up(held, n, np.random.default_rng(78))
 
 
-def _right_way_up(train: Sources, n: int, rng: np.random.Generator) -> Iterator[Layer]:
+def _right_way_up(train: Sources, n: int, rng: np.random.Generator, kinds: Sequence[float] = KINDS) -> Iterator[Layer]:
     for _ in range(n):
-        kind = rng.choice(4, p=_KINDS)
+        kind = rng.choice(4, p=kinds)
         if kind == 3:
             image, boxes, ignored = collage.collage(train, VALIDATION_SIDE, rng)
             yield Layer(image, points_in_box(boxes), ignored)

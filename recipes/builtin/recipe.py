@@ -20,9 +20,8 @@ import torch
 
 from ddfa_batch.schemas.config import BUILTIN, BUILTIN_LARGE
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder
+from recipes.builtin.distil import OFFICIAL
 
-#: How `models import` calls the official release's model.
-OFFICIAL = "3ddfa-v2-mb05"
 #: Heads turned far, for the detector.
 TURNS = (
     "--frames 2 --yaw-range -80 80 --pitch-range -30 30 --speed 100 --roll -30 30 --scale 1 1 --shift 0 0 --noise 0 0 "

@@ -161,7 +161,7 @@ def _unit_norm(name: str, weight: Tensor, bias: Tensor) -> dict[str, F32]:
 
 
 class RegressorNet(nn.Module):
-    """A backbone with its two heads: whitened parameters, and the landmarks that only training needs."""
+    """A backbone with its heads: whitened parameters, and what only training needs, landmarks and what is a face."""
 
     def __init__(self, architecture: Architecture, block: type[Block]) -> None:
         super().__init__()
@@ -174,6 +174,9 @@ class RegressorNet(nn.Module):
         self.fc_param = nn.Linear(channels[-1], architecture.n_params)
         self.fc_lm = nn.Linear(channels[-1], N_HEAD)
         self._initialise()
+        self.fc_face = nn.Linear(channels[-1], 1)  # last, so that a seed draws the other weights as it did before
+        nn.init.zeros_(self.fc_face.weight)
+        nn.init.zeros_(self.fc_face.bias)
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -194,13 +197,18 @@ class RegressorNet(nn.Module):
         """Whitened parameters (B, P) and landmarks (B, 136) from what `features` sees (B, F)."""
         return self.fc_param(seen), self.fc_lm(seen)
 
+    def face_odds(self, seen: Tensor) -> Tensor:
+        """Log odds (B,) that `features` (B, F) are a face's."""
+        odds: Tensor = self.fc_face(seen)[:, 0]
+        return odds
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Whitened parameters (B, P) and landmarks (B, 136) of crops (B, 3, H, W), (BGR − 127.5) / 128."""
         return self.heads(self.features(x))
 
 
 def weights_in_use(net: RegressorNet) -> dict[str, F32]:
-    """What is left after training, under upstream's names, as arrays: branches folded, no landmark head."""
+    """What is left after training, under upstream's names, as arrays: branches folded, no head but the parameters'."""
     folded: dict[str, F32] = {}
     for name, _ in MOBILENET_BLOCKS:
         block = net.get_submodule(name)
@@ -210,6 +218,6 @@ def weights_in_use(net: RegressorNet) -> dict[str, F32]:
     kept = {
         name: tensor.detach().float().cpu().numpy()
         for name, tensor in net.state_dict().items()
-        if not name.startswith(("fc_lm.", *blocks)) and not name.endswith("num_batches_tracked")
+        if not name.startswith(("fc_lm.", "fc_face.", *blocks)) and not name.endswith("num_batches_tracked")
     }
     return {**kept, **folded}

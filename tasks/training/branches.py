@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ddfa_batch.tasks.training import losses
+from ddfa_batch.tasks.training import distractors, losses
 from ddfa_batch.tasks.training.architectures import RegressorNet
 from ddfa_batch.tasks.training.losses import FaceSpace
 from ddfa_batch.tasks.training.options import TrainConfig
@@ -26,8 +26,8 @@ def targets(space: FaceSpace, batch: TensorBatch) -> Tensor:
 def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: RegressorNet, batch: TensorBatch) -> Tensor:
     """The branch's loss plus its landmark terms, each scaled to the same size (Algorithm 1, line 8)."""
     with torch.autocast(space.mean.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        seen = net.features(batch.crops)
-    z, answer = net.heads(seen)
+        seen = net.features(_shown(batch))
+    z, answer = net.heads(seen[: len(batch.crops)])
     target, squared = targets(space, batch), config.distance == "squared"
     vdc = losses.vdc if squared else losses.vdc_unsquared
     if branch == "vdc":
@@ -48,7 +48,14 @@ def total_loss(space: FaceSpace, config: TrainConfig, branch: str, net: Regresso
         regression = losses.landmark_regression if squared else losses.landmark_regression_distance
         extra = losses.balanced(main, regression(answer, labels, weights, space.size))
         total = total + config.landmark_weight * extra
+    if config.face_weight > 0 and batch.distractors is not None:
+        total = total + config.face_weight * distractors.face_loss(net.face_odds(seen), len(batch.crops))
     return total
+
+
+def _shown(batch: TensorBatch) -> Tensor:
+    """All crops at once: normalisations see faces and distractors in one proportion, as their running statistics."""
+    return batch.crops if batch.distractors is None else torch.cat([batch.crops, batch.distractors])
 
 
 def vertex_error(space: FaceSpace, net: RegressorNet, batch: TensorBatch) -> float:

@@ -14,6 +14,7 @@ import torch
 
 from ddfa_batch.schemas.arrays import F32, Floats
 from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest
+from ddfa_batch.schemas.config import NO_AVERAGE
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import ShapeError, TrainingError
 from ddfa_batch.schemas.morphable import MorphableModel
@@ -42,6 +43,8 @@ class Origin:
     provenance: str
     #: What the face model's expression coefficients do, where they have names.
     expression_names: tuple[str, ...] = ()
+    #: What `process` averages its answers with where nothing else is asked for.
+    average: str = NO_AVERAGE
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def to_bundle(
         version=origin.version,
         licence=origin.licence,
         provenance=origin.provenance,
+        average=origin.average,
         n_shape=model.layout.n_shape,
         n_expression=model.layout.n_expression,
         input_size=size,

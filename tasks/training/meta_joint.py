@@ -23,7 +23,7 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import I64
 from ddfa_batch.schemas.errors import TrainingError
-from ddfa_batch.tasks.training import device_batches
+from ddfa_batch.tasks.training import device_batches, distractors
 from ddfa_batch.tasks.training.branches import Branch, side_by_side, vertex_error
 from ddfa_batch.tasks.training.clips import Clips
 from ddfa_batch.tasks.training.device_batches import DeviceClips
@@ -34,10 +34,16 @@ from ddfa_batch.tasks.training.state import Record, TrainingState, new_optimiser
 from ddfa_batch.tasks.training.tensor_batch import TensorBatch
 
 
-def batches_from(clips: Clips, config: TrainConfig, iteration: int, device: str = "cpu") -> Iterator[TensorBatch]:
-    """All batches from an iteration on, made ahead in a thread: k of meta-train, one of meta-test, and so on."""
+def batches_from(
+    clips: Clips, config: TrainConfig, iteration: int, device: str = "cpu", others: Clips | None = None
+) -> Iterator[TensorBatch]:
+    """All batches from an iteration on, made ahead in a thread: k of meta-train, one of meta-test, and so on.
+
+    Those of meta-train have crops of `others`, which show no face, beside them.
+    """
     per = config.look_ahead + 1
     made = _maker(clips, config, device)
+    made_others = None if others is None else _maker(others, config, device)
 
     @lru_cache(maxsize=2)
     def drawn(i: int) -> tuple[I64, I64]:
@@ -46,7 +52,14 @@ def batches_from(clips: Clips, config: TrainConfig, iteration: int, device: str 
     def make(number: int) -> TensorBatch:
         i, j = divmod(number, per)
         train, test = drawn(i)
-        return made(train[j] if j < config.look_ahead else test, [config.seed, i, j], config.pixels(i))
+        seed, pixels = [config.seed, i, j], config.pixels(i)
+        if j == config.look_ahead:
+            return made(test, seed, pixels)
+        batch = made(train[j], seed, pixels)
+        if others is None or made_others is None:
+            return batch
+        chosen = distractors.rows(len(others), config.sampling.stills, seed)
+        return replace(batch, distractors=made_others(chosen, [*seed, 1], pixels).crops)
 
     return prefetched(make, range(iteration * per, config.iterations * per))
 
@@ -69,16 +82,17 @@ def run(
     space: FaceSpace,
     report: Callable[[Record], None] = lambda record: None,
     *,
+    others: Clips | None = None,
     judge: Callable[[TrainingState], float | None] = lambda training: None,
     keep: Callable[[TrainingState, bool], None] = lambda training, best: None,
     every: int = 1,
 ) -> TrainingState:
-    """Train to the config's last iteration; `report` hears of each.
+    """Train to the config's last iteration; `report` hears of each. `others` show no face.
 
     After every so many, and the last, `judge` measures the training on a validation part, then `keep` is to save it
     and told whether it is the best so far of those that saw images of the full size.
     """
-    batches = batches_from(clips, training.config, training.iteration, space.mean.device.type)
+    batches = batches_from(clips, training.config, training.iteration, space.mean.device.type, others)
     while training.iteration < training.config.iterations:
         training = advance(training, space, batches)
         due = training.iteration == training.config.iterations or training.iteration % every == 0

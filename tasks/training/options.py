@@ -115,6 +115,8 @@ class TrainConfig:
     landmark_weight: float = 1.0
     #: How much it counts, beside the same, by how much the errors of adjacent frames differ.
     steadiness: float = 0.0
+    #: How much it counts, beside the same, that faces are told from distractors; see `distractors`.
+    face_weight: float = 0.0
     #: Share that the moving average of the weights keeps of itself at a step; it is what is judged and exported. 0 is
     #: none.
     ema: float = 0.0

@@ -18,7 +18,7 @@ from ddfa_batch.tasks.training.architectures import Architecture, RegressorNet, 
 from ddfa_batch.tasks.training.options import Augmentation, Sampling, TrainConfig
 
 #: Of a checkpoint; one of another layout is refused.
-_FORMAT, _VERSION = "ddfa-batch training", 2
+_FORMAT, _VERSION = "ddfa-batch training", 3
 
 
 @dataclass(frozen=True)

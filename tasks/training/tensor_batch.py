@@ -30,6 +30,8 @@ class TensorBatch:
     landmarks: Tensor
     #: (B, 68), of the landmarks.
     weights: Tensor
+    #: (D, 3, pixels, pixels), crops of what is no face, as the network takes them; None where there are none.
+    distractors: Tensor | None = None
 
     @staticmethod
     def of(batch: MiniBatch, device: torch.device | str) -> TensorBatch:

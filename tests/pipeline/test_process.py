@@ -25,9 +25,10 @@ from conftest import wanted
 from ddfa_batch.pipeline import faces as steps
 from ddfa_batch.pipeline import plan, receipts
 from ddfa_batch.pipeline.process import process
+from ddfa_batch.pipeline.process_request import resolved_options
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.arrays import U8
-from ddfa_batch.schemas.config import FACES_PER_IMAGE, Execution
+from ddfa_batch.schemas.config import FACES_PER_IMAGE, Execution, FaceOptions
 from ddfa_batch.schemas.errors import BundleError, InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle
 from ddfa_batch.tasks.files import store
@@ -94,6 +95,15 @@ def test_refinement_crops_around_the_landmarks(photos: Path, bundle: Bundle, tmp
     box, roi = np.stack(faces.box.to_numpy()), np.stack(faces.roi.to_numpy())
     np.testing.assert_allclose(roi[:, 2] - roi[:, 0], int(1.58 * small_model.FACE))
     np.testing.assert_allclose((roi[:, 0] + roi[:, 2]) / 2, (box[:, 0] + box[:, 2]) / 2, atol=1e-4)
+
+
+def test_a_model_may_say_that_answers_are_averaged(bundle: Bundle) -> None:
+    averaging = replace(bundle, manifest=replace(bundle.manifest, average="mirror"))
+    asked = {said: resolved_options(FaceOptions(average=said), averaging).average for said in (None, "none", "mirror")}
+    assert asked == {None: "mirror", "none": "none", "mirror": "mirror"}
+    assert resolved_options(FaceOptions(), bundle).average == "none"
+    with pytest.raises(ValueError, match="average is one of none, mirror"):
+        replace(bundle.manifest, average="median")
 
 
 def test_a_run_averages_with_the_mirror_image(photos: Path, bundle: Bundle, tmp_path: Path) -> None:

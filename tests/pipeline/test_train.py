@@ -144,6 +144,17 @@ def test_a_training_can_begin_with_anothers_weights(labelled: tuple[Path, Bundle
     assert load_bundle(outcome.model).manifest.param_mean == load_bundle(tmp_path / "one/model").manifest.param_mean
 
 
+def test_a_training_knows_the_distractors_it_was_begun_with(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
+    for folder, shades in (("some", (0, 255)), ("others", (0,))):
+        (tmp_path / folder).mkdir()
+        for shade in shades:
+            cv2.imwrite(str(tmp_path / folder / f"{shade}.png"), np.full((120, 120, 3), shade, np.uint8))
+    told = replace(CONFIG, iterations=2, face_weight=0.3)
+    train(request(labelled, tmp_path / "one", distractors=tmp_path / "some", config=told))
+    with pytest.raises(RunFolderError, match="distractors"):
+        train(request(labelled, tmp_path / "one", distractors=tmp_path / "others", config=told))
+
+
 def test_a_training_can_begin_with_a_models_network(labelled: tuple[Path, Bundle], tmp_path: Path) -> None:
     """Its normalisations are folded; what is made of it answers as it does before it learns."""
     train(request(labelled, tmp_path / "one"))

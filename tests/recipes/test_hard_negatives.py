@@ -12,9 +12,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ddfa_batch.schemas.arrays import F32, U8  # noqa: E402
+from ddfa_batch.schemas.detectors import DetectorSpec  # noqa: E402
 from ddfa_batch.schemas.errors import InputError  # noqa: E402
 from ddfa_batch.schemas.faces import Detections  # noqa: E402
 from ddfa_batch.tasks.bundles import onnx_graphs  # noqa: E402
+from recipes.builtin import distractors  # noqa: E402
 from recipes.builtin.detector import mining, restarting, wearing, without_faces  # noqa: E402
 from recipes.builtin.detector.background_formats import (  # noqa: E402
     embedded_pictures,
@@ -42,6 +44,28 @@ def drawn_face(side: int = 120) -> F32:
     for eye, x in ((slice(36, 42), 44), (slice(42, 48), 76)):
         points[eye] = np.array([x, 50]) * side / 120
     return points.astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------------ distractors
+
+
+def test_distractors_are_crops_of_what_was_found_and_is_no_face() -> None:
+    face = Layer(grey(120, 120, 200), drawn_face()[None], np.zeros(1, bool))
+    empty = Pictures.of([Layer(grey(300, 400, 20), no_faces(), np.zeros(0, bool))])
+    faces = Pictures.of([face])
+    part = Sources(faces, faces.chosen([]), faces, faces, empty)
+    shown: list[U8] = []
+
+    def detect(image: U8) -> Detections:
+        shown.append(image)
+        box = np.array([[10, 10, 50, 60]], np.float32).repeat(6, axis=0)
+        return Detections(box, np.linspace(0.9, 0.2, 6).astype(np.float32))
+
+    crops = list(distractors.distractors(part, detect, DetectorSpec("fcos", "", 0.5, (720, 1080)), 5))
+    assert len(shown) == 5
+    assert {crop.shape for crop in crops} == {(120, 120, 3)}
+    assert len(crops) <= 5 * distractors.MOST
+    assert len(crops) % distractors.MOST == 0
 
 
 # ---------------------------------------------------------------------------------------------------------- formats
