@@ -153,7 +153,7 @@ def found_faces(context: ModelContext, image: U8 | Picture) -> FaceCandidates:
     found = refine(image, found, context.regressor, context.landmarks, times, context.mirror)
     if merging:
         found = distinct_faces(found, context.regressor, context.landmarks)
-    return found.take(np.arange(min(most, len(found))))
+    return found if len(found) <= most else found.take(np.arange(most))
 
 
 def _given_faces(context: RunContext, image: Picture, row: PlanRow) -> FaceCandidates:

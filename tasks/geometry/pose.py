@@ -18,7 +18,9 @@ def rotation_and_scale(pose: Floats) -> tuple[F64, F64]:
     rows = np.asarray(pose[:, :2, :3], np.float64)
     u, s, vt = np.linalg.svd(rows, full_matrices=False)
     top = u @ vt
-    third = np.cross(top[:, 0], top[:, 1])
+    a, b = top[:, 0], top[:, 1]
+    # np.cross, which spends most of its time on what a vector might be
+    third = np.stack([a[:, i] * b[:, j] - a[:, j] * b[:, i] for i, j in ((1, 2), (2, 0), (0, 1))], axis=1)
     return np.concatenate([top, third[:, None]], axis=1), s.mean(axis=1)
 
 

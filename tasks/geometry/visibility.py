@@ -45,15 +45,19 @@ class Occlusion:
     @staticmethod
     def of(model: MorphableModel) -> Occlusion:
         """Choose the vertices for a model; once per process."""
-        around = [np.flatnonzero((model.triangles == vertex).any(axis=1)) for vertex in model.landmarks]
+        near = model.triangles[np.isin(model.triangles, model.landmarks).any(axis=1)]
+        around = [near[(near == vertex).any(axis=1)] for vertex in model.landmarks]
         k = max(1, *(len(found) for found in around))
         corners = np.repeat(model.landmarks[:, None, None], 3, axis=2).repeat(k, axis=1)
         for row, found in enumerate(around):
-            corners[row, : len(found)] = model.triangles[found]
+            corners[row, : len(found)] = found
         cell = float(np.ptp(model.mean, axis=0).max()) / _CELLS
         cells = np.floor(model.mean / cell).astype(np.int64)
-        _, first = np.unique(cells, axis=0, return_index=True)
-        used = np.intersect1d(first, model.triangles)
+        places = np.ravel_multi_index(tuple((cells - cells.min(axis=0)).T), tuple(np.ptp(cells, axis=0) + 1))
+        _, first = np.unique(places, return_index=True)
+        in_triangles = np.zeros(len(model.mean), np.bool_)
+        in_triangles[model.triangles] = True
+        used = np.sort(first[in_triangles[first]])
         return Occlusion(corners.astype(np.int32), used.astype(np.int32), cell)
 
 

@@ -46,12 +46,20 @@ class InputPlanes(threading.local):
 
     def __init__(self) -> None:
         self._planes = np.empty((1, 3, 0, 0), np.float32)
+        self._channels = [np.empty((0, 0), np.uint8)] * 3
 
     def of(self, height: int, width: int) -> F32:
         """Planes (1, 3, height, width) to write to; they hold what they held before."""
         if self._planes.shape[2:] != (height, width):
             self._planes = np.empty((1, 3, height, width), np.float32)
         return self._planes
+
+    def channels(self, image: U8) -> list[U8]:
+        """Blue, green and red (H, W) of an image (H, W, 3), each in one piece; the next call writes over them."""
+        if self._channels[0].shape != image.shape[:2]:
+            self._channels = [np.empty(image.shape[:2], np.uint8) for _ in range(3)]
+        cv2.split(image, self._channels)
+        return self._channels
 
 
 def best_boxes(boxes: F32, scores: F32, score_threshold: float, plus_one: float = 0.0) -> Detections:

@@ -127,7 +127,7 @@ class FaceFinder:
     def __call__(self, image: U8 | Picture, most: int = FACES_PER_IMAGE) -> FaceCandidates:
         """At most so many faces of `image` (H, W, 3) BGR, of the pass that found the best one."""
         faces = best_pass(self.passes(image, most), self.thresholds, self._spec.stop_score)
-        return faces.take(np.arange(min(most, len(faces))))
+        return faces if len(faces) <= most else faces.take(np.arange(most))
 
     def passes(self, image: U8 | Picture, most: int = FACES_PER_IMAGE) -> Iterator[FaceCandidates]:
         """All that may be a face, best first, of one pass after the other; a pass not asked for is not made."""
@@ -147,7 +147,7 @@ class FaceFinder:
         params = np.asarray(turned_params(params, proposed.angles, self._regress.layout, self._regress.size))
         detections = Detections(proposed.detections.boxes, scores)
         found = FaceCandidates(detections, proposed.rois, crops, params, seconds)
-        return found.take(np.argsort(-scores, kind="stable"))
+        return found if len(scores) < 2 else found.take(np.argsort(-scores, kind="stable"))
 
     def _seen(self, picture: Picture, proposed: _Proposals) -> tuple[U8, F32, F32]:
         """Crops (N, size, size, 3) of proposals, parameters (N, P) in the crops' frame, and scores (N,).
@@ -201,7 +201,8 @@ def best_pass(passes: Iterable[FaceCandidates], thresholds: Sequence[float], sto
     best, seconds = None, 0.0
     for found, threshold in zip(passes, thresholds, strict=False):
         seconds += found.seconds
-        faces = found.take(np.flatnonzero(found.detections.scores > threshold))
+        rows = np.flatnonzero(found.detections.scores > threshold)
+        faces = found if len(rows) == len(found) else found.take(rows)
         if best is None or faces.best_score > best.best_score:
             best = faces
         if faces.best_score > stop_score:

@@ -55,7 +55,7 @@ class FaceBoxes:
         small, scale = scaled_to_fit(image, self._fit, pass_scale)
         height, width = small.shape[:2]
         planes = self._planes.of(height, width)
-        for plane, channel, mean in zip(planes[0], cv2.split(small), _MEAN, strict=True):
+        for plane, channel, mean in zip(planes[0], self._planes.channels(small), _MEAN, strict=True):
             cv2.subtract(channel, mean, plane, dtype=cv2.CV_32F)
         offsets, all_scores = self._session.run(["boxes", "scores"], {"input": planes})
         # Upstream suppresses all candidates above 0.05 and drops the weak ones after; a weaker box never

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import onnxruntime as ort
 
@@ -20,6 +19,8 @@ _MULTIPLE = 32
 MAX_EXPONENT = 5.0
 #: Logits beyond are scores of 0 or 1 as far as float32 can tell.
 _MAX_LOGIT = 60.0
+#: How far below a threshold's logit a score is still worked out: far more than float32 rounds.
+_LOGIT_MARGIN = 0.01
 
 
 @lru_cache(maxsize=256)
@@ -44,7 +45,7 @@ class Fcos:
         padded = [-(-side // _MULTIPLE) * _MULTIPLE for side in (height, width)]
         planes = self._planes.of(*padded)
         planes[:, :, height:], planes[:, :, :, width:] = 0, 0
-        for plane, channel in zip(planes[0], cv2.split(small), strict=True):
+        for plane, channel in zip(planes[0], self._planes.channels(small), strict=True):
             plane[:height, :width] = channel
         boxes, scores = decode_fcos(self._session.run(self._outputs, {"input": planes}), self._score_threshold)
         return best_boxes(boxes / np.float32(scale), scores, self._score_threshold)
@@ -57,12 +58,21 @@ def decode_fcos(levels: Sequence[F32], score_threshold: float) -> tuple[F32, F32
     bottom in strides.
     """
     boxes, scores = [], []
+    low = _surely_below(score_threshold)
     for stride, level in zip(FCOS_STRIDES, levels, strict=True):
         rows = level.reshape(5, -1)
-        score = 1 / (1 + np.exp(-np.clip(rows[0], -_MAX_LOGIT, _MAX_LOGIT)))
-        chosen = np.flatnonzero(score >= score_threshold)
+        chosen = np.flatnonzero(rows[0] >= low)
+        score = 1 / (1 + np.exp(-np.clip(rows[0, chosen], -_MAX_LOGIT, _MAX_LOGIT)))
+        chosen, score = chosen[score >= score_threshold], score[score >= score_threshold]
         centre = cell_centres(*level.shape[2:], stride)[chosen]
         distance = np.exp(np.minimum(rows[1:, chosen].T, MAX_EXPONENT)) * np.float32(stride)
         boxes.append(np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], axis=1))
-        scores.append(score[chosen])
+        scores.append(score)
     return np.concatenate(boxes).astype(np.float32), np.concatenate(scores).astype(np.float32)
+
+
+def _surely_below(score_threshold: float) -> float:
+    """A logit that float32's rounding lifts to no score of `score_threshold`: below it none is worked out."""
+    if not 0 < score_threshold < 1:
+        return -np.inf
+    return float(np.log(score_threshold / (1 - score_threshold))) - _LOGIT_MARGIN

@@ -88,3 +88,22 @@ def test_a_profile_shows_the_near_side_and_its_outline(builtin: MorphableModel, 
     assert seen[LEFT].mean() > 0.8
     assert seen[MIDDLE].mean() >= 0.7
     assert not seen[right].any()
+
+
+def slow_choice(model: MorphableModel, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """`Occlusion.of`, triangle by triangle and cell by cell: the corners of each landmark's triangles, the occluders."""
+    side = float(np.ptp(model.mean, axis=0).max()) / cells
+    around = [[t for t in model.triangles.tolist() if v in t] for v in model.landmarks.tolist()]
+    most = max(1, *map(len, around))
+    corners = [found + [[v] * 3] * (most - len(found)) for v, found in zip(model.landmarks.tolist(), around, strict=True)]
+    taken: dict[tuple[int, ...], int] = {}
+    for vertex, point in enumerate(model.mean):
+        taken.setdefault(tuple(np.floor(point / side).astype(int).tolist()), vertex)
+    used = set(model.triangles.ravel().tolist())
+    return np.array(corners), np.array(sorted(v for v in taken.values() if v in used))
+
+
+def test_the_vertices_that_decide_are_those_of_the_loops() -> None:
+    corners, occluders = slow_choice(HEAD, 24)
+    np.testing.assert_array_equal(OCCLUSION.corners, corners)
+    np.testing.assert_array_equal(OCCLUSION.occluders, occluders)

@@ -232,3 +232,27 @@ def test_threads_that_share_a_detector_find_what_one_finds(kind: str) -> None:
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)
         np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def slow_decoding(levels: list[np.ndarray], threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """`decode_fcos` with the score of every cell worked out."""
+    boxes, scores = [], []
+    for stride, level in zip(FCOS_STRIDES, levels, strict=True):
+        rows = level.reshape(5, -1)
+        score = 1 / (1 + np.exp(-np.clip(rows[0], -60, 60)))
+        chosen = np.flatnonzero(score >= threshold)
+        centre = cell_centres(*level.shape[2:], stride)[chosen]
+        distance = np.exp(np.minimum(rows[1:, chosen].T, 5.0)) * np.float32(stride)
+        boxes.append(np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], axis=1))
+        scores.append(score[chosen])
+    return np.concatenate(boxes).astype(np.float32), np.concatenate(scores).astype(np.float32)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.6, 0.999999, 1.0])
+def test_scores_that_are_not_worked_out_are_below_the_threshold(threshold: float) -> None:
+    levels = [RNG.normal(0, 4, (1, 5, 96 // s, 64 // s)).astype(np.float32) for s in FCOS_STRIDES]
+    if 0 < threshold < 1:  # many cells within rounding of the threshold
+        edge = np.float32(np.log(threshold / (1 - threshold)))
+        levels[0][0, 0] = edge + RNG.integers(-50, 50, levels[0].shape[2:]) * np.spacing(edge)
+    for fast, slow in zip(decode_fcos(levels, threshold), slow_decoding(levels, threshold), strict=True):
+        np.testing.assert_array_equal(fast, slow)
