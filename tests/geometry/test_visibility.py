@@ -93,9 +93,10 @@ def test_a_profile_shows_the_near_side_and_its_outline(builtin: MorphableModel, 
 def slow_choice(model: MorphableModel, cells: int) -> tuple[np.ndarray, np.ndarray]:
     """`Occlusion.of`, triangle by triangle and cell by cell: the corners of each landmark's triangles, the occluders."""
     side = float(np.ptp(model.mean, axis=0).max()) / cells
-    around = [[t for t in model.triangles.tolist() if v in t] for v in model.landmarks.tolist()]
+    landmarks = model.landmarks.tolist()
+    around = [[t for t in model.triangles.tolist() if v in t] for v in landmarks]
     most = max(1, *map(len, around))
-    corners = [found + [[v] * 3] * (most - len(found)) for v, found in zip(model.landmarks.tolist(), around, strict=True)]
+    corners = [found + [[v] * 3] * (most - len(found)) for v, found in zip(landmarks, around, strict=True)]
     taken: dict[tuple[int, ...], int] = {}
     for vertex, point in enumerate(model.mean):
         taken.setdefault(tuple(np.floor(point / side).astype(int).tolist()), vertex)
