@@ -91,7 +91,7 @@ def test_a_profile_shows_the_near_side_and_its_outline(builtin: MorphableModel, 
 
 
 def slow_choice(model: MorphableModel, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """`Occlusion.of`, triangle by triangle and cell by cell: the corners of each landmark's triangles, the occluders."""
+    """`Occlusion.of`, triangle by triangle and cell by cell: the triangles around each landmark, the occluders."""
     side = float(np.ptp(model.mean, axis=0).max()) / cells
     landmarks = model.landmarks.tolist()
     around = [[t for t in model.triangles.tolist() if v in t] for v in landmarks]
