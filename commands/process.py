@@ -72,7 +72,7 @@ face_options = grouped(
             type=click.Choice(VERTEX_FORMS),
             default="float32",
             show_default=True,
-            help="Dense meshes to HDF5, or not: they can be rebuilt from the parameters at any time.",
+            help="Dense meshes to HDF5, in full or half the size, or not: parameters rebuild them at any time.",
         ),
         click.option(
             "--min-score",

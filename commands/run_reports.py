@@ -38,7 +38,7 @@ def announcement(request: RunRequest, n_inputs: int, n_shards: int, shard_size: 
         f"{count(n_shards, 'shard')} of up to {shard_size:,}."
     ]
     if isinstance(request.options, ProcessOptions) and request.options.vertices != "none":
-        lines += _size_of_meshes(request, n_inputs)
+        lines += _size_of_meshes(request, n_inputs, request.options.vertices)
     return "\n".join(lines)
 
 
@@ -51,11 +51,11 @@ def _how(request: RunRequest) -> list[str]:
     return [model, "parameters given" if options.params_digest else f"detector {options.detector}", clips]
 
 
-def _size_of_meshes(request: RunRequest, n_inputs: int) -> list[str]:
+def _size_of_meshes(request: RunRequest, n_inputs: int, form: str) -> list[str]:
     from ddfa_batch.tasks.bundles.loaded_model import load_morphable
     from ddfa_batch.tasks.files.mesh_files import BYTES_PER_VERTEX
 
-    size = load_morphable(request.bundle).n_vertices * BYTES_PER_VERTEX
+    size = load_morphable(request.bundle).n_vertices * BYTES_PER_VERTEX[form]
     free = request.folder.free()
     of_free = "" if free is None else f" ({byte_size(free)} free)"
     lines = [

@@ -206,7 +206,8 @@ def write(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry]) -> S
         if context.options.vertices != "none" and n:
             meshes = f"{store.VERTICES}/{stem}.h5"
             topology, dense = context.model.morphable.topology, dense_blocks(context, found.faces)
-            put_vertices(staged.path(meshes), face_ids(found.faces), dense, context.dense.n_points, topology)
+            ids, form = face_ids(found.faces), context.options.vertices
+            put_vertices(staged.path(meshes), ids, dense, context.dense.n_points, topology, form)
         if found.segments:
             store.put_arrays(staged.path(seams_name(shard)), seam_arrays(found.faces.track, found.segments))
         smooth = context.options.smooth != NO_SMOOTHING

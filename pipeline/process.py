@@ -78,4 +78,4 @@ def join_vertices(run: Run) -> None:
     folder, name = run.folder, store.ALL_VERTICES
     if not is_sealed(run, name):
         with folder.writing(name) as work:
-            put_virtual(work, files, run.model.n_vertices)
+            put_virtual(work, files, run.model.n_vertices, run.options["vertices"])

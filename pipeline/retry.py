@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import h5py
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,7 +24,7 @@ from ddfa_batch.schemas.arrays import F32
 from ddfa_batch.schemas.config import NO_SMOOTHING
 from ddfa_batch.schemas.faces import Faces, Geometry, ImageRecord
 from ddfa_batch.tasks.files import store
-from ddfa_batch.tasks.files.mesh_files import put_vertices
+from ddfa_batch.tasks.files.mesh_files import MeshFile, put_vertices
 from ddfa_batch.tasks.files.run_folders import RunFolder, run_folder_at
 
 
@@ -77,8 +76,9 @@ def write_merged(out: str, shard: int, reconstructed: tuple[ShardFaces, Geometry
         if context.options.vertices != "none" and len(faces):
             name = f"{store.VERTICES}/{stem}.h5"
             meshes = _merged_meshes(context, folder, name, faces["vertices_row"].to_pylist(), found.faces)
-            ids = faces["face_id"].to_numpy()
-            put_vertices(staged.path(name), ids, meshes, context.dense.n_points, context.model.morphable.topology)
+            ids, topology = faces["face_id"].to_numpy(), context.model.morphable.topology
+            form = context.options.vertices
+            put_vertices(staged.path(name), ids, meshes, context.dense.n_points, topology, form)
             faces = _with_meshes(faces, name)
         store.put_table(staged.path(f"{store.FACES}/{stem}.parquet"), faces)
         images = images_table(records, context.options.sample_json)
@@ -92,11 +92,11 @@ def _merged_meshes(
     """Meshes (1, V, 3), one after the other: `rows` of the file that is there, and for None the next of `new`."""
     made = (mesh for block in dense_blocks(context, new) for mesh in block)
     with contextlib.ExitStack() as stack:
-        old: Any = ()
+        old: Any = None
         if any(row is not None for row in rows):
-            old = stack.enter_context(h5py.File(folder.source(name), "r"))["vertices"]
+            old = MeshFile(stack.enter_context(h5py.File(folder.source(name), "r")))
         for row in rows:
-            yield (next(made) if row is None else np.asarray(old[row]))[None]
+            yield (next(made) if row is None else old.mesh(row))[None]
 
 
 def _with_meshes(faces: pa.Table, file: str) -> pa.Table:

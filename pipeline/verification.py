@@ -22,6 +22,7 @@ from ddfa_batch.schemas.config import FACES_PER_IMAGE
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files import store
+from ddfa_batch.tasks.files.mesh_files import MeshFile
 from ddfa_batch.tasks.files.run_folders import Named
 
 
@@ -138,7 +139,7 @@ def _wrong_meshes(run: Run, receipt: Receipt, stem: str, face_ids: Any) -> list[
         return []
     try:
         with h5py.File(run.folder.source(name), "r") as file:
-            ids, shape = file["face_id"][:], file["vertices"].shape
+            ids, shape = file["face_id"][:], MeshFile(file).shape
     except (OSError, KeyError) as fault:
         return [f"{name} cannot be read ({fault})"]
     if np.array_equal(ids, face_ids) and shape == (len(ids), run.model.n_vertices, 3):

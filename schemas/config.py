@@ -37,7 +37,8 @@ AVERAGES = (NO_AVERAGE, MIRROR)
 SCALED, FULL = "scaled", "full"
 DECODINGS = (SCALED, FULL)
 #: Forms of dense meshes, or none.
-VERTEX_FORMS = ("float32", "none")
+QUANTISED = "quantised"
+VERTEX_FORMS = ("float32", QUANTISED, "none")
 #: How followed faces can be smoothed.
 NO_SMOOTHING, ONE_EURO = "none", "one-euro"
 SMOOTHINGS = (NO_SMOOTHING, ONE_EURO)
