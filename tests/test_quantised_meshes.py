@@ -39,6 +39,13 @@ def test_larger_faces_have_larger_steps(span: float, times: int) -> None:
     assert np.abs(made.meshes() - whole).max() <= times * BOUND + 1e-3
 
 
+@pytest.mark.parametrize("n_vertices", [3, 64, 100, 9681])
+def test_bounds_are_those_of_all_vertices(n_vertices: int) -> None:
+    whole = np.random.default_rng(5).normal(0, 50, (2, n_vertices, 3)).astype(np.float32)
+    twin = (whole.astype(np.float64).min(axis=1) + whole.max(axis=1)) / 2
+    assert np.array_equal(QuantisedMeshes.of(whole).offset, np.round(twin))
+
+
 def test_quantised_again_they_are_the_same() -> None:
     once = QuantisedMeshes.of(meshes(700.0)).meshes()
     assert np.array_equal(QuantisedMeshes.of(once).meshes(), once)
