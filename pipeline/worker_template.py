@@ -1,9 +1,13 @@
-"""The process that local workers are forked from: everything imported, nothing done, no thread started.
+"""The process that local workers are forked from: everything imported, nothing done, no session opened.
 
 A worker that is started anew imports for a second what this process has imported once; forked from it, it is there in
 some ten milliseconds. The template is started as soon as it is known that workers will be wanted, and imports on
 another core while the command still lists and plans. It is Python's fork server, of which a process has one; where the
 system has none (Windows) workers start as they always did.
+
+Libraries start two threads as they are imported, jemalloc's, which is started anew after a fork, and one of
+onnxruntime, which waits and holds nothing; a worker does without it, but must not wait for it at its end. It does not:
+what the fork server forks ends by `os._exit`, without the libraries' own clearing up.
 """
 
 from __future__ import annotations
