@@ -20,6 +20,7 @@ from ddfa_batch.schemas.config import (
     BUILTIN,
     DEFAULT_ITEM_SECONDS,
     DEFAULT_MAX_PIXELS,
+    DEFAULT_MEMORY_BYTES,
     MAX_MAX_PIXELS,
     MAX_REMOTE_ATTEMPTS,
     MAX_REMOTE_SECONDS,
@@ -182,39 +183,39 @@ class RunSettings:
     """How a run is carried out and how much is said of it; only the size of shards is part of the run itself."""
 
     #: Local processes; None for one per core.
-    workers: int | None
+    workers: int | None = None
     #: Where the work is done, as `schemas.config.Execution` has it.
-    scheduler: str
+    scheduler: str = "auto"
     #: What kind of cluster is asked for workers, and where it stands what for.
-    cluster: str | None
-    cluster_config: Path | None
+    cluster: str | None = None
+    cluster_config: Path | None = None
     #: Seconds that an input may take.
-    item_timeout: float
+    item_timeout: float = DEFAULT_ITEM_SECONDS
     #: Bytes that a worker may have in memory meanwhile.
-    memory_limit: int
+    memory_limit: int = DEFAULT_MEMORY_BYTES
     #: Which part of the run is done, from 0, of `shard_count`; None, both, for all of it.
-    shard_index: int | None
+    shard_index: int | None = None
     #: In how many parts the run is done.
-    shard_count: int | None
+    shard_count: int | None = None
     #: Images per shard; None for a size that follows from their number.
-    shard_size: int | None
+    shard_size: int | None = None
     #: Replace the run in OUT.
-    overwrite: bool
+    overwrite: bool = False
     #: Read what is finished, and do anew what is damaged.
-    verify: bool
+    verify: bool = False
     #: Take up inputs that were added since the run was planned.
-    extend: bool
+    extend: bool = False
     #: Say what would be done, and write nothing.
-    dry_run: bool
+    dry_run: bool = False
     #: Exit with `exit_codes.STRICT` where an image ended as an error row.
-    strict: bool
+    strict: bool = False
     #: How often stores behind URLs are asked, and how many seconds each attempt may take.
-    remote_attempts: int
-    remote_timeout: float
+    remote_attempts: int = RemoteLimits.attempts
+    remote_timeout: float = RemoteLimits.seconds
     #: Print errors only.
-    quiet: bool
+    quiet: bool = False
     #: Print the project's log lines too.
-    verbose: bool
+    verbose: bool = False
 
     @property
     def remote(self) -> RemoteLimits:

@@ -11,7 +11,7 @@ import click
 from ddfa_batch.commands.execution import carry_out
 from ddfa_batch.commands.options import RunSettings, grouped, quiet_option
 from ddfa_batch.commands.wording import count
-from ddfa_batch.schemas.config import DEFAULT_ITEM_SECONDS, DEFAULT_MEMORY_BYTES, MAX_SHARD_SIZE, RemoteLimits
+from ddfa_batch.schemas.config import MAX_SHARD_SIZE
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.regroup_plan import Regrouping
@@ -35,22 +35,10 @@ class RegroupSettings:
         return RunSettings(
             workers=1,
             scheduler="in-process",
-            cluster=None,
-            cluster_config=None,
-            item_timeout=DEFAULT_ITEM_SECONDS,
-            memory_limit=DEFAULT_MEMORY_BYTES,
-            shard_index=None,
-            shard_count=None,
             shard_size=self.shard_size,
             overwrite=self.overwrite,
             verify=self.verify,
-            extend=False,
-            dry_run=False,
-            strict=False,
-            remote_attempts=RemoteLimits.attempts,
-            remote_timeout=RemoteLimits.seconds,
             quiet=self.quiet,
-            verbose=False,
         )
 
 

@@ -21,8 +21,9 @@ from ddfa_batch.pipeline.progress import Report, Totals, unheard
 from ddfa_batch.pipeline.regroup_plan import Made, Regrouping
 from ddfa_batch.pipeline.results import Results
 from ddfa_batch.pipeline.staging import StagedShard, commit, staging
-from ddfa_batch.pipeline.tracks import FollowedFaces, put_joined
+from ddfa_batch.pipeline.tracks import FollowedFaces, angles_of, put_joined
 from ddfa_batch.pipeline.video_tables import PlannedVideo, counted_videos, planned_videos
+from ddfa_batch.schemas import tables
 from ddfa_batch.schemas.arrays import I64
 from ddfa_batch.schemas.config import FACES_PER_IMAGE, Execution
 from ddfa_batch.tasks.files import store
@@ -216,7 +217,7 @@ def _in_file(c: _Context, video: PlannedVideo) -> dict[str, object]:
 
 def _followed(run: Run) -> FollowedFaces:
     columns = ["video", "frame", "time_s", "score", "face_size", "track_id"]
-    found = Results(run.folder).faces(columns, pc.field("track_id").is_valid())
+    found = Results(run.folder).faces([*columns, *tables.ANGLES], pc.field("track_id").is_valid())
     found = found.sort_by([("video", "ascending"), ("frame", "ascending"), ("track_id", "ascending")])
     video, frame, time_s, score, size, track = (found[name].to_numpy() for name in columns)
     rows = np.arange(len(found))
@@ -230,6 +231,7 @@ def _followed(run: Run) -> FollowedFaces:
         time_s=time_s.astype(real),
         score=score.astype(real),
         size=size.astype(real),
+        angles=angles_of(found),
     )
 
 

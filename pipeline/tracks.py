@@ -55,6 +55,14 @@ class FollowedFaces:
     time_s: F64
     score: F64
     size: F64
+    #: (N, 3) yaw, pitch, roll, degrees.
+    angles: F64
+
+    @staticmethod
+    def none() -> FollowedFaces:
+        """No faces."""
+        n, x = np.zeros(0, np.int64), np.zeros(0)
+        return FollowedFaces(n, n, n, n, n, x, x, x, np.zeros((0, len(tables.ANGLES))))
 
     def take(self, rows: I64) -> FollowedFaces:
         """The faces of `rows`."""
@@ -116,15 +124,14 @@ def _digest(run: Run) -> str:
 
 def _followed_faces(run: Run, shards: dict[int, ShardTracks]) -> FollowedFaces:
     parts = [_of_shard(run, shard, tracks) for shard, tracks in shards.items()]
-    names = FollowedFaces.__annotations__
-    kinds = {name: np.float64 if name in ("time_s", "score", "size") else np.int64 for name in names}
-    columns = {name: [np.zeros(0, kinds[name]), *(getattr(part, name) for part in parts)] for name in names}
+    parts = parts or [FollowedFaces.none()]
+    columns = {name: [getattr(part, name) for part in parts] for name in FollowedFaces.__annotations__}
     return FollowedFaces(**{name: np.concatenate(column) for name, column in columns.items()})
 
 
 def _of_shard(run: Run, shard: int, tracks: ShardTracks) -> FollowedFaces:
     columns = ["video", "frame", "time_s", "score", "face_size"]
-    table = _faces(run, shard, columns)
+    table = _faces(run, shard, [*columns, *tables.ANGLES])
     rows = np.flatnonzero(tracks.track != NO_TRACK)
     video, frame, time_s, score, size = (table[name].to_numpy()[rows] for name in columns)
     return FollowedFaces(
@@ -136,7 +143,13 @@ def _of_shard(run: Run, shard: int, tracks: ShardTracks) -> FollowedFaces:
         time_s=time_s.astype(np.float64),
         score=score.astype(np.float64),
         size=size.astype(np.float64),
+        angles=angles_of(table)[rows],
     )
+
+
+def angles_of(faces: pa.Table) -> F64:
+    """Yaw, pitch, roll (N, 3) of rows of a faces table, degrees."""
+    return np.stack([faces[name].to_numpy() for name in tables.ANGLES], axis=1).astype(np.float64)
 
 
 def numbered(faces: FollowedFaces, shards: dict[int, ShardTracks]) -> FollowedFaces:
@@ -172,7 +185,7 @@ def _by_first_frame(tracks: I64, frames: I64) -> I64:
 
 def _summary(video: PlannedVideo, faces: FollowedFaces) -> TrackSummary:
     own = faces.take(np.flatnonzero(faces.video == video.video))
-    return summarise_tracks(own.track, own.frame, own.score, own.size, video.numbers)
+    return summarise_tracks(own.track, own.frame, own.score, own.size, own.angles, video.numbers)
 
 
 def _tracks_table(run: Run, videos: Sequence[PlannedVideo], summaries: dict[int, TrackSummary]) -> pa.Table:
@@ -185,7 +198,12 @@ def _tracks_table(run: Run, videos: Sequence[PlannedVideo], summaries: dict[int,
 def _tracks_of(video: PlannedVideo, tracks: TrackSummary) -> dict[str, Any]:
     n = len(tracks)
     return {
-        **{name: getattr(tracks, name) for name in TrackSummary.__annotations__},
+        **{name: getattr(tracks, name) for name in TrackSummary.__annotations__ if not name.endswith("_angles")},
+        **{
+            f"{angle}_{which}": getattr(tracks, f"{which}_angles")[:, i]
+            for i, angle in enumerate(tables.ANGLES)
+            for which in ("median", "low", "high")
+        },
         "video": np.full(n, video.video, np.int64),
         "key": np.full(n, video.key, object),
         "first_time_s": video.times[np.searchsorted(video.numbers, tracks.first_frame)],

@@ -82,10 +82,9 @@ class FrameReader:
         self._n_read += 1
         if self._n_read % _GIVE_BACK_FRAMES == 0:
             freed_memory.give_back()
-        frame = next(self._frames, None)
-        if frame is None or frame.image is None:
-            fault = None if frame is None else frame.fault
-            raise fault or ImageError("undecodable", "The decoder gave no picture for this frame.")
+        frame = next(self._frames, VideoFrame(number, row.time_s or 0.0, None))
+        if frame.image is None:
+            raise frame.missing
         return frame.image
 
     def _taken(self, number: int | None) -> int | None:

@@ -151,6 +151,9 @@ def faces_schema(
     return _schema("faces", [*columns, *added], nullable, metadata)
 
 
+#: The angles of a head, and what `tracks/` says of each.
+ANGLES = ("yaw", "pitch", "roll")
+_OF_A_TRACK = (("median", "median"), ("low", "5th percentile"), ("high", "95th percentile"))
 #: `tracks/*.parquet`, one row per track.
 _TRACKS: Columns = [
     ("track_id", pa.int64(), "which track, from 0: in order of videos, then of first frames"),
@@ -165,6 +168,11 @@ _TRACKS: Columns = [
     ("frames_missing", pa.int64(), "taken frames in all that it was away"),
     ("mean_score", pa.float64(), "mean of `score`"),
     ("mean_size", pa.float64(), "mean of `face_size`, pixels"),
+    *(
+        (f"{angle}_{which}", pa.float64(), f"{what} of `{angle}` over the track's frames, degrees")
+        for angle in ANGLES
+        for which, what in _OF_A_TRACK
+    ),
 ]
 #: `videos/*.parquet`, one row per video.
 _VIDEOS: Columns = [

@@ -141,6 +141,10 @@ def _seen_again(known: SeamFaces, found: SeamFaces) -> tuple[I64, I64]:
     return known.track[rows], found.track[columns]
 
 
+#: Percentiles of the angles that a track is told of by.
+_LOW_MIDDLE_HIGH = (5, 50, 95)
+
+
 @dataclass(frozen=True)
 class TrackSummary:
     """What `tracks/` says, one row a track."""
@@ -157,18 +161,26 @@ class TrackSummary:
     mean_score: F64
     #: Pixels, √(width · height) of the landmarks' box.
     mean_size: F64
+    #: Yaw, pitch, roll (n, 3), degrees: the median, and the 5th and the 95th percentile, which no single frame moves.
+    median_angles: F64
+    low_angles: F64
+    high_angles: F64
 
     def __len__(self) -> int:
         return len(self.track_id)
 
 
-def summarise_tracks(track_ids: I64, frames: I64, scores: Floats, sizes: Floats, taken: I64) -> TrackSummary:
-    """Summaries of rows (N,) of faces; `taken` are the numbers of all frames that were looked at, increasing.
+def summarise_tracks(
+    track_ids: I64, frames: I64, scores: Floats, sizes: Floats, angles: Floats, taken: I64
+) -> TrackSummary:
+    """Summaries of rows (N,) of faces with their yaw, pitch and roll (N, 3), degrees.
 
-    Where only some of a video's frames are taken, those between are no gaps.
+    `taken` are the numbers of all frames that were looked at, increasing: where only some of a video's are taken,
+    those between are no gaps.
     """
     for name, column in (("frames", frames), ("scores", scores), ("sizes", sizes)):
         check_shape(name, column, len(track_ids))
+    check_shape("angles", angles, len(track_ids), 3)
     order = np.lexsort((frames, track_ids))
     ids, starts = np.unique(track_ids[order], return_index=True)
     places = np.searchsorted(taken, frames)[order]
@@ -180,6 +192,9 @@ def summarise_tracks(track_ids: I64, frames: I64, scores: Floats, sizes: Floats,
     def total(values: Floats | I64 | Bools) -> F64:
         return np.add.reduceat(np.asarray(values, np.float64), starts) if len(starts) else np.zeros(0)
 
+    parts = np.split(np.asarray(angles, np.float64)[order], starts[1:]) if len(starts) else []
+    spread = [np.percentile(part, _LOW_MIDDLE_HIGH, axis=0) for part in parts]
+    low, middle, high = np.array(spread).reshape(-1, 3, 3).transpose(1, 0, 2)
     return TrackSummary(
         track_id=ids,
         first_frame=frames[order][starts],
@@ -189,4 +204,7 @@ def summarise_tracks(track_ids: I64, frames: I64, scores: Floats, sizes: Floats,
         frames_missing=total(jumps).astype(np.int64),
         mean_score=total(scores[order]) / n,
         mean_size=total(sizes[order]) / n,
+        median_angles=middle,
+        low_angles=low,
+        high_angles=high,
     )

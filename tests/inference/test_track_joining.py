@@ -113,7 +113,8 @@ def test_a_summary_counts_frames_and_gaps() -> None:
     ids = np.array([4, 4, 1, 1, 1, 1])
     frames = np.array([50, 55, 0, 5, 20, 35])
     scores, sizes = np.array([0.5, 0.7, 1, 1, 1, 0.6]), np.array([10.0, 30, 1, 2, 3, 4])
-    summary = summarise_tracks(ids, frames, scores, sizes, taken)
+    angles = np.array([[10.0, 0, 0], [20, 0, 0], [-5, 1, 2], [-5, 3, 2], [-5, 1, 2], [90, 1, 2]])
+    summary = summarise_tracks(ids, frames, scores, sizes, angles, taken)
     assert summary.track_id.tolist() == [1, 4]
     assert summary.first_frame.tolist() == [0, 50]
     assert summary.last_frame.tolist() == [35, 55]
@@ -122,11 +123,14 @@ def test_a_summary_counts_frames_and_gaps() -> None:
     assert summary.frames_missing.tolist() == [4, 0]
     assert np.allclose(summary.mean_score, [0.9, 0.6])
     assert np.allclose(summary.mean_size, [2.5, 20])
+    assert np.allclose(summary.median_angles, [[-5, 1, 2], [15, 0, 0]])
+    assert np.allclose(summary.low_angles[:, 0], [-5, 10.5])
+    assert np.allclose(summary.high_angles, [[75.75, 2.7, 2], [19.5, 0, 0]])
 
 
 def test_a_summary_of_nothing_is_empty() -> None:
     nothing = np.zeros(0, np.int64)
-    assert len(summarise_tracks(nothing, nothing, np.zeros(0), np.zeros(0), np.arange(5))) == 0
+    assert len(summarise_tracks(nothing, nothing, np.zeros(0), np.zeros(0), np.zeros((0, 3)), np.arange(5))) == 0
 
 
 def test_assignment_prefers_the_least_total_and_refuses_what_is_too_far() -> None:

@@ -123,6 +123,9 @@ def test_the_tables_of_tracks_and_videos_agree_with_faces(expected: Results) -> 
     of_track = [faces.filter(pc.equal(faces["track_id"], track)) for track in tracks["track_id"].to_pylist()]
     sizes = [pc.mean(own["face_size"]).as_py() for own in of_track]
     np.testing.assert_allclose(tracks["mean_size"], sizes, rtol=1e-5)
+    for name, q in (("low", 5), ("median", 50), ("high", 95)):
+        pitch = [np.percentile(own["pitch"].to_numpy().astype(np.float64), q) for own in of_track]
+        np.testing.assert_allclose(tracks[f"pitch_{name}"], pitch)
     assert (video["status"], video["n_frames"], video["n_taken"], video["n_errors"]) == ("ok", N, N, 0)
     assert (video["n_faces"], video["n_tracks"], video["fps"]) == (2 * N, 2, 25.0)
     assert (video["width"], video["height"]) == (portrait_films.WIDTH, portrait_films.HEIGHT)
