@@ -22,7 +22,7 @@ from ddfa_batch.schemas.config import BUILTIN_LARGE
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
 from ddfa_batch.tasks.bundles.onnx_graphs import Graph
-from recipes.builtin import card, distil, prepare, recipe
+from recipes.builtin import card, distil, prepare, recipe, thresholds
 from recipes.builtin.detector import prepare as detector_prepare
 
 SMALL = "--look-ahead 2 --iterations 2 --stills 2 --every 1 --validation 0.2 --device cpu --threads 1"
@@ -124,6 +124,8 @@ def test_the_recipe_makes_a_model_and_does_no_step_twice(
     kitchen = Kitchen(work, tmp_path / "models")
     monkeypatch.setattr(distil, "default_models_folder", lambda: tmp_path / "models")
     monkeypatch.setattr(card, "ddfa_batch", kitchen.ddfa_batch)
+    monkeypatch.setattr(thresholds, "N_LYING", 6)
+    monkeypatch.setattr(thresholds, "N_DOWN", 3)
     monkeypatch.setattr(
         detector_prepare, "teachers", lambda _: dict.fromkeys(("faceboxes", "yunet_s", "retinaface"), magenta)
     )
