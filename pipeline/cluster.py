@@ -111,7 +111,7 @@ def _local(execution: Execution) -> Iterator[Any]:
     settings = {
         "distributed.worker.multiprocessing-method": worker_template.method(),
         "distributed.nanny.pre-spawn-environ": _worker_environment(),
-        "distributed.worker.preload": [*dask.config.get("distributed.worker.preload", []), _DEAF_TO_CTRL_C],
+        "distributed.worker.preload": [*_preloads(), _DEAF_TO_CTRL_C],
         "distributed.admin.tick.interval": "1s",
         "distributed.deploy.lost-worker-timeout": _LOST_WORKER,
         "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
@@ -137,6 +137,14 @@ def _local(execution: Execution) -> Iterator[Any]:
             except KeyboardInterrupt:
                 _end_workers(started)
                 raise
+
+
+def _preloads() -> list[str]:
+    """What the user's settings of Dask have workers load first: one name, or several."""
+    import dask.config
+
+    named = dask.config.get("distributed.worker.preload", [])
+    return [named] if isinstance(named, str) else list(named or [])
 
 
 def _end_workers(local: Any) -> None:

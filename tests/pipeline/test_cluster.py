@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask.config
 import pytest
 import small_model
 from compared_runs import same_tables
@@ -93,6 +94,12 @@ def test_a_local_cluster_does_not_mind_who_has_dasks_usual_port() -> None:
             taken.listen()
         with clusters.connected(Execution("local", 1)) as client:
             assert "8787" not in client.dashboard_link
+
+
+@pytest.mark.parametrize(("named", "preloads"), [(None, []), ("a.py", ["a.py"]), (["a.py", "b"], ["a.py", "b"])])
+def test_a_preload_of_the_users_is_one_name_or_several(named: object, preloads: list[str]) -> None:
+    with dask.config.set({"distributed.worker.preload": named}):
+        assert clusters._preloads() == preloads
 
 
 def test_a_run_in_this_process_does_not_import_dask() -> None:
