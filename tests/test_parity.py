@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.shared, pytest.mark.filterwarnings("default")]
 
 
 def run(source: Path, out: Path, bundle: Bundle, refine: int, vertices: str = "none") -> Results:
-    chosen = options(detector="faceboxes", min_score=0.5, refine=refine, vertices=vertices)
+    # the official code decodes every picture in full
+    chosen = options(detector="faceboxes", min_score=0.5, refine=refine, vertices=vertices, decode="full")
     process(RunRequest("process", resolve_source(source, None), out, chosen, bundle, None, None), Execution("local", 2))
     return open_run(out)
 
