@@ -29,6 +29,7 @@ _BESIDE: dict[str, Callable[[str], Any]] = {
     "vertices": str,
     "detect-size": int,
     "decode": str,
+    "provider": str,
     "model": str,
 }
 

@@ -27,10 +27,12 @@ from ddfa_batch.commands.options import (
 )
 from ddfa_batch.schemas.config import (
     AVERAGES,
+    CPU,
     DECODINGS,
     DETECT_SIZES,
     MAX_REFINE,
     NO_SMOOTHING,
+    PROVIDERS,
     SCALED,
     SMOOTHINGS,
     VERTEX_FORMS,
@@ -117,6 +119,13 @@ face_options = grouped(
             default=NO_SMOOTHING,
             show_default=True,
             help="Of videos: add smoothed columns for followed faces; raw ones stay.",
+        ),
+        click.option(
+            "--provider",
+            type=click.Choice(PROVIDERS),
+            default=CPU,
+            show_default=True,
+            help="What runs the networks: onnxruntime on the CPU, or another that is installed, slightly otherwise.",
         ),
         click.option(
             "--decode",

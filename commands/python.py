@@ -15,6 +15,7 @@ from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.config import (
     BUILTIN,
+    CPU,
     DEFAULT_ITEM_SECONDS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MEMORY_BYTES,
@@ -61,6 +62,7 @@ def process(
     smooth: str = NO_SMOOTHING,
     average: str | None = None,
     decode: str = SCALED,
+    provider: str = CPU,
     workers: int | None = None,
     scheduler: str = "auto",
     item_timeout: float = DEFAULT_ITEM_SECONDS,
@@ -109,6 +111,7 @@ def process(
         smooth=smooth,
         average=average,
         decode=decode,
+        provider=provider,
     )
     remote = RemoteLimits(remote_attempts, remote_timeout)
     with limited(remote):
@@ -150,6 +153,7 @@ class Pipeline:
             min_score=min_score,
             detect_size=detect_size,
             average=average,
+            provider=provider,
         )
         bundle = choose_model(_models(models_dir), _name(model)).bundle
         self._context = model_context(str(bundle.folder), bundle.digest, resolved_options(faces, bundle))

@@ -74,7 +74,7 @@ def model_context(folder: str, digest: str, options: ProcessOptions) -> ModelCon
 
 
 def _model_context(folder: str, digest: str, options: ProcessOptions) -> ModelContext:
-    model = loaded_model(folder, digest)
+    model = loaded_model(folder, digest, options.provider)
     occlusion = Occlusion.of(model.morphable)
     return ModelContext(
         options=options,
@@ -116,7 +116,7 @@ def _mirror(folder: str, digest: str) -> MirrorMap:
 
 @lru_cache(maxsize=2)
 def _face_finder(folder: str, digest: str, options: ProcessOptions) -> FaceFinder | None:
-    model = loaded_model(folder, digest)
+    model = loaded_model(folder, digest, options.provider)
     if options.detector == GIVEN_BOXES:
         return None
     spec = model.bundle.manifest.detectors[options.detector]

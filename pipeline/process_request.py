@@ -63,4 +63,5 @@ def resolved_options(faces: FaceOptions, bundle: Bundle, boxes_digest: str | Non
         average=bundle.manifest.average if faces.average is None else faces.average,
         formats=faces.formats,
         decode=faces.decode,
+        provider=faces.provider,
     )

@@ -36,6 +36,9 @@ AVERAGES = (NO_AVERAGE, MIRROR)
 #: How large photographs are decoded: JPEGs only as large as what is looked for in them needs, or all in full.
 SCALED, FULL = "scaled", "full"
 DECODINGS = (SCALED, FULL)
+#: What runs the networks.
+CPU, OPENVINO, CUDA = "cpu", "openvino", "cuda"
+PROVIDERS = (CPU, OPENVINO, CUDA)
 #: Forms of dense meshes, or none.
 QUANTISED = "quantised"
 VERTEX_FORMS = ("float32", QUANTISED, "none")
@@ -95,6 +98,8 @@ class FaceOptions:
     formats: tuple[str, ...] = DEFAULT_FORMATS
     #: How large photographs are decoded, one of `DECODINGS`.
     decode: str = SCALED
+    #: What runs the networks, one of `PROVIDERS`.
+    provider: str = CPU
 
     def __post_init__(self) -> None:
         check_range("every", self.every, 1)
@@ -104,6 +109,8 @@ class FaceOptions:
             raise OptionError(f"smooth is one of {', '.join(SMOOTHINGS)}, but is {self.smooth!r}.")
         if self.average is not None and self.average not in AVERAGES:
             raise OptionError(f"average is one of {', '.join(AVERAGES)}, but is {self.average!r}.")
+        if self.provider not in PROVIDERS:
+            raise OptionError(f"provider is one of {', '.join(PROVIDERS)}, but is {self.provider!r}.")
         if self.decode not in DECODINGS:
             raise OptionError(f"decode is one of {', '.join(DECODINGS)}, but is {self.decode!r}.")
         check_range("refine", self.refine, 0, MAX_REFINE)
@@ -163,6 +170,8 @@ class ProcessOptions:
     formats: tuple[str, ...] = DEFAULT_FORMATS
     #: How large photographs are decoded; runs made before had this choice decoded them in full.
     decode: str = FULL
+    #: What runs the networks.
+    provider: str = CPU
 
     def as_dict(self) -> dict[str, Any]:
         """The options by name, for `run.json` and its comparison.

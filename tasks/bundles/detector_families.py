@@ -8,8 +8,9 @@ from pathlib import Path
 from ddfa_batch.schemas.bundle import MORPHABLE, check_name
 from ddfa_batch.schemas.detectors import DETECTOR_OUTPUTS, DetectorSpec
 from ddfa_batch.schemas.errors import BundleError
-from ddfa_batch.tasks.bundles.loaded_model import load_morphable, open_session
+from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, unhashed_files, write_bundle
+from ddfa_batch.tasks.bundles.providers import open_session
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from pathlib import Path
 import onnxruntime as ort
 
 from ddfa_batch.schemas.bundle import MORPHABLE, REGRESSOR
+from ddfa_batch.schemas.config import CPU
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import BundleError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.schemas.parameters import ParameterLayout
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, recorded_folder
 from ddfa_batch.tasks.bundles.morphable_npz import read_morphable
+from ddfa_batch.tasks.bundles.providers import open_session
 
 
 def load_morphable(bundle: Bundle) -> MorphableModel:
@@ -25,23 +27,6 @@ def load_morphable(bundle: Bundle) -> MorphableModel:
 @lru_cache(maxsize=2)
 def _morphable(path: Path, _: str, layout: ParameterLayout) -> MorphableModel:
     return read_morphable(path, layout)
-
-
-def open_session(content: bytes, source: str) -> ort.InferenceSession:
-    """A single-threaded CPU session. The model comes as bytes, so it cannot pull in files beside it."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    try:
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as fault:  # onnxruntime's own exceptions share no base class
-        raise BundleError(f"{source} is not a network onnxruntime can run ({_first_line(fault)}).") from None
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
 
 
 @dataclass(frozen=True)
@@ -55,14 +40,17 @@ class LoadedModel:
     #: The network that gives the parameters.
     regressor: ort.InferenceSession
 
+    #: What runs its networks, one of `schemas.config.PROVIDERS`.
+    provider: str = CPU
+
     def detector_session(self, spec: DetectorSpec) -> ort.InferenceSession:
         """Open the network of a detector."""
         path = self.bundle.folder / spec.file
-        return open_session(path.read_bytes(), str(path))
+        return open_session(path.read_bytes(), str(path), self.provider)
 
 
 @lru_cache(maxsize=2)
-def loaded_model(folder: str, digest: str) -> LoadedModel:
+def loaded_model(folder: str, digest: str, provider: str = CPU) -> LoadedModel:
     """The model in `folder`, loaded once per process; `digest` is what the run was planned with."""
     bundle = load_bundle(recorded_folder(folder, digest))
     if bundle.digest != digest:
@@ -71,4 +59,5 @@ def loaded_model(folder: str, digest: str) -> LoadedModel:
             "put the old one back, or start again with --overwrite."
         )
     path = bundle.folder / REGRESSOR
-    return LoadedModel(bundle, load_morphable(bundle), open_session(path.read_bytes(), str(path)))
+    session = open_session(path.read_bytes(), str(path), provider)
+    return LoadedModel(bundle, load_morphable(bundle), session, provider)

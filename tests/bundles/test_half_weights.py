@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from ddfa_batch.tasks.bundles.half_weights import constants, with_half_weights
-from ddfa_batch.tasks.bundles.loaded_model import open_session
 from ddfa_batch.tasks.bundles.onnx_graphs import Graph
+from ddfa_batch.tasks.bundles.providers import open_session
 
 
 def network(weight: np.ndarray) -> bytes:
