@@ -144,6 +144,7 @@ class Pipeline:
         min_score: float | None = None,
         detect_size: int | None = None,
         average: str | None = None,
+        provider: str = CPU,
         models_dir: PathName | None = None,
     ) -> None:
         faces = FaceOptions(

@@ -114,7 +114,7 @@ def test_boxes_of_ones_own(photos: Path, models: Path, tmp_path: Path) -> None:
         ({"max_faces": -1}, "max_faces is at least 0, but is -1"),
         ({"detect_size": 10}, "detect_size is from 64 to 8,192"),
         ({"max_pixels": 0}, "max_pixels is from 1 to"),
-        ({"vertices": "float16"}, "vertices is one of float32, none, but is 'float16'"),
+        ({"vertices": "float16"}, "vertices is one of float32, quantised, none, but is 'float16'"),
         ({"average": "twice"}, "average is one of none, mirror, but is 'twice'"),
         ({"workers": 0}, "workers is at least 1"),
         ({"shard_size": 0}, "shard_size is from 1 to 1,000,000"),
