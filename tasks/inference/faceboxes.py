@@ -12,6 +12,7 @@ import onnxruntime as ort
 from ddfa_batch.schemas.arrays import F32, U8
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.inference.detector_io import InputPlanes, best_boxes, scaled_to_fit
+from ddfa_batch.tasks.inference.network_answers import answers
 
 #: Mean BGR that FaceBoxes was trained with, and its variances of centre and size (FaceBoxes.PyTorch).
 _MEAN = tuple(np.array([mean, 0.0, 0.0, 0.0]) for mean in (104.0, 117.0, 123.0))
@@ -57,7 +58,7 @@ class FaceBoxes:
         planes = self._planes.of(height, width)
         for plane, channel, mean in zip(planes[0], self._planes.channels(small), _MEAN, strict=True):
             cv2.subtract(channel, mean, plane, dtype=cv2.CV_32F)
-        offsets, all_scores = self._session.run(["boxes", "scores"], {"input": planes})
+        offsets, all_scores = answers(self._session, ["boxes", "scores"], {"input": planes})
         # Upstream suppresses all candidates above 0.05 and drops the weak ones after; a weaker box never
         # suppresses a stronger one, so dropping them before gives the same faces.
         chosen = np.flatnonzero(all_scores[0] > self._score_threshold)

@@ -12,6 +12,7 @@ from ddfa_batch.schemas.arrays import F32, U8
 from ddfa_batch.schemas.detectors import FCOS_STRIDES
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.inference.detector_io import InputPlanes, best_boxes, scaled_to_fit
+from ddfa_batch.tasks.inference.network_answers import answers
 
 #: Sides of the network's pictures are multiples of this.
 _MULTIPLE = 32
@@ -47,7 +48,7 @@ class Fcos:
         planes[:, :, height:], planes[:, :, :, width:] = 0, 0
         for plane, channel in zip(planes[0], self._planes.channels(small), strict=True):
             plane[:height, :width] = channel
-        boxes, scores = decode_fcos(self._session.run(self._outputs, {"input": planes}), self._score_threshold)
+        boxes, scores = decode_fcos(answers(self._session, self._outputs, {"input": planes}), self._score_threshold)
         return best_boxes(boxes / np.float32(scale), scores, self._score_threshold)
 
 

@@ -8,6 +8,7 @@ import onnxruntime as ort
 from ddfa_batch.schemas.arrays import F32, F64, U8, check_shape
 from ddfa_batch.schemas.bundle import BundleManifest
 from ddfa_batch.schemas.errors import ImageError
+from ddfa_batch.tasks.inference.network_answers import answers, sound_parameters
 
 #: Crops of one forward pass. More gains nothing on one CPU thread (measured flat to 16, slower at 64).
 _BATCH = 8
@@ -37,12 +38,18 @@ class Regressor:
     def __call__(self, crops: U8) -> F32:
         """Parameters (N, P), de-normalised (p·σ + μ; paper, section 2.1), of BGR crops (N, size, size, 3)."""
         (whitened,) = self._answers(crops, [self._params])
-        return np.asarray(whitened * self._std + self._mean)
+        return self._params_of(whitened)
 
     def with_faces(self, crops: U8) -> tuple[F32, F32]:
         """Parameters (N, P) as above, and the network's log odds (N,) that a crop shows a face; it must tell them."""
         whitened, face = self._answers(crops, [self._params, FACE])
-        return np.asarray(whitened * self._std + self._mean), face[:, 0]
+        return self._params_of(whitened), face[:, 0]
+
+    def _params_of(self, whitened: F32) -> F32:
+        if whitened.shape[1:] != self._mean.shape:
+            raise ImageError("failed", f"The regressor gave numbers of the shape {whitened.shape}.")
+        with np.errstate(over="ignore"):
+            return sound_parameters(np.asarray(whitened * self._std + self._mean))
 
     def _answers(self, crops: U8, names: list[str]) -> list[F32]:
         check_shape("crops", crops, None, self.size, self.size, 3)
@@ -51,13 +58,13 @@ class Regressor:
             planes = crops[start : start + _BATCH].transpose(0, 3, 1, 2).astype(np.float32, order="C")
             planes -= self._shift
             planes *= self._factor
-            parts.append(self._session.run(names, {self._input: planes}))
+            parts.append(answers(self._session, names, {self._input: planes}))
         if not parts:
             return [np.zeros((0, 1 if name == FACE else self._mean.size), np.float32) for name in names]
-        answers = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-        if not all(np.isfinite(answer).all() for answer in answers):
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        if not all(np.isfinite(column).all() for column in columns):
             raise ImageError("failed", "The regressor gave numbers that are not finite.")
-        return answers
+        return columns
 
 
 def combined_scores(scores: F32, face: F32, detector_weight: float) -> F32:

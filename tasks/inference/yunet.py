@@ -10,6 +10,7 @@ from ddfa_batch.schemas.arrays import U8
 from ddfa_batch.schemas.detectors import YUNET_STRIDES
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.inference.detector_io import best_boxes, scaled_to_fit
+from ddfa_batch.tasks.inference.network_answers import answers
 
 #: Sides of the network's pictures are multiples of this.
 _MULTIPLE = 32
@@ -30,7 +31,7 @@ class YuNet:
         planes = np.zeros((1, 3, height, width), np.float32)
         for plane, channel in zip(planes[0], cv2.split(small), strict=True):
             plane[: small.shape[0], : small.shape[1]] = channel
-        found = dict(zip(self._outputs, self._session.run(self._outputs, {self._input: planes}), strict=True))
+        found = dict(zip(self._outputs, answers(self._session, self._outputs, {self._input: planes}), strict=True))
         boxes, scores = [], []
         for stride in YUNET_STRIDES:
             confidence = np.clip(found[f"cls_{stride}"], 0, 1) * np.clip(found[f"obj_{stride}"], 0, 1)
