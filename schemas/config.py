@@ -97,7 +97,7 @@ class FaceOptions:
     #: Formats of pictures that are decoded, some of `picture_formats.FORMATS`.
     formats: tuple[str, ...] = DEFAULT_FORMATS
     #: How large photographs are decoded, one of `DECODINGS`.
-    decode: str = SCALED
+    decode: str = FULL
     #: What runs the networks, one of `PROVIDERS`.
     provider: str = CPU
 

@@ -71,7 +71,6 @@ def options(**changes: object) -> ProcessOptions:
         "max_pixels": 10**8,
         "boxes_digest": None,
         "path_column": None,
-        "decode": "scaled",
     }
     return ProcessOptions(**{**defaults, **changes})  # type: ignore[arg-type]
 
