@@ -257,6 +257,9 @@ def _one_item(
         return error_record(row, fault), None
     except DdfaError as fault:
         return error_record(row, ImageError("failed", str(fault))), None
+    except MemoryError:  # a limit of the system's, below --memory-limit
+        why = "The system gave no more memory; give workers more, or take fewer of them."
+        return error_record(row, ImageError("out_of_memory", why)), None
     except Exception as fault:  # the one blanket except: an input is never lost
         if isinstance(fault, OSError) and fault.errno in _NO_ROOM:
             raise  # nothing is wrong with the input

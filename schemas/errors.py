@@ -76,7 +76,7 @@ ERROR_KINDS: dict[str, str] = {
     "undecodable": "the format is known but the decoder gave up",
     "no_params": "the parameters given have no face of this image, or put none into it",
     "timed_out": "it took longer than --item-timeout",
-    "out_of_memory": "it took more memory than --memory-limit",
+    "out_of_memory": "it took more memory than --memory-limit, or than the system gave",
     "crashed": "its decoder's process died of it, or its worker did twice",
     "failed": "an unexpected error while this image was processed; the message names it",
 }

@@ -425,14 +425,18 @@ def test_whatever_is_raised_becomes_the_row_of_its_input(tmp_path: Path) -> None
             raise ZeroDivisionError("of all things")
         if row.image_id == 2:
             raise BundleError("No such network.")
+        if row.image_id == 4:
+            raise MemoryError
         return record_of(row)
 
-    done = engine.each_item(str(tmp_path), 0, rows(4), breaks, failed=lambda: told.append(1))
-    assert [made for _, made in done] == [0, None, None, 3]
-    assert [record.status for record, _ in done] == ["ok", "error", "error", "ok"]
+    done = engine.each_item(str(tmp_path), 0, rows(5), breaks, failed=lambda: told.append(1))
+    assert [made for _, made in done] == [0, None, None, 3, None]
+    assert [record.status for record, _ in done] == ["ok", "error", "error", "ok", "error"]
     assert done[1][0].error_message == "Unexpected error, please report it: ZeroDivisionError: of all things"
     assert done[2][0].error_message == "No such network."
-    assert len(told) == 2
+    assert done[4][0].error_kind == "out_of_memory"
+    assert done[4][0].error_message.startswith("The system gave no more memory")
+    assert len(told) == 3
 
 
 def test_meshes_are_rebuilt_on_one_thread(done: Path, photos: Path, bundle: Bundle, tmp_path: Path) -> None:
