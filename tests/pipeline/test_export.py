@@ -9,11 +9,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import portrait_films
 import portraits
 import pytest
 import small_model
+import three_js
 import trimesh
 from conftest import ROOT, wanted
 
@@ -259,6 +261,37 @@ def test_the_khronos_validator_has_nothing_to_say(heads: Results, film: Results,
     assert len(files) == 10
     answer = subprocess.run([node, "-e", _VALIDATE, *files], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines() == ["0 0 []"] * 10
+
+
+def test_three_js_shows_a_head_with_its_texture(heads: Results, tmp_path: Path) -> None:
+    (row, _) = exported(heads, tmp_path / "out", format="glb", colours="texture")
+    with three_js.shown(tmp_path / "out" / row["file"]) as (tab, told, said):
+        picture = screenshot(tab)
+    assert said == []
+    assert told["vertices"] >= 9000
+    assert (told["morphs"], told["seconds"]) == (0, [])
+    skin = picture.max(axis=2) > 40
+    assert 0.2 < skin.mean() < 0.7
+    assert (picture[skin, 0] > picture[skin, 2]).mean() > 0.8  # faces are redder than blue
+
+
+def test_three_js_moves_a_followed_face(film: Results, tmp_path: Path) -> None:
+    (row, *_) = exported(film, tmp_path / "out", format="glb", tracks=True, colours="vertices", frame="image")
+    with three_js.shown(tmp_path / "out" / row["file"]) as (tab, told, said):
+        first = screenshot(tab)
+        tab.evaluate(f"window.show({0.6 * told['seconds'][0]})")
+        later = screenshot(tab)
+    assert said == []
+    assert told["morphs"] > 0
+    assert len(told["seconds"]) == 1
+    assert (first > 40).any(axis=2).mean() > 0.1
+    assert np.abs(first - later).mean() > 0.5
+
+
+def screenshot(tab: Any) -> np.ndarray:
+    """RGB of what a tab draws."""
+    image = cv2.imdecode(np.frombuffer(tab.locator("canvas").screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    return image[..., ::-1].astype(np.int32)
 
 
 def test_what_failed_has_a_row_and_no_mesh(bundle: Bundle, tmp_path: Path) -> None:

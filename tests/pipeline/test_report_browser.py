@@ -1,6 +1,7 @@
 """A report in a browser: nothing on the console, nothing wider than the window, a head that turns by keys.
 
-Skipped where there is no Chromium, or no playwright to drive it.
+Skipped where there is no Chromium, or no playwright to drive it; what asks axe-core (`npm install axe-core` in the
+repository's root) also where that is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import wanted
+from conftest import ROOT, wanted
 from PIL import Image
 
 from ddfa_batch.pipeline.process import process
@@ -23,6 +24,7 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
 SOFTWARE = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
 
 
@@ -92,3 +94,16 @@ def test_a_face_of_a_sheet_is_turned_when_its_button_is_pressed(browser: Any, pa
     assert tab.input_value("#face") == "2"
     assert tab.evaluate("document.activeElement.id") == "head"
     tab.close()
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not here")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_kept_out(browser: Any, page: Path, scheme: str) -> None:
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # axe-core is a script that the page forbids
+    tab = context.new_page()
+    tab.goto(page.as_uri())
+    tab.add_script_tag(path=AXE)
+    found = tab.evaluate("axe.run().then(told => told.violations)")
+    serious = {(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")}
+    assert serious == set()
+    context.close()
