@@ -15,17 +15,22 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 
 #: How workers come to be: Dask's name of it.
 FORKED, SPAWNED = "forkserver", "spawn"
 #: What the template imports: what a worker is, and what it does.
 _IMPORTED = ("distributed.nanny", "ddfa_batch.pipeline.process")
+#: Bytes that the path of a socket may have (of Linux's 108 and macOS's 104, less its end), and those of what the fork
+#: server calls its own below the temporary folder: /pymp-xxxxxxxx/listener-xxxxxxxx.
+_SOCKET_PATH, _BELOW = 103, 32
 
 
 def method() -> str:
-    """How workers come to be on this system."""
-    return FORKED if FORKED in multiprocessing.get_all_start_methods() else SPAWNED
+    """How workers come to be on this system, and with this temporary folder."""
+    path = len(os.fsencode(tempfile.gettempdir())) + _BELOW
+    return FORKED if FORKED in multiprocessing.get_all_start_methods() and path <= _SOCKET_PATH else SPAWNED
 
 
 def start(environment: Mapping[str, str]) -> None:

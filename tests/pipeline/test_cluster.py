@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from conftest import wanted
 from dask_clusters import Cluster, cluster, local_workers
 
 from ddfa_batch.pipeline import cluster as clusters
-from ddfa_batch.pipeline import graph, outstanding, plan
+from ddfa_batch.pipeline import graph, outstanding, plan, worker_template
 from ddfa_batch.pipeline import process as steps
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.progress import Progress
@@ -83,6 +84,19 @@ def test_workers_have_the_environment_of_now_whenever_their_template_was_started
     assert seen() == [{"MALLOC_ARENA_MAX": "1", "DDFA_TEST_SET_LATE": None}]
     monkeypatch.setenv("DDFA_TEST_SET_LATE", "late")
     assert seen() == [{"MALLOC_ARENA_MAX": "1", "DDFA_TEST_SET_LATE": "late"}]
+
+
+def test_workers_start_anew_where_the_fork_servers_socket_has_no_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A socket's path holds some hundred bytes, and the fork server's lies in the temporary folder."""
+    usual = worker_template.method()
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    assert worker_template.method() == worker_template.SPAWNED
+    monkeypatch.undo()
+    assert worker_template.method() == usual
 
 
 @pytest.mark.filterwarnings("error:Port")
