@@ -6,6 +6,9 @@ offset (3,) and a scale, so that its mesh is offset + scale · quantised.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +100,24 @@ class MeshFile:
         return QuantisedMeshes(quantised, offset, scale).meshes()[0]
 
 
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[h5py.File]:
+    """A new file; raises `OSError` also where HDF5 finds no room only as it closes, which h5py tells otherwise."""
+    try:
+        with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+            yield file
+    except RuntimeError as fault:
+        if (told := re.search(r"errno = (\d+)", str(fault))) is None:
+            raise
+        number = int(told[1])
+        raise OSError(number, os.strerror(number), str(path)) from None
+
+
 def put_vertices(
     path: Path, face_ids: I64, blocks: Iterator[F32], n_vertices: int, topology: str, form: str = "float32"
 ) -> None:
     """Write dense meshes (n, V, 3) in a form, one face per chunk, block by block, with their face ids."""
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+    with _new_file(path) as file:
         n, whole = len(face_ids), form != QUANTISED
         dataset = file.create_dataset(
             _WHOLE if whole else _QUANTISED,
@@ -132,7 +148,7 @@ def put_vertices(
 
 def put_topology(path: Path, model: MorphableModel) -> None:
     """Write what every mesh of a run shares: triangles, the 68 vertex indices, UV and NCC where known."""
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+    with _new_file(path) as file:
         arrays = {
             "triangles": model.triangles,
             "landmarks68": model.landmarks,
@@ -152,7 +168,7 @@ def put_virtual(path: Path, files: dict[str, int], n_vertices: int, form: str = 
     They are called as in the files.
     """
     total = sum(files.values())
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+    with _new_file(path) as file:
         for name, (shape, kind) in _datasets(n_vertices, form).items():
             layout, row = h5py.VirtualLayout((total, *shape), kind), 0
             for source, n in files.items():
