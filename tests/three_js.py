@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import headless_browser
 import pytest
 from conftest import ROOT
 
 THREE = ROOT / "node_modules/three"
-_SOFTWARE = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
 _PAGE = """<!doctype html><meta charset="utf-8"><style>body{margin:0}</style>
 <script type="importmap">{"imports": {"three": "/three/build/three.module.js"}}</script>
 <script type="module">
@@ -51,12 +50,9 @@ new GLTFLoader().load("/mesh.glb", ({scene, animations}) => {
 @contextmanager
 def shown(mesh: Path) -> Iterator[tuple[Any, dict[str, Any], list[str]]]:
     """A tab that shows a mesh, what three.js tells of it, and what the console said."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None or not THREE.is_dir():
-        pytest.skip("Chromium or three.js is not here")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=_SOFTWARE)
+    if not THREE.is_dir():
+        pytest.skip("three.js is not here")
+    with headless_browser.launched() as browser:
         tab, said = browser.new_page(), []
         tab.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
         tab.on("pageerror", lambda fault: said.append(str(fault)))
@@ -64,7 +60,6 @@ def shown(mesh: Path) -> Iterator[tuple[Any, dict[str, Any], list[str]]]:
         tab.goto("http://page/")
         tab.wait_for_function("window.told")
         yield tab, tab.evaluate("window.told"), said
-        browser.close()
 
 
 def _serve(route: Any, mesh: Path) -> None:

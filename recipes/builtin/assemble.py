@@ -73,9 +73,14 @@ def assemble(name: str, work: Path, detector: Path, n_pictures: int, target: Pat
     regressor = HeadlessRegressor(features_of_net(net), lambda head: export.to_onnx(net, SIZE, head), manifest)
     spec, content, head = face_finder_parts(regressor, work, detector, n_pictures)
     card = (target / CARD).read_bytes() if (target / CARD).exists() else None
-    origin_told = provenance(training.architecture.width)
-    average = NO_AVERAGE if name == BUILTIN else MIRROR
-    origin = export.Origin(name, VERSION, LICENCE, origin_told, tuple(EXPRESSIONS), average)
+    origin = export.Origin(
+        name,
+        VERSION,
+        LICENCE,
+        provenance(training.architecture.width),
+        expression_names=tuple(EXPRESSIONS),
+        average=NO_AVERAGE if name == BUILTIN else MIRROR,
+    )
     detectors = export.Detectors({BUILTIN: spec}, {spec.file: content}, BUILTIN)
     bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target, head, halves=name != BUILTIN)
     if card is not None:

@@ -6,11 +6,11 @@ repository's root) also where that is missing.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import headless_browser
 import numpy as np
 import pytest
 from conftest import ROOT, wanted
@@ -21,11 +21,7 @@ from ddfa_batch.pipeline.report import write_report
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 AXE = ROOT / "node_modules/axe-core/axe.min.js"
-SOFTWARE = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +33,8 @@ def page(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
+    with headless_browser.launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 def drawn(tab: Any) -> None:
