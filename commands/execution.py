@@ -92,7 +92,8 @@ def execute_derived(
             click.echo("\n".join(told))
         return
     request = replace(request, asked=_asked(request))
-    carry_out(functools.partial(command, request), lambda planned: words(planned.n_inputs), settings)
+    command = functools.partial(command, request, extend=settings.extend)
+    carry_out(command, lambda planned: words(planned.n_inputs), settings)
 
 
 def _asked(request: RunRequest | DerivedRequest[Any]) -> dict[str, Any]:

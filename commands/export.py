@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.execution import check_settings, execute_derived
-from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, max_pixels_option
+from ddfa_batch.commands.options import RUN_PLACE, RunSettings, derived_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.config import MESH_COLOURS, MESH_FORMATS, MESH_FRAMES, ExportOptions
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.derived_plan import DerivedRequest
+    from ddfa_batch.tasks.files.run_folders import Named
 
 
 @click.command(short_help="Meshes of a run's faces as glTF, OBJ, PLY, npz or CSV; videos as animated heads.")
-@click.argument("run", metavar="OUT", type=PATH)
-@click.argument("meshes", type=PATH)
+@click.argument("run", metavar="OUT", type=RUN_PLACE)
+@click.argument("meshes", type=RUN_PLACE)
 @click.option(
     "--format", "form", type=click.Choice(MESH_FORMATS), default="glb", show_default=True, help="Of the files."
 )
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
 @click.option("--tracks", is_flag=True, help="Of videos: a head that moves for each track, and no stills; glb.")
 @selection_options(errors=False)
 @max_pixels_option
-@fixed_run_options
+@derived_run_options
 @config_option
 def export(
-    run: Path,
-    meshes: Path,
+    run: Named,
+    meshes: Named,
     form: str,
     colours: str,
     frame: str,
@@ -81,19 +81,20 @@ def export(
     from ddfa_batch.pipeline.export import export as run_export
     from ddfa_batch.pipeline.results import open_run
     from ddfa_batch.tasks.bundles.loaded_model import load_morphable
+    from ddfa_batch.tasks.files.remote_calls import limited
 
     check_settings(settings)
-    if settings.extend:
-        raise click.UsageError("export has no --extend; export a run that grew anew, with --overwrite.")
-    selection = selected.selection()
-    source = open_run(run)
-    if colours == "auto":
-        colours = default_colours(form, load_morphable(source.bundle).uv is not None)
-    where, created = str(run.resolve()), source.run.created
-    options = ExportOptions(form, colours, frame, y == "down", tracks, where, created, max_pixels, selection.as_dict())
-    ask = tracks_request if tracks else derived_request
-    request = ask("export", source, meshes, options, selection, settings.shard_size)
-    execute_derived(request, run_export, functools.partial(_announcement, request), settings)
+    with limited(settings.remote):
+        selection = selected.selection()
+        source = open_run(run)
+        if colours == "auto":
+            colours = default_colours(form, load_morphable(source.bundle).uv is not None)
+        where, created = source.run.folder.address, source.run.created
+        whose = (where, created, max_pixels, selection.as_dict())
+        options = ExportOptions(form, colours, frame, y == "down", tracks, *whose)
+        ask = tracks_request if tracks else derived_request
+        request = ask("export", source, meshes, options, selection, settings.shard_size)
+        execute_derived(request, run_export, functools.partial(_announcement, request), settings)
 
 
 def _announcement(request: DerivedRequest[ExportOptions], n: int) -> str:
@@ -104,4 +105,4 @@ def _announcement(request: DerivedRequest[ExportOptions], n: int) -> str:
         "none": "without colours",
     }[options.colours]
     what = count(n, "track" if options.tracks else "input")
-    return f"{what} of {request.source.path} to {options.format} in the {options.frame} frame, {told}."
+    return f"{what} of {request.source.run.folder} to {options.format} in the {options.frame} frame, {told}."

@@ -262,7 +262,7 @@ remote_options = (
 )
 
 
-def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
+def _run_options(extend: str) -> list[Callable[[Any], Any]]:
     return [
         click.option(
             "--workers", type=click.IntRange(1), metavar="N", help="Local processes.  [default: one per core]"
@@ -306,12 +306,7 @@ def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
         click.option("--shard-count", type=click.IntRange(1), metavar="N", help="Parts of the run (--shard-index)."),
         click.option("--overwrite", is_flag=True, help="Replace the run in OUT."),
         click.option("--verify", is_flag=True, help="Read what is finished first, and do anew what is damaged."),
-        click.option(
-            "--extend",
-            is_flag=True,
-            hidden=not extend,
-            help="Take up inputs that were added since; no row changes.",
-        ),
+        click.option("--extend", is_flag=True, help=extend),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
         click.option(
             "--strict", is_flag=True, help=f"Exit with {exit_codes.STRICT} if any image ended as an error row."
@@ -323,6 +318,10 @@ def _run_options(extend: bool) -> list[Callable[[Any], Any]]:
     ]
 
 
-run_options = grouped("settings", RunSettings, _run_options(extend=True))
-#: Of runs whose inputs are not listed again.
-fixed_run_options = grouped("settings", RunSettings, _run_options(extend=False))
+run_options = grouped(
+    "settings", RunSettings, _run_options(extend="Take up inputs that were added since; no row changes.")
+)
+#: Of runs that are made of a run.
+derived_run_options = grouped(
+    "settings", RunSettings, _run_options(extend="Take up what the run in OUT has more by now, and what changed there.")
+)

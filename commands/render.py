@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.execution import check_settings, execute_derived
-from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, max_pixels_option
+from ddfa_batch.commands.options import RUN_PLACE, RunSettings, derived_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.config import PICTURE_FORMATS, PICTURE_KINDS, PICTURE_SIDES, RenderOptions
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.derived_plan import DerivedRequest
+    from ddfa_batch.tasks.files.run_folders import Named
 
 
 @click.command(short_help="Draw what a run found: meshes, landmarks, depth and more, a picture per input.")
-@click.argument("run", metavar="OUT", type=PATH)
-@click.argument("pictures", type=PATH)
+@click.argument("run", metavar="OUT", type=RUN_PLACE)
+@click.argument("pictures", type=RUN_PLACE)
 @click.option(
     "--kind",
     "kinds",
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 @click.option("--frames", is_flag=True, help="Of videos: a picture of every frame, and no mp4.")
 @selection_options()
 @max_pixels_option
-@fixed_run_options
+@derived_run_options
 @config_option
 def render(
-    run: Path,
-    pictures: Path,
+    run: Named,
+    pictures: Named,
     kinds: tuple[str, ...],
     form: str,
     longest: int | None,
@@ -79,26 +79,27 @@ def render(
     from ddfa_batch.pipeline.derived_plan import derived_request
     from ddfa_batch.pipeline.render import render as run_render
     from ddfa_batch.pipeline.results import open_run
+    from ddfa_batch.tasks.files.remote_calls import limited
 
     check_settings(settings)
-    if settings.extend:
-        raise click.UsageError("render has no --extend; draw a run that grew anew, with --overwrite.")
-    selection = selected.selection()
-    source = open_run(run)
-    options = RenderOptions(
-        kinds,
-        form,
-        longest,
-        frames,
-        str(run.resolve()),
-        source.run.created,
-        max_pixels,
-        selection.as_dict(),
-    )
-    request = derived_request("render", source, pictures, options, selection, settings.shard_size, videos=not frames)
-    execute_derived(request, run_render, functools.partial(_announcement, request), settings)
+    with limited(settings.remote):
+        selection = selected.selection()
+        source = open_run(run)
+        options = RenderOptions(
+            kinds,
+            form,
+            longest,
+            frames,
+            source.run.folder.address,
+            source.run.created,
+            max_pixels,
+            selection.as_dict(),
+        )
+        size = settings.shard_size
+        request = derived_request("render", source, pictures, options, selection, size, videos=not frames)
+        execute_derived(request, run_render, functools.partial(_announcement, request), settings)
 
 
 def _announcement(request: DerivedRequest[RenderOptions], n: int) -> str:
     options = request.options
-    return f"{count(n, 'input')} of {request.source.path} to {', '.join(options.kinds)} as {options.format}."
+    return f"{count(n, 'input')} of {request.source.run.folder} to {', '.join(options.kinds)} as {options.format}."

@@ -20,6 +20,7 @@ _CHANGES = {
     "extended": "Extended: {} taken up that {} added",
     "retried": "Retried: {} done again that {} error rows",
     "mended": "Mended: {} done again that {} in damaged shards",
+    "renewed": "Renewed: {} done again that {} in shards of the run which changed",
 }
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ddfa_batch.commands.config_file import config_option
 from ddfa_batch.commands.execution import check_settings, execute_derived
-from ddfa_batch.commands.options import PATH, RunSettings, fixed_run_options, max_pixels_option
+from ddfa_batch.commands.options import RUN_PLACE, RunSettings, derived_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
 from ddfa_batch.schemas.config import PICTURE_FORMATS
@@ -19,11 +18,12 @@ from ddfa_batch.schemas.webdataset import CROP_SIDES
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.derived_plan import DerivedRequest
     from ddfa_batch.schemas.webdataset import WebDatasetOptions
+    from ddfa_batch.tasks.files.run_folders import Named
 
 
 @click.command("to-webdataset", short_help="Crops, parameters and landmarks of a run in tars, for training.")
-@click.argument("run", metavar="OUT", type=PATH)
-@click.argument("tars", type=PATH)
+@click.argument("run", metavar="OUT", type=RUN_PLACE)
+@click.argument("tars", type=RUN_PLACE)
 @click.option(
     "--size",
     type=click.IntRange(*CROP_SIDES),
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 )
 @selection_options(errors=False)
 @max_pixels_option
-@fixed_run_options
+@derived_run_options
 @config_option
 def to_webdataset(
-    run: Path,
-    tars: Path,
+    run: Named,
+    tars: Named,
     size: int | None,
     form: str,
     selected: SelectionOptions,
@@ -59,16 +59,16 @@ def to_webdataset(
     from ddfa_batch.pipeline.results import open_run
     from ddfa_batch.pipeline.to_webdataset import to_webdataset as pack
     from ddfa_batch.pipeline.to_webdataset import webdataset_request
+    from ddfa_batch.tasks.files.remote_calls import limited
 
     check_settings(settings)
-    if settings.extend:
-        raise click.UsageError("to-webdataset has no --extend; pack a run that grew anew, with --overwrite.")
-    source, selection = open_run(run), selected.selection()
-    request = webdataset_request(source, tars, size, form, selection, max_pixels, settings.shard_size)
-    execute_derived(request, pack, functools.partial(_announcement, request), settings)
+    with limited(settings.remote):
+        source, selection = open_run(run), selected.selection()
+        request = webdataset_request(source, tars, size, form, selection, max_pixels, settings.shard_size)
+        execute_derived(request, pack, functools.partial(_announcement, request), settings)
 
 
 def _announcement(request: DerivedRequest[WebDatasetOptions], n: int) -> str:
     options = request.options
     crops = f"crops of {options.size}×{options.size} as {options.format}"
-    return f"{count(n, 'input')} of {request.source.path} to tars, {crops}."
+    return f"{count(n, 'input')} of {request.source.run.folder} to tars, {crops}."

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow.dataset as ds
 
-from ddfa_batch.pipeline import graph
+from ddfa_batch.pipeline import derived_growth, graph
 from ddfa_batch.pipeline.engine import execute_planned
-from ddfa_batch.pipeline.plan import PlanRow, Run, default_shard_size, new_run, read_shard
+from ddfa_batch.pipeline.plan import PlanRow, Run, default_shard_size, new_run, read_run, read_shard
 from ddfa_batch.pipeline.progress import Phase, Progress, Report, Totals, unheard
 from ddfa_batch.pipeline.results import Results
 from ddfa_batch.pipeline.selected_faces import Chosen, Selection, chosen
 from ddfa_batch.schemas.arrays import I64, Bools
 from ddfa_batch.schemas.config import Execution, ExportOptions, RenderOptions
 from ddfa_batch.schemas.errors import InputError, OptionError, RunFolderError
-from ddfa_batch.schemas.run import RunModel
+from ddfa_batch.schemas.run import Receipt, RunModel
 from ddfa_batch.schemas.webdataset import WebDatasetOptions
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, load_bundle, recorded_folder
+from ddfa_batch.tasks.files.run_folders import Named, RunFolder, run_folder_at
+from ddfa_batch.tasks.files.run_records import is_planned
+from ddfa_batch.tasks.files.store import FACES
 from ddfa_batch.tasks.files.video_inputs import video_key
 
 Options = TypeVar("Options", RenderOptions, ExportOptions, WebDatasetOptions)
@@ -38,8 +41,8 @@ class DerivedRequest(Generic[Options]):
     kind: str
     #: The run it is made of.
     source: Results
-    #: Where to.
-    out: Path
+    #: Where to: a path or a URL.
+    out: Named
     #: The options of the command.
     options: Options
     #: The plan's rows.
@@ -54,28 +57,37 @@ class DerivedRequest(Generic[Options]):
         """The model that the run was made with."""
         return self.source.bundle
 
-    def run(self) -> Run:
-        """The run that makes it, not written yet."""
+    @property
+    def folder(self) -> RunFolder:
+        """The folder of what is made."""
+        return run_folder_at(self.out)
+
+    def run(self, overwrite: bool = False) -> Run:
+        """The run that makes it, not written yet. A shard size that is not asked for is that of the run there."""
         source = self.source.run
-        planned = hashlib.sha256(json.dumps([(r["source"], r["face_index"]) for r in self.rows]).encode()).hexdigest()
+        named = [(row["source"], row["n_source"], row["face_index"]) for row in self.rows]
+        planned = hashlib.sha256(json.dumps(named).encode()).hexdigest()
         videos = any(row["n_source"] > 1 for row in self.rows)
-        size = self.shard_size or (1 if videos else default_shard_size(self.kind, len(self.rows)))
-        content = hashlib.sha256(json.dumps([r.checksums for r in self.source.receipts]).encode()).hexdigest()
+        size = self.shard_size
+        if size is None and not overwrite and is_planned(self.folder):
+            size = read_run(self.folder).shard_size
+        if size is None:
+            size = 1 if videos else default_shard_size(self.kind, len(self.rows))
         notes = []
         if not self.source.complete:
-            notes.append(f"{self.source.path} is not finished; what is done of it is taken.")
+            notes.append(f"{source.folder} is not finished; what is done of it is taken.")
         return new_run(
             self.kind,
-            self.out,
+            self.folder,
             self.bundle,
             root=source.root,
-            source=str(self.source.path),
+            source=str(source.folder),
             inputs=(planned, len(self.rows)),
             shard_size=size,
             options=self.options.as_dict(),
             notes=notes,
             asked=self.asked,
-            content=content[:16],
+            content=digest_of(row["content"] for row in self.rows),
         )
 
 
@@ -87,12 +99,19 @@ def execute_derived(
     few: int,
     overwrite: bool = False,
     verify: bool = False,
+    extend: bool = False,
     report: Report = unheard,
 ) -> tuple[Run, Totals]:
-    """Make all of a run that is not made yet; see `engine.execute_planned`."""
+    """Make all of a run that is not made yet; see `engine.execute_planned`.
+
+    extend: take up what the run that it is made of has more, and do again what was done again there.
+    """
+    if extend:
+        derived_growth.refuse_ranked(request.options.selection)
     report(Progress(Phase.LISTING, listed=len(request.rows)))
+    asked = request.run(overwrite)
     return execute_planned(
-        request.run(),
+        asked,
         request.rows,
         request.bundle,
         execution,
@@ -100,6 +119,7 @@ def execute_derived(
         few=few,
         overwrite=overwrite,
         verify=verify,
+        grow=(lambda planned: derived_growth.extended(planned, request.rows, asked)) if extend else None,
         report=report,
     )
 
@@ -112,7 +132,7 @@ def bundle_of(model: RunModel) -> Bundle:
 def derived_request(
     kind: str,
     source: Results,
-    out: Path,
+    out: Named,
     options: Options,
     selection: Selection,
     shard_size: int | None = None,
@@ -126,11 +146,11 @@ def derived_request(
     _refuse_other(source, out)
     found = chosen(source, selection)
     rows = list(_rows(source.run, found, videos and selection.everything))
-    return DerivedRequest(kind, source, out, options, _some(source, rows), shard_size)
+    return DerivedRequest(kind, source, out, options, _with_content(source, rows), shard_size)
 
 
 def tracks_request(
-    kind: str, source: Results, out: Path, options: Options, selection: Selection, shard_size: int | None = None
+    kind: str, source: Results, out: Named, options: Options, selection: Selection, shard_size: int | None = None
 ) -> DerivedRequest[Options]:
     """What to make of the tracks of a run's videos that have a face which was chosen; see `derived_request`."""
     _refuse_other(source, out)
@@ -146,7 +166,7 @@ def tracks_request(
         (first,) = (row for row, _ in _planned(source.run, Chosen([int(images.min())], [None])))
         span = {"key": keys[track], "n_source": int(images.max() - images.min() + 1)}
         rows.append({**_columns(len(rows), first, [track]), **span})
-    return DerivedRequest(kind, source, out, options, _some(source, rows), shard_size)
+    return DerivedRequest(kind, source, out, options, _with_content(source, rows), shard_size)
 
 
 def _among(image_id: I64, face_index: I64, found: Chosen) -> Bools:
@@ -156,17 +176,37 @@ def _among(image_id: I64, face_index: I64, found: Chosen) -> Bools:
     return np.array([places is None or k in places for places, k in picked], np.bool_)
 
 
-def _refuse_other(source: Results, out: Path) -> None:
+def _refuse_other(source: Results, out: Named) -> None:
     if source.run.kind != "process":
-        raise RunFolderError(f"{source.path} is a run of {source.run.kind}; this takes runs of process.")
-    if out.resolve() == source.path.resolve():
+        raise RunFolderError(f"{source.run.folder} is a run of {source.run.kind}; this takes runs of process.")
+    if run_folder_at(out) == source.run.folder:
         raise OptionError(f"{out} is the run itself; choose another folder for what is made of it.")
 
 
-def _some(source: Results, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_content(source: Results, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a plan, each with a hash of the shards that it is made of; raises `InputError` for none."""
     if not rows:
-        raise InputError(f"Nothing in {source.path} is as chosen.")
-    return rows
+        raise InputError(f"Nothing in {source.run.folder} is as chosen.")
+    held = {receipt.shard: _content_of(receipt) for receipt in source.receipts}
+    ends = np.array([(row["source"], row["source"] + row["n_source"] - 1) for row in rows], np.int64)
+    first, last = source.run.shards_of(ends).T.tolist()
+
+    @lru_cache(maxsize=1024)
+    def content(first: int, last: int) -> str:
+        return digest_of(held.get(shard, "") for shard in range(first, last + 1))
+
+    return [{**row, "content": content(a, b)} for row, a, b in zip(rows, first, last, strict=True)]
+
+
+def _content_of(receipt: Receipt) -> str:
+    """What tells a shard's faces and failures from others: not its images table, which has times in it."""
+    faces = {name: checksum for name, checksum in receipt.checksums.items() if name.startswith(f"{FACES}/")}
+    return json.dumps([faces, receipt.no_face, receipt.errors], sort_keys=True)
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """A hash of the different ones among some texts, in whatever order they come."""
+    return hashlib.sha256("\0".join(sorted(set(parts))).encode()).hexdigest()[:16]
 
 
 def _rows(run: Run, found: Chosen, whole_videos: bool) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from ddfa_batch.pipeline.plan import Run
 
 
+#: What changes where inputs are added: which there are, and what the run holds that is drawn, exported or packed.
+_GROWING = ("content", "inputs")
+
+
 def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options as one level, keys joined by dots; of a table called `options` the keys stand alone."""
     pairs: dict[str, Any] = {}
@@ -35,12 +39,15 @@ def refuse_if_different(planned: Run, asked: Run, extend: bool) -> None:
     """Raise `RunFolderError` naming what differs between the run in the folder and the one asked for."""
     differences = differing(planned.identity, asked.identity)
     if extend:
-        differences.pop("inputs", None)
+        for key in _GROWING:
+            differences.pop(key, None)
     remedy = "Use the same command to resume it, another output folder, or --overwrite to replace it."
+    if "content" in differences:
+        differences["content"] = "the rows that it is made of, some of which were added or done again since"
     if "inputs" in differences:
         differences["inputs"] = f"inputs (planned {planned.n_inputs:,}, now {asked.n_inputs:,}, or other names)"
-        if len(differences) == 1 and planned.kind != "fit":
-            remedy = "Use --extend to take up what was added, another output folder, or --overwrite to replace it."
+    if differences and differences.keys() <= set(_GROWING) and planned.kind != "fit" and "made" not in asked.identity:
+        remedy = "Use --extend to take up what was added, another output folder, or --overwrite to replace it."
     if differences:
         what = "; ".join(differences.values())
         raise RunFolderError(f"{planned.folder} holds a run that differs in {what}. {remedy}")

@@ -31,7 +31,7 @@ from ddfa_batch.schemas.errors import ImageError, OptionError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
-from ddfa_batch.tasks.files import exported_mesh, store
+from ddfa_batch.tasks.files import atomic, exported_mesh, store
 from ddfa_batch.tasks.files.exported_mesh import ExportedMesh
 from ddfa_batch.tasks.files.gltf_files import HeadMotion, write_glb
 from ddfa_batch.tasks.files.picture_files import file_name
@@ -105,7 +105,7 @@ def _context(out: str, _: object) -> ExportContext:
     return ExportContext(
         run,
         options,
-        plan.read_run(Path(options.run)),
+        plan.read_run(options.run),
         morphable,
         names or unnamed,
         PointBasis.of(morphable),
@@ -312,7 +312,10 @@ def write(out: str, shard: int, made: ExportedShard) -> StagedShard:
     """Write a shard's tables, under staged names, beside its meshes."""
     c, stem = context(out), store.shard_name(shard)
     with staging(out) as staged:
-        staged.add(_folder(shard), Path(made.folder))
+        if made.rows:  # stores have no empty folders
+            staged.add(_folder(shard), Path(made.folder))
+        else:
+            atomic.discard(Path(made.folder))
         store.put_table(staged.path(f"{store.IMAGES}/{stem}.parquet"), images_table(made.records))
         schema = tables.exports_schema(model_metadata(c.run.model))
         rows = pa.Table.from_pylist(made.rows, schema=schema)
@@ -333,12 +336,15 @@ def export(
     overwrite: bool = False,
     report: Report = unheard,
     verify: bool = False,
+    extend: bool = False,
 ) -> tuple[Run, Totals]:
     """Export all of a run that is not exported yet; see `derived_plan.execute_derived`."""
     if request.options.colours == "texture" and load_morphable(request.bundle).uv is None:
         name = request.bundle.manifest.name
         raise OptionError(f"The model {name} has no UV coordinates; choose colours of vertices, or none.")
-    return execute_derived(request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, report=report)
+    return execute_derived(
+        request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, extend=extend, report=report
+    )
 
 
 def default_colours(form: str, has_uv: bool) -> str:

@@ -13,7 +13,7 @@ import queue
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -32,8 +32,10 @@ from ddfa_batch.tasks.files.run_folders import run_folder_at
 
 #: The stages of a shard by the name Dask's dashboard shows. The first is called with (out, shard), the others
 #: with (out, shard, what the one before gave); the last gives the shard's `Receipt`. One called "commit" only waits
-#: for the disk; the one before it writes, and where OUT is a URL the two are one task.
+#: for the disk; where OUT is a URL it is one task with all from the first that writes files.
 Stages = dict[str, Callable[..., Any]]
+#: The first stage of a kind of run that writes files.
+_WRITERS = frozenset({"draw", "meshes", "samples", "write"})
 
 #: Times in a row that a shard is handed out again after Dask gave up on it, its workers dying of no image in hand.
 _RESUBMISSIONS = 3
@@ -171,16 +173,21 @@ def _run_stage(stage: Callable[..., Any], how: _How, *arguments: Any) -> Any:
 
 
 def _tied(stages: Stages) -> Stages:
-    """The same stages, the last two as one: what was written for a store lies on the machine that wrote it."""
-    *before, (written, write), (committed, commit) = stages.items()
-    return {**dict(before), f"{written}-{committed}": functools.partial(_write_and_commit, write, commit)}
+    """The same stages, those from the first that writes as one: a store sees files only as they are committed."""
+    names = list(stages)
+    first = next(i for i, name in enumerate(names) if name in _WRITERS)
+    before = {name: stages[name] for name in names[:first]}
+    return {**before, "-".join(names[first:]): functools.partial(_in_turn, [stages[name] for name in names[first:]])}
 
 
-def _write_and_commit(write: Callable[..., Any], commit: Callable[..., Any], out: str, shard: int, made: Any) -> Any:
-    staged = write(out, shard, made)
+def _in_turn(stages: Sequence[Callable[..., Any]], out: str, shard: int, *made: Any) -> Any:
+    """What the last of several stages gives, which waits for the disk."""
+    *before, commit = stages
+    for stage in before:
+        made = (stage(out, shard, *made),)
     if _dask_worker() is not None:
         _leave_thread()
-    return commit(out, shard, staged)
+    return commit(out, shard, *made)
 
 
 def _leave_thread() -> None:

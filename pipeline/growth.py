@@ -53,7 +53,7 @@ def extended(run: Run, request: RunRequest, asked: Run) -> Run:
             image_id += 1
 
     with run.folder.writing(store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
-        for table in _row_groups(run):
+        for table in row_groups(run):
             writer.write_table(table, row_group_size=run.shard_size)
         added = plan.write_shards(writer, new_rows(), run.shard_size)
         if digest.hexdigest() != asked.identity["inputs"]:
@@ -66,7 +66,7 @@ def _planned(run: Run) -> tuple[Counter[bytes], set[str]]:
     videos whose frames are."""
     names: Counter[bytes] = Counter()
     members: set[str] = set()
-    for table in _row_groups(run):
+    for table in row_groups(run):
         for row in table.select(_NAMED_BY).to_pylist():
             video, number, time_s = (row.pop(name) for name in ("video", "frame", "time_s"))
             frame = None if video is None else Frame(0, number, time_s)
@@ -79,7 +79,7 @@ def _planned(run: Run) -> tuple[Counter[bytes], set[str]]:
     return names, members
 
 
-def _row_groups(run: Run) -> Iterator[pa.Table]:
+def row_groups(run: Run) -> Iterator[pa.Table]:
     """The plan, shard by shard; columns that it was written without are null."""
     with run.folder.reading(store.PLAN), pq.ParquetFile(run.folder.source(store.PLAN)) as there:
         for shard in range(run.n_shards):

@@ -80,6 +80,8 @@ class PlanRow:
     #: Of what is made of another run: the image_id there of the first of `n_source` inputs.
     source: int | None = None
     n_source: int | None = None
+    #: And a hash of the shards there that hold them.
+    content: str | None = None
 
 
 @dataclass(frozen=True)

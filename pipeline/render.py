@@ -95,7 +95,7 @@ def _context(out: str, _: object) -> RenderContext:
     cv2.setNumThreads(1)
     run = plan.read_run(out)
     options = RenderOptions.from_dict(run.options)
-    source = plan.read_run(Path(options.run))
+    source = plan.read_run(options.run)
     bundle = bundle_of(run.model)
     morphable = load_morphable(bundle)
     dense, topology = PointBasis.of(morphable), Topology.of(morphable)
@@ -216,8 +216,11 @@ def render(
     overwrite: bool = False,
     report: Report = unheard,
     verify: bool = False,
+    extend: bool = False,
 ) -> tuple[Run, Totals]:
     """Draw all of a run that is not drawn yet; see `derived_plan.execute_derived`."""
     if "uv" in request.options.kinds and load_morphable(request.bundle).uv is None:
         raise OptionError(f"The model {request.bundle.manifest.name} has no UV coordinates; leave out the kind uv.")
-    return execute_derived(request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, report=report)
+    return execute_derived(
+        request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, extend=extend, report=report
+    )

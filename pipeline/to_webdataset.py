@@ -35,7 +35,7 @@ from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.webdataset import WebDatasetOptions
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.picture_files import encoded, ending
-from ddfa_batch.tasks.files.run_folders import run_folder_at
+from ddfa_batch.tasks.files.run_folders import Named, run_folder_at
 from ddfa_batch.tasks.files.tar_writer import TarWriter
 from ddfa_batch.tasks.geometry.crop import crop
 from ddfa_batch.tasks.geometry.pose import angles
@@ -73,7 +73,7 @@ def context(out: str) -> _Context:
 def _context(out: str, _: object) -> _Context:
     cv2.setNumThreads(1)
     options = WebDatasetOptions(**plan.read_run(out).options)
-    return _Context(options, plan.read_run(Path(options.run)))
+    return _Context(options, plan.read_run(options.run))
 
 
 # ---------------------------------------------------------------------------------------------- the stages
@@ -192,7 +192,7 @@ STAGES: graph.Stages = {"samples": samples, "write": write, "commit": commit}
 
 def webdataset_request(
     source: Results,
-    tars: Path,
+    tars: Named,
     size: int | None,
     form: str,
     selection: Selection,
@@ -201,7 +201,7 @@ def webdataset_request(
 ) -> DerivedRequest[WebDatasetOptions]:
     """What is asked for; size: pixels of a crop's side, None for what the model sees."""
     side, chosen = size or source.bundle.manifest.input_size, selection.as_dict()
-    options = WebDatasetOptions(side, form, str(source.path.resolve()), source.run.created, max_pixels, chosen)
+    options = WebDatasetOptions(side, form, source.run.folder.address, source.run.created, max_pixels, chosen)
     return derived_request("to-webdataset", source, tars, options, selection, shard_size)
 
 
@@ -211,6 +211,9 @@ def to_webdataset(
     overwrite: bool = False,
     report: Report = unheard,
     verify: bool = False,
+    extend: bool = False,
 ) -> tuple[Run, Totals]:
     """Pack all of a run that is not packed yet; see `derived_plan.execute_derived`."""
-    return execute_derived(request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, report=report)
+    return execute_derived(
+        request, execution, STAGES, few=_FEW, overwrite=overwrite, verify=verify, extend=extend, report=report
+    )

@@ -14,7 +14,7 @@ from ddfa_batch.schemas.decoding import Document, decode_object, take_version, t
 RUN_FORMAT, RUN_FORMAT_VERSION = "ddfa-batch run", 2
 READABLE = range(1, RUN_FORMAT_VERSION + 1)
 #: What `HistoryEntry.what` may be.
-EXTENDED, RETRIED, MENDED = "extended", "retried", "mended"
+EXTENDED, RETRIED, MENDED, RENEWED = "extended", "retried", "mended", "renewed"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunModel:
 class HistoryEntry:
     """What was done to a run after it was planned, besides finishing it; written before the work begins."""
 
-    #: `EXTENDED`, `RETRIED` or `MENDED`.
+    #: `EXTENDED`, `RETRIED`, `MENDED` or `RENEWED`.
     what: str
     #: When, UTC, ISO 8601.
     when: str

@@ -40,8 +40,9 @@ _IMAGES = [
 #: Columns of `plan.parquet`: `path` only where the key cannot be turned back into it, as of a frame; form, container,
 #: numbers, column and sample where the input is no file of its own (`tasks.files.places.Place`); video, frame and
 #: time_s as in the images table; boxes (n, 5), or face_index (n,), params (n, P) and rois (n, 4), all flattened, where
-#: the user gave them. Of what is made of another run, source is the image_id there of the first of n_source inputs, and
-#: face_index, where it is there, which of their faces are meant. Plans made before lack what they did not know of.
+#: the user gave them. Of what is made of another run, source is the image_id there of the first of n_source inputs,
+#: face_index, where it is there, which of their faces are meant, and content a hash of the shards there that hold them,
+#: as they were when this was planned. Plans made before lack what they did not know of.
 PLAN = pa.schema(
     [
         pa.field("image_id", pa.int64(), False),
@@ -61,6 +62,7 @@ PLAN = pa.schema(
         pa.field("time_s", pa.float64()),
         pa.field("source", pa.int64()),
         pa.field("n_source", pa.int64()),
+        pa.field("content", pa.string()),
     ]
 )
 

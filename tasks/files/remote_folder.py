@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
 import xxhash
 
 from ddfa_batch.schemas.config import RunPart
 from ddfa_batch.schemas.errors import RunFolderError, StoreError
-from ddfa_batch.tasks.files import atomic
+from ddfa_batch.tasks.files import atomic, store
 from ddfa_batch.tasks.files.lease import Lease
 from ddfa_batch.tasks.files.range_file import range_file
 from ddfa_batch.tasks.files.remote_calls import limits, persistently, scheme_of, within
@@ -91,17 +91,16 @@ class RemoteFolder(RunFolder):
             return []
 
     def size(self, name: str) -> int:
-        """Bytes of a file."""
-        return int(self._info(name)["size"])
+        """Bytes of a file, or of all files below a folder."""
+        about = self._info(name)
+        return sum(self._below(name).values()) if about["type"] == "directory" else int(about["size"])
 
     def sizes(self) -> Callable[[str], int]:
         """`size` as one listing of the whole run tells it."""
-
-        def listed(fs: Any, path: str) -> dict[str, int]:
-            found = within(LISTING_SECONDS, fs, "find", path, detail=True)
-            return {entry.removeprefix(f"{path}/"): about["size"] for entry, about in found.items()}
-
-        known = self._asked("list", "", listed)
+        known: dict[str, int] = {}
+        for entry, n_bytes in self._below("").items():
+            for name in (entry, *map(str, PurePosixPath(entry).parents)):
+                known[name] = known.get(name, 0) + n_bytes
 
         def size(name: str) -> int:
             if name not in known:
@@ -110,17 +109,37 @@ class RemoteFolder(RunFolder):
 
         return size
 
+    def _below(self, folder: str) -> dict[str, int]:
+        """The bytes of every file below a folder, by its name relative to that."""
+
+        def listed(fs: Any, path: str) -> dict[str, int]:
+            found = within(LISTING_SECONDS, fs, "find", path, detail=True)
+            return {entry.removeprefix(f"{path}/"): about["size"] for entry, about in found.items() if entry != path}
+
+        try:
+            return self._asked("list", folder, listed)
+        except FileNotFoundError:
+            return {}
+
     def stamp(self, name: str) -> object:
         """What the store says of a file that changes with it."""
         about = self._info(name)
         return tuple(str(about.get(key)) for key in _STAMPS)
 
     def checksum(self, name: str) -> str:
-        """XXH3 (128 bits, hex) of a file, which is read once."""
-        hasher, size = xxhash.xxh3_128(), self.size(name)
+        """`store.checksum` of a file or folder, all of which is read once."""
+        hasher, about = xxhash.xxh3_128(), self._info(name)
+        if about["type"] != "directory":
+            self._hash(hasher, name, int(about["size"]))
+            return hasher.hexdigest()
+        for below, size in sorted(self._below(name).items(), key=lambda file: PurePosixPath(file[0])):
+            hasher.update(store.named_in_folder(below, size))
+            self._hash(hasher, f"{name}/{below}", size)
+        return hasher.hexdigest()
+
+    def _hash(self, hasher: Any, name: str, size: int) -> None:
         for start in range(0, size, _CHUNK):
             hasher.update(self._part(name, start, min(start + _CHUNK, size)))
-        return hasher.hexdigest()
 
     def read(self, name: str) -> bytes:
         """The content of a file."""
@@ -170,9 +189,15 @@ class RemoteFolder(RunFolder):
         return hidden
 
     def publish(self, work: str, name: str) -> None:
-        """Put a staged file into the store under its name; one that `secure` put there is copied within it."""
-        if Path(work).is_absolute():
+        """Put a staged file or folder into the store under its name; of a folder there, what the new one has not goes.
+
+        A file that `secure` put there is copied within the store.
+        """
+        if Path(work).is_dir():
+            self._put_folder(Path(work), name)
+        elif Path(work).is_absolute():
             self._put(Path(work), name)
+        if Path(work).is_absolute():
             atomic.discard(Path(work))
             return
         size = self.size(work)
@@ -181,10 +206,23 @@ class RemoteFolder(RunFolder):
         self._check(name, size)
         self.remove([work])
 
+    def _put_folder(self, work: Path, name: str) -> None:
+        """Put the files of a folder into the store, some at once, and remove others that are there."""
+        files = {file.relative_to(work).as_posix(): file for file in work.rglob("*") if file.is_file()}
+        sent = list(_at_once(lambda below: self._send(files[below], f"{name}/{below}"), list(files)))
+        there = self._below(name)
+        for below, size in zip(files, sent, strict=True):
+            self._refuse_other(f"{name}/{below}", there.get(below, 0), size)
+        self.remove(f"{name}/{below}" for below in there.keys() - files.keys())
+
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files, some at once."""
+        """Remove files, some at once; of a folder see `empty`."""
         for _ in _at_once(self._remove, list(names)):
             pass
+
+    def empty(self, folder: str, own: Callable[[str], bool]) -> None:
+        """Remove what is in a folder if it is `own` by its name, folders with all below them."""
+        self.remove(f"{folder}/{below}" for below in self._below(folder) if own(below.partition("/")[0]))
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Write a file if there is none, and tell whether; where a store cannot help it two may do so at once."""
@@ -245,6 +283,10 @@ class RemoteFolder(RunFolder):
         return self._asked("read", name, info)
 
     def _put(self, work: Path, name: str) -> None:
+        self._check(name, self._send(work, name))
+
+    def _send(self, work: Path, name: str) -> int:
+        """Put a file into the store; give its bytes."""
         size = work.stat().st_size
 
         def put(fs: Any, path: str) -> None:
@@ -252,14 +294,17 @@ class RemoteFolder(RunFolder):
             within(limits().seconds + size / _LEAST_SPEED, fs, "put_file", str(work), path)
 
         self._asked("write", name, put)
-        self._check(name, size)
+        return size
 
     def _make_parent(self, fs: Any, path: str) -> None:
         if scheme_of(str(self)) not in _FLAT:
             within(limits().seconds, fs, "makedirs", path.rpartition("/")[0], exist_ok=True)
 
     def _check(self, name: str, size: int) -> None:
-        if (there := self.size(name)) != size:
+        self._refuse_other(name, self.size(name), size)
+
+    def _refuse_other(self, name: str, there: int, size: int) -> None:
+        if there != size:
             raise StoreError(f"{self.where(name)} has {there:,} bytes of {size:,} that were written; {_REMEDY}.")
 
     def _remove(self, name: str) -> None:

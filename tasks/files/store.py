@@ -65,11 +65,16 @@ def checksum(path: Path) -> str:
     below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     for file in below:
         if file is not path:
-            hasher.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+            hasher.update(named_in_folder(file.relative_to(path).as_posix(), file.stat().st_size))
         with file.open("rb") as content:
             while chunk := content.read(_CHUNK):
                 hasher.update(chunk)
     return hasher.hexdigest()
+
+
+def named_in_folder(name: str, size: int) -> bytes:
+    """What stands before the content of a folder's file in the folder's checksum."""
+    return f"{name}\0{size}\0".encode()
 
 
 def shard_name(shard: int) -> str:

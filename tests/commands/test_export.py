@@ -37,7 +37,7 @@ def test_the_page_on_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run = open_run("out")
     expected = np.reshape(run.faces()["landmarks68"][0].as_py(), (68, 3))
     np.testing.assert_allclose(np.asarray(scope["in_photograph"])[run.landmarks68], expected, atol=0.01)
-    assert call("export", "out", "meshes", "--extend", model=None).code == 2
+    assert call("export", "out", "meshes", "--extend", "--overwrite", model=None).code == 2
     assert "In glTF y points up" in call("export", "out", "x", "--y", "down", model=None).stderr
     dry = call("export", "out", "x", "--dry-run", "--format", "ply", model=None)
     assert "1 input of out to ply in the canonical frame, with the colours of vertices." in dry.stdout

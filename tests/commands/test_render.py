@@ -47,7 +47,7 @@ MISUSE = {
     ("--worst", "2", "--random", "3"): (2, "--worst and --random exclude each other"),
     ("--errors", "--worst", "2"): (2, "leave out --where"),
     ("--errors",): (1, "Nothing in"),
-    ("--extend",): (2, "render has no --extend"),
+    ("--extend", "--worst", "2"): (1, "leave out --extend"),
     ("--kind", "uv"): (1, "leave out the kind uv"),
     ("--kind", "x-ray"): (2, "x-ray"),
 }

@@ -203,6 +203,33 @@ def test_a_command_that_is_killed_is_gone_on_with_from_the_bucket_alone(
     same_tables(local, out)
 
 
+def test_pictures_of_a_run_go_to_a_bucket_whoever_goes_on(
+    endpoint: str, out: str, models: Path, local: Path, tmp_path: Path
+) -> None:
+    """Killed with SIGKILL amid the files of a shard; what an attempt before had put there is not kept."""
+    words = ("render", local, out, "--longest", 48, "--shard-size", 4, "--scheduler", "in-process")
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def kill(_: int, request: str) -> None:
+        if request.startswith("PUT") and "/pictures/000001/" in request:
+            begun[0].kill()
+
+    with object_store.troubled(endpoint, kill, named=True) as address:
+        more = {**object_store.variables(address), "TMPDIR": str(tmp_path / "tmp")}
+        command = [COMMAND, *map(str, words)]
+        begun.append(subprocess.Popen(command, env=environment(models, "small", **more), stderr=subprocess.DEVNULL))
+        assert begun[0].wait(60) == -signal.SIGKILL
+    assert pending_shards(read_run(out)) == [1, 2]
+    there = RemoteFolder(out)
+    there.put("pictures/000001/of-an-attempt-before.png", b"")
+    assert call(*words, models=models).code == 0
+    pictures = open_run(out).images()["picture"].to_pylist()
+    assert [name for shard in range(3) for name in there.entries(f"pictures/{shard:06d}")] == [
+        name.rpartition("/")[2] for name in pictures
+    ]
+    assert (verify_run(read_run(out)), store.LOCK in there.entries()) == ([], False)
+
+
 def test_a_store_that_fails_half_of_the_time_loses_nothing(
     endpoint: str, out: str, photos: Path, bundle: Bundle, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
