@@ -138,6 +138,8 @@ def _detector(spec: DetectorSpec) -> str:
     parts = [spec.kind, f"score above {spec.face_threshold:g}", f"pictures scaled to fit {spec.fit[1]}×{spec.fit[0]}"]
     if spec.detector_weight:
         parts.append(f"boxes above {spec.candidate_threshold:g} shown to the regressor")
+    if spec.glance is not None:
+        parts.append(f"a glance at {spec.glance.longest_side} pixels settles large faces")
     if len(spec.passes) > 1:
         parts.append(f"{len(spec.passes)} passes where no face scores above {spec.stop_score:g}")
     return ", ".join(parts)

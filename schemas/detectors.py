@@ -44,6 +44,9 @@ class DetectionPass:
     rotations: tuple[int, ...] = (0,)
     #: A face that this pass finds scores more than this, and than what the run asks of all.
     score_threshold: float = 0.0
+    #: It is made only where something scored more than this in a pass before it: what may be a face is worth another
+    #: look. None: wherever it comes to it.
+    doubt: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.scale <= 1:
@@ -52,6 +55,31 @@ class DetectionPass:
             allowed = ", ".join(map(str, ROTATIONS))
             raise ValueError(f"a pass has some of {allowed} as rotations, not {list(self.rotations)}")
         _check_score("a pass's score_threshold", self.score_threshold)
+        _check_score("a pass's doubt", self.doubt or 0.0)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A look at a small copy of a picture, before all passes, which is enough where its faces are large.
+
+    It settles a picture where its best face scores more than the detector's `stop_score`, no face is smaller than
+    `least_size`, and the detector gives nothing so small a score above `doubt`.
+    """
+
+    #: Longest side of the copy, pixels. Pictures of which it is no much smaller copy are not glanced at.
+    longest_side: int
+    #: Mean of a box's sides, pixels of the copy.
+    least_size: float
+    #: What is smaller and scores more by the detector alone may be a face among others.
+    doubt: float
+
+    def __post_init__(self) -> None:
+        low, high = _SIDES
+        if not low <= self.longest_side <= high:
+            raise ValueError(f"a glance's longest_side is {low} to {high}, not {self.longest_side}")
+        if not 0 <= self.least_size <= high:
+            raise ValueError(f"a glance's least_size is 0 to {high}, not {self.least_size}")
+        _check_score("a glance's doubt", self.doubt)
 
 
 @dataclass(frozen=True)
@@ -77,10 +105,12 @@ class DetectorSpec:
     detector_weight: float = 0.0
     #: With `detector_weight`: a face scores more than this by both together.
     face_score: float = 0.0
-    #: Passes over the picture, in turn, until one finds a face that scores more than `stop_score`; the faces are those
-    #: of the pass with the best one.
+    #: Passes over the picture, in turn, those that need no `doubt` or have it, until one finds a face that scores more
+    #: than `stop_score`; the faces are those of the pass with the best one.
     passes: tuple[DetectionPass, ...] = (DetectionPass(),)
     stop_score: float = 0.0
+    #: What is tried before the passes; None: nothing.
+    glance: Glance | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in DETECTOR_KINDS:

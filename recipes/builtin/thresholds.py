@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ddfa_batch.schemas.arrays import Bools
-from ddfa_batch.schemas.detectors import DetectionPass, DetectorSpec
+from ddfa_batch.schemas.detectors import DetectionPass, DetectorSpec, Glance
 from ddfa_batch.tasks.inference.face_finder import FaceCandidates, FaceFinder, best_pass
 from recipes.builtin.detector import collage
 from recipes.builtin.detector.light import photometric_jitter
@@ -16,8 +16,17 @@ from recipes.builtin.detector.pictures import Layer, Pictures, Sources
 from recipes.builtin.detector.validation import VALIDATION_SIDE, match_faces, validation_pictures
 
 #: The passes: where no face scores more than `stop_score`, the picture is looked at again smaller, then for heads that
-#: lie: smaller too, which takes half the time for as many heads and fewer false alarms.
-PASSES = (DetectionPass(), DetectionPass(0.7), DetectionPass(0.5), DetectionPass(0.7, rotations=(90, -90, 180)))
+#: lie: smaller too, which takes half the time for as many heads and fewer false alarms. Where the whole picture shows
+#: nothing that might be a face, the smaller upright looks found none either; heads that lie were found there.
+PASSES = (
+    DetectionPass(),
+    DetectionPass(0.7, doubt=0.1),
+    DetectionPass(0.5, doubt=0.1),
+    DetectionPass(0.7, rotations=(90, -90, 180)),
+)
+#: What settles pictures of large faces. Of copies of 224 and 256 pixels, sizes and scores for doubt, one of those that
+#: settle most and cost no face of the validation pictures, collages of small faces and photographs of crowds.
+GLANCE = Glance(longest_side=256, least_size=64.0, doubt=0.35)
 #: Extra boxes a picture that are borne, of the upright passes (version 1 of the model has as many
 #: on these pictures), and as many more of the turned one.
 MOST_EXTRA, MOST_TURNED = 0.0105, 0.002
@@ -141,7 +150,7 @@ def with_thresholds(find: FaceFinder, spec: DetectorSpec, held: Sources) -> Dete
         print(f"{name}: {outcome(looks, [least, least, least, turned], stop)}")
     print(f"face_score {least}, turned {turned}, stop_score {stop}", flush=True)
     passes = (*PASSES[:-1], replace(PASSES[-1], score_threshold=turned if turned > least else 0.0))
-    return replace(spec, face_score=least, passes=passes, stop_score=stop)
+    return replace(spec, face_score=least, passes=passes, stop_score=stop, glance=GLANCE)
 
 
 def is_true(looks: Sequence[Look], which_pass: int) -> tuple[np.ndarray, Bools]:

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 import small_model
 
-from ddfa_batch.schemas.detectors import DetectionPass
+from ddfa_batch.schemas.detectors import DetectionPass, Glance
 from ddfa_batch.schemas.errors import BundleError, ImageError
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.bundles.loaded_model import LoadedModel, loaded_model
@@ -190,6 +190,111 @@ def test_a_pass_may_ask_more_of_a_face_than_the_run_does(
     assert FaceFinder(strict, session, regress, 0.9995).thresholds == (0.9995, 0.9995)
     best = [one_face(regress, score) for score in (0.95, 0.98)]
     assert best_pass(best, [0.9, 0.99], 1.0).best_score == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize(("above", "looks"), [(0.0, 1), (-0.1, 2)])
+def test_a_pass_that_needs_doubt_is_made_where_something_may_be_a_face(
+    model: LoadedModel, regress: Regressor, bundle: Bundle, above: float, looks: int
+) -> None:
+    _, spec = bundle.detector(None)
+    image = small_model.picture(3)
+    best = FaceFinder(spec, model.detector_session(spec), regress, 0)(image).best_score  # 1 or a rounding more
+    session = Counted(model.detector_session(spec))
+    doubtful = replace(spec, passes=(DetectionPass(), DetectionPass(doubt=min(best, 1.0) + above)), stop_score=1.0)
+    finder = FaceFinder(doubtful, session.as_session(), regress, spec.score_threshold)
+    first, second = finder.passes(image)
+    assert session.runs == looks
+    assert len(first) == 3
+    assert (len(second) > 0) == (looks > 1)
+    assert second.crops.shape[1:] == first.crops.shape[1:]  # what is not made is none, of the same shapes
+
+
+# ------------------------------------------------------------------------------------------------------ a glance
+
+
+class Counted:
+    """A session that counts its runs and remembers how wide pictures were."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session, self.widths = session, list[int]()
+
+    @property
+    def runs(self) -> int:
+        return len(self.widths)
+
+    def as_session(self) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, outputs: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.widths.append(next(iter(given.values())).shape[3])
+        return self._session.run(outputs, given)
+
+
+def glancing(
+    model: LoadedModel, regress: Regressor, bundle: Bundle, glance: Glance | None, **words: Any
+) -> tuple[FaceFinder, Counted]:
+    """A finder for large pictures with this glance."""
+    spec = replace(bundle.detector(None)[1], fit=(2000, 2000), glance=glance, **words)
+    session = Counted(model.detector_session(spec))
+    return FaceFinder(spec, session.as_session(), regress, spec.score_threshold), session
+
+
+def large_picture() -> np.ndarray:
+    """Three faces in a picture of several times the small one's sides."""
+    return np.kron(small_model.picture(3), np.ones((3, 3, 1), np.uint8))
+
+
+def test_a_glance_that_shows_large_faces_for_sure_is_the_only_look(
+    model: LoadedModel, regress: Regressor, bundle: Bundle
+) -> None:
+    image = large_picture()
+    small = small_model.picture(3).shape[1]
+    find, session = glancing(model, regress, bundle, Glance(small, 8, 0.3))
+    found = find(image)
+    assert session.widths == [small]
+    assert len(found) == 3
+    _, spec = bundle.detector(None)
+    copy = FaceFinder(spec, model.detector_session(spec), regress, 0.9)(small_model.picture(3))
+    assert overlap(found.detections.boxes / 3, copy.detections.boxes).min() > 0.8  # in pixels of the whole picture
+    np.testing.assert_array_equal(found.crops, crop.crops(image, found.rois, regress.size))  # of all its pixels
+    assert len(find(image, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("glance", "stop_score", "what"),
+    [
+        (Glance(96, 500, 0.3), 0.0, "a face is small"),
+        (Glance(96, 8, 0.3), 1.0, "none is sure"),
+        (Glance(96, 500, 1.0), 0.0, "a face is small, though the detector would pass over it"),
+    ],
+)
+def test_a_glance_that_leaves_doubt_changes_nothing(
+    model: LoadedModel, regress: Regressor, bundle: Bundle, glance: Glance, stop_score: float, what: str
+) -> None:
+    image = large_picture()
+    glance = replace(glance, longest_side=small_model.picture(3).shape[1])
+    plain, plain_session = glancing(model, regress, bundle, None, stop_score=stop_score)
+    find, session = glancing(model, regress, bundle, glance, stop_score=stop_score)
+    expected, found = plain(image), find(image)
+    assert session.widths == [glance.longest_side, *plain_session.widths], what
+    for name in ("rois", "crops", "params"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_array_equal(found.detections.scores, expected.detections.scores)
+
+
+def test_a_picture_hardly_larger_than_the_copy_is_not_glanced_at(
+    model: LoadedModel, regress: Regressor, bundle: Bundle
+) -> None:
+    image = small_model.picture(3)
+    longest = max(image.shape[:2])
+    for side, runs in ((longest * 9 // 10, 1), (longest, 1), (2 * longest, 1)):
+        find, session = glancing(model, regress, bundle, Glance(side, 8, 0.3))
+        assert len(find(image)) == 3
+        assert session.runs == runs
+        assert session.widths[0] >= image.shape[1]
 
 
 def one_face(regress: Regressor, score: float) -> FaceCandidates:
