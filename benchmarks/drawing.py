@@ -26,11 +26,13 @@ from ddfa_batch.tasks.files.images import decode
 from ddfa_batch.tasks.files.input_reader import read_input
 from ddfa_batch.tasks.files.picture_files import encoded
 from ddfa_batch.tasks.geometry.reconstruct import PointBasis, points
-from ddfa_batch.tasks.rendering.face_pictures import KINDS
+from ddfa_batch.tasks.rendering.face_pictures import KINDS, textured_mesh
 from ddfa_batch.tasks.rendering.pictured_faces import PicturedFaces
 from ddfa_batch.tasks.rendering.topology import Topology
 
 ROUNDS = 3
+#: What is drawn, by its name: every kind, and meshes with their texture.
+DRAWN = {**{kind: KINDS[kind] for kind in PICTURE_KINDS}, "textured": textured_mesh}
 
 
 def per_second(n: int, work: Callable[[], object]) -> float:
@@ -74,12 +76,12 @@ def main() -> None:
     def whole(kind: str, form: str) -> None:
         for row, faces in found:
             image = decode(read_input(run.run.root, row.item), DEFAULT_MAX_PIXELS)
-            encoded(KINDS[kind](image, pictured(faces), topology), form)
+            encoded(DRAWN[kind](image, pictured(faces), topology), form)
 
-    for kind in PICTURE_KINDS:
+    for kind, draw in DRAWN.items():
         if kind == "uv" and topology.uv is None:
             continue
-        alone = per_second(n, lambda kind=kind: [KINDS[kind](image, faces, topology) for image, faces in ready])
+        alone = per_second(n, lambda draw=draw: [draw(image, faces, topology) for image, faces in ready])
         jpeg, png = (per_second(n, lambda kind=kind, form=form: whole(kind, form)) for form in ("jpeg", "png"))
         print(f"{kind:10} {alone:7.0f} {jpeg:8.0f} {png:7.0f}")
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Pixels of each photograph's longer side.  [default: as it is]",
 )
+@click.option("--texture", is_flag=True, help="Draw meshes in the photograph's colours, lit as clay is.")
 @click.option("--frames", is_flag=True, help="Of videos: a picture of every frame, and no mp4.")
 @selection_options()
 @max_pixels_option
@@ -57,6 +58,7 @@ def render(
     kinds: tuple[str, ...],
     form: str,
     longest: int | None,
+    texture: bool,
     frames: bool,
     selected: SelectionOptions,
     max_pixels: int,
@@ -72,6 +74,7 @@ def render(
     Examples:
       ddfa-batch render out/ pictures/
       ddfa-batch render out/ pictures/ --kind image --kind mesh --kind normals
+      ddfa-batch render out/ lit/ --kind image --kind mesh --texture
       ddfa-batch render out/ turned/ --where "abs(yaw) > 40 and score > 0.9"
       ddfa-batch render out/ doubtful/ --worst 50 --kind landmarks --format jpeg
       ddfa-batch render out/ failed/ --errors
@@ -94,6 +97,7 @@ def render(
             source.run.created,
             max_pixels,
             selection.as_dict(),
+            texture,
         )
         size = settings.shard_size
         request = derived_request("render", source, pictures, options, selection, size, videos=not frames)
@@ -102,4 +106,5 @@ def render(
 
 def _announcement(request: DerivedRequest[RenderOptions], n: int) -> str:
     options = request.options
-    return f"{count(n, 'input')} of {request.source.run.folder} to {', '.join(options.kinds)} as {options.format}."
+    kinds = ["textured mesh" if kind == "mesh" and options.texture else kind for kind in options.kinds]
+    return f"{count(n, 'input')} of {request.source.run.folder} to {', '.join(kinds)} as {options.format}."

@@ -4,7 +4,8 @@
     python examples/picture.py
 
 Everything in it is `process`'s and `render`'s own: the parameters and landmarks are those of a run with no option but
---model's default, and the pictures those of `render --kind image --kind landmarks --kind mesh …`.
+--model's default, and the pictures those of `render --kind image --kind landmarks --kind mesh …`, and
+`--texture`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.files.inputs import resolve_source
 from ddfa_batch.tasks.geometry import pose
-from ddfa_batch.tasks.rendering.face_pictures import KINDS, at_size
+from ddfa_batch.tasks.rendering.face_pictures import KINDS, at_size, textured_mesh
 from ddfa_batch.tasks.rendering.pictured_faces import PicturedFaces
 from ddfa_batch.tasks.rendering.topology import Topology
 
@@ -36,7 +37,8 @@ PICTURE = Path(__file__).resolve().parent.parent / "docs/picture.png"
 #: What a tile shows around the face's roi, as a share of its side.
 MARGIN = 0.12
 #: The kinds that are shown, and the degrees of yaw and pitch the mesh alone is turned by.
-SHOWN, TURN = ("image", "landmarks", "mesh", "normals", "pncc"), (52.0, 2.0)
+SHOWN, TURN = ("image", "landmarks", "mesh", "textured", "normals", "pncc"), (52.0, 2.0)
+DRAWN = {**KINDS, "textured": textured_mesh}
 PAPER = (28, 26, 24)
 
 
@@ -74,7 +76,7 @@ def photographs(face: PicturedFaces, image: np.ndarray, topology: Topology) -> l
         face.meshes - corner, face.landmarks - corner, face.visible, face.rotation, face.roi, face.track
     )
     part, moved = at_size(image[y : y + side, x : x + side], moved, TILE / side)
-    return [cv2.resize(KINDS[kind](part, moved, topology), (TILE, TILE)) for kind in SHOWN]
+    return [cv2.resize(DRAWN[kind](part, moved, topology), (TILE, TILE)) for kind in SHOWN]
 
 
 def turned(face: PicturedFaces, topology: Topology, yaw: float, pitch: float) -> np.ndarray:

@@ -82,7 +82,7 @@ class RenderContext:
         pictured = self.pictured(faces)
         if self.options.longest is not None:
             image, pictured = at_size(image, pictured, self.options.longest / max(image.shape[:2]))
-        return side_by_side(image, pictured, self.topology, self.options.kinds)
+        return side_by_side(image, pictured, self.topology, self.options.kinds, self.options.texture)
 
 
 def context(out: str) -> RenderContext:

@@ -301,11 +301,15 @@ class RenderOptions:
     max_pixels: int
     #: Which faces, as `Selection` has them.
     selection: dict[str, Any]
+    #: Whether meshes are drawn in the photograph's colours.
+    texture: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
             if kind not in PICTURE_KINDS:
                 raise OptionError(f"kind is one of {', '.join(PICTURE_KINDS)}, but is {kind!r}.")
+        if self.texture and "mesh" not in self.kinds:
+            raise OptionError("The kind mesh alone has a texture; add it, or leave out the texture.")
         if self.format not in PICTURE_FORMATS:
             raise OptionError(f"format is one of {', '.join(PICTURE_FORMATS)}, but is {self.format!r}.")
         check_range("longest", self.longest, *PICTURE_SIDES)

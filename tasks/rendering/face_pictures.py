@@ -22,6 +22,7 @@ from ddfa_batch.tasks.rendering.landmark_lines import (
     write_caption,
 )
 from ddfa_batch.tasks.rendering.lighting import CLAY, lit
+from ddfa_batch.tasks.rendering.lit_texture import lay_lit
 from ddfa_batch.tasks.rendering.photo_colours import uv_texture
 from ddfa_batch.tasks.rendering.pictured_faces import PicturedFaces
 from ddfa_batch.tasks.rendering.rasteriser import interpolate, normals
@@ -79,6 +80,14 @@ def mesh(image: U8, faces: PicturedFaces, topology: Topology) -> U8:
     picture = image.copy()
     for i in faces.from_afar():
         cover(picture, faces.meshes[i], topology.triangles, _lit(faces, topology, i), topology.opacity)
+    return picture
+
+
+def textured_mesh(image: U8, faces: PicturedFaces, topology: Topology) -> U8:
+    """The surface in the photograph's colours, lit as clay is; what does not show the face is filled by symmetry."""
+    picture = image.copy()
+    for i in faces.from_afar():
+        lay_lit(picture, image, faces.meshes[i], topology)
     return picture
 
 
@@ -211,8 +220,14 @@ def at_size(image: U8, faces: PicturedFaces, zoom: float) -> tuple[U8, PicturedF
     return image, faces.scaled(image.shape[1] / width, image.shape[0] / height)
 
 
-def side_by_side(image: U8, faces: PicturedFaces, topology: Topology, kinds: Sequence[str]) -> U8:
-    """Pictures of some kinds beside each other, as high as the highest; what is lower stands at the top."""
-    pictures = [KINDS[kind](image, faces, topology) for kind in kinds]
+def side_by_side(
+    image: U8, faces: PicturedFaces, topology: Topology, kinds: Sequence[str], texture: bool = False
+) -> U8:
+    """Pictures of some kinds beside each other, as high as the highest; what is lower stands at the top.
+
+    texture: meshes are drawn in the photograph's colours.
+    """
+    drawn = {**KINDS, "mesh": textured_mesh} if texture else KINDS
+    pictures = [drawn[kind](image, faces, topology) for kind in kinds]
     height = max(picture.shape[0] for picture in pictures)
     return np.hstack([np.pad(picture, ((0, height - picture.shape[0]), (0, 0), (0, 0))) for picture in pictures])

@@ -50,6 +50,7 @@ MISUSE = {
     ("--extend", "--worst", "2"): (1, "leave out --extend"),
     ("--kind", "uv"): (1, "leave out the kind uv"),
     ("--kind", "x-ray"): (2, "x-ray"),
+    ("--kind", "pose", "--texture"): (1, "The kind mesh alone has a texture"),
 }
 
 
