@@ -18,7 +18,7 @@ import numpy as np
 
 from ddfa_batch.commands.model_choice import default_models_folder
 from ddfa_batch.pipeline import training_set
-from ddfa_batch.pipeline.cluster import usable_cores
+from ddfa_batch.pipeline.local_cluster import usable_cores
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import find_bundle
 from ddfa_batch.tasks.training import host, meta_joint, state

@@ -94,7 +94,7 @@ def _request(
     start: Path | Bundle | None,
 ) -> TrainingRequest:
     """The training as `pipeline.train` takes it; its types know torch, so they are imported here."""
-    from ddfa_batch.pipeline.cluster import usable_cores
+    from ddfa_batch.pipeline.local_cluster import usable_cores
     from ddfa_batch.pipeline.train import TrainingRequest
     from ddfa_batch.tasks.training.architectures import Architecture
     from ddfa_batch.tasks.training.options import Augmentation, Sampling, TrainConfig

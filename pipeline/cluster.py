@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
-import os
-import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,47 +14,24 @@ import cv2
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from ddfa_batch.pipeline import worker_template
+from ddfa_batch.pipeline.dask_settings import JOB_ENVIRONMENT, LOST_WORKER, SILENT
 from ddfa_batch.pipeline.job_clusters import script, submitted
+from ddfa_batch.pipeline.local_cluster import local_cluster
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import ClusterError
 from ddfa_batch.schemas.job_clusters import BatchCluster, KubernetesCluster
 from ddfa_batch.tasks.files.decoder_child import end_children
-from ddfa_batch.tasks.files.in_flight import forgive
 
 _log = logging.getLogger(__name__)
 
 #: How long a scheduler may take to answer, and to have a worker.
 _CONNECT_SECONDS, _WORKER_SECONDS = 30, 60
-#: Dask's nanny lets malloc give memory back above 64 KiB, which doubles the time to decode a JPEG: every
-#: picture's buffer is mapped and cleared anew. 256 MiB keeps them.
-_MALLOC_BYTES = str(256 << 20)
-_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
-#: A stage that leaves its thread makes Dask start another, and glibc gives each thread an arena that keeps its memory.
-#: With one for all, and freed memory given back besides, workers that follow faces through 1080p frames
-#: peak at 550 to 610 MiB (3,600 frames, two rounds); with one of the two alone at 600 to 710.
-_ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-#: What workers of other machines get: Dask's own settings give way to it.
-_JOB_ENVIRONMENT = {**dict.fromkeys(_MALLOC, _MALLOC_BYTES), **_ONE_ARENA, "OMP_NUM_THREADS": "1"}
-#: What the process that local workers are forked from gets: as they have it, and libraries that start threads when they
-#: are imported start none.
-_TEMPLATE_ENVIRONMENT = {**_JOB_ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 #: Threads of Arrow in a worker: to compute, and to read.
 _ARROW_THREADS, _ARROW_IO_THREADS = 1, 2
-#: How long Dask waits for a worker to come back before it gives up the nanny that starts it: never. On a busy machine a
-#: worker takes longer to start than the usual 15 s, and after the last one was given up a run would stand still.
-_LOST_WORKER = "1000 days"
 _LOST = (
     "The connection to Dask's scheduler was lost in mid-run. What is finished is kept: when it is there again, run the "
     "same command again to resume."
 )
-#: What a local worker does first: Ctrl-C, which the terminal sends to all, is for the command, which ends its workers.
-_DEAF_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-#: Where a local cluster's web servers listen, its dashboard, if somebody asked to be told of it, among them: on this
-#: machine alone, at any port. Without an address Dask takes port 8787, and complains where that is taken.
-_HERE = "127.0.0.1:0"
-#: A level that no message reaches.
-_SILENT = logging.CRITICAL + 1
 #: How the address of a scheduler begins.
 _PROTOCOLS = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
@@ -83,7 +57,7 @@ def connected(execution: Execution) -> Iterator[Any]:
 def _client(execution: Execution) -> contextlib.AbstractContextManager[Any]:
     if execution.cluster is not None:
         return _asked_for(execution.cluster)
-    return _local(execution) if execution.scheduler in ("auto", "local") else _remote(execution)
+    return local_cluster(execution.workers) if execution.scheduler in ("auto", "local") else _remote(execution)
 
 
 @contextlib.contextmanager
@@ -95,70 +69,6 @@ def _loss_told(client: Any) -> Iterator[None]:
         if not lost(client):
             raise
         raise ClusterError(_LOST) from None
-
-
-def expect_local_workers() -> None:
-    """Begin with what local workers are forked from: it imports while the command still lists and plans."""
-    worker_template.start(_TEMPLATE_ENVIRONMENT)
-
-
-@contextlib.contextmanager
-def _local(execution: Execution) -> Iterator[Any]:
-    expect_local_workers()
-    import dask.config
-    from distributed import Client, LocalCluster
-
-    settings = {
-        "distributed.worker.multiprocessing-method": worker_template.method(),
-        "distributed.nanny.pre-spawn-environ": _worker_environment(),
-        "distributed.worker.preload": [*_preloads(), _DEAF_TO_CTRL_C],
-        "distributed.admin.tick.interval": "1s",
-        "distributed.deploy.lost-worker-timeout": _LOST_WORKER,
-        "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
-    }
-    workers = execution.workers or usable_cores()
-    with dask.config.set(settings):
-        try:
-            started = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                env=dict(os.environ),  # the template's is as old as itself
-                silence_logs=_SILENT,
-                dashboard_address=_HERE,
-                worker_dashboard_address=_HERE,
-                scheduler_kwargs={"dashboard": _log.isEnabledFor(logging.INFO)},
-            )
-        except RuntimeError as fault:  # so a worker that dies while it starts is told of
-            raise ClusterError(f"The local workers did not start ({fault}); run the same command again.") from None
-        with started as local, Client(local) as client:
-            try:
-                yield client
-            except KeyboardInterrupt:
-                _end_workers(started)
-                raise
-
-
-def _preloads() -> list[str]:
-    """What the user's settings of Dask have workers load first: one name, or several."""
-    import dask.config
-
-    named = dask.config.get("distributed.worker.preload", [])
-    return [named] if isinstance(named, str) else list(named or [])
-
-
-def _end_workers(local: Any) -> None:
-    """End the workers of a local cluster at once: Dask waits four seconds for those that have an image in hand.
-
-    No image is to blame for it. Their nannies are told before that none is to be started again.
-    """
-    for nanny in list(local.workers.values()):
-        nanny.close_gracefully()
-        if pid := nanny.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)  # nothing moves while its marks are removed
-                forgive(pid)
-                os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -190,8 +100,8 @@ def _asked_for(cluster: BatchCluster | KubernetesCluster) -> Iterator[Any]:
     import dask.config
     from distributed import Client
 
-    settings = {"distributed.deploy.lost-worker-timeout": _LOST_WORKER, "distributed.worker.profile.enabled": False}
-    with dask.config.set(settings), submitted(cluster, _JOB_ENVIRONMENT) as workers, Client(workers) as client:
+    settings = {"distributed.deploy.lost-worker-timeout": LOST_WORKER, "distributed.worker.profile.enabled": False}
+    with dask.config.set(settings), submitted(cluster, JOB_ENVIRONMENT) as workers, Client(workers) as client:
         _log.info("Asked %s for %d workers; waiting for the first", cluster.kind, cluster.workers)
         try:
             client.wait_for_workers(1, timeout=cluster.wait)
@@ -205,7 +115,7 @@ def _asked_for(cluster: BatchCluster | KubernetesCluster) -> Iterator[Any]:
 
 def submission(cluster: BatchCluster | KubernetesCluster) -> str:
     """What is handed to a batch system for each job, or to Kubernetes, as text; raises `ClusterError`."""
-    return script(cluster, _JOB_ENVIRONMENT)
+    return script(cluster, JOB_ENVIRONMENT)
 
 
 def _wait_for_a_worker(client: Any, scheduler: str) -> None:
@@ -217,18 +127,6 @@ def _wait_for_a_worker(client: Any, scheduler: str) -> None:
         ) from None
 
 
-def _worker_environment() -> dict[str, str]:
-    import dask.config
-
-    environment = copy.deepcopy(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
-    return {**environment, **dict.fromkeys(_MALLOC, _MALLOC_BYTES), **_ONE_ARENA}
-
-
-def usable_cores() -> int:
-    """Cores this process may use, as its affinity mask says."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextlib.contextmanager
 def _quiet_dask() -> Iterator[None]:
     """Keep Dask's tracebacks off the screen: what matters of them is said in a sentence. Undone on leaving."""
@@ -237,7 +135,7 @@ def _quiet_dask() -> Iterator[None]:
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
-        logging.getLogger(name).setLevel(_SILENT)
+        logging.getLogger(name).setLevel(SILENT)
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """How a shard is worked at: a chain of named stages, in this process or as a Dask graph on a cluster.
 
-With `pipeline.cluster` the only home of Dask. Whoever runs them, the stages are the same; in this process Dask is not
-even imported, which takes as long as a dozen pictures.
+With `pipeline.cluster` and what that starts the only home of Dask. Whoever runs them, the stages are the same; in this
+process Dask is not even imported, which takes as long as a dozen pictures.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ddfa_batch.pipeline import cluster
+from ddfa_batch.pipeline.local_cluster import expect_local_workers
 from ddfa_batch.pipeline.progress import ShardProgress
 from ddfa_batch.pipeline.shard_window import Room
 from ddfa_batch.schemas.config import Execution, ItemLimits, RemoteLimits
@@ -89,7 +90,7 @@ def expect(execution: Execution, few: bool) -> None:
     """Begin to start local workers, where some will be wanted: while a run is planned they are made ready."""
     local = execution.cluster is None and execution.scheduler in ("auto", "local")
     if local and not is_in_process(execution, few):
-        cluster.expect_local_workers()
+        expect_local_workers()
 
 
 #: What is told of a shard at work.

@@ -28,9 +28,14 @@ class Cluster:
 
 def local_workers(command: int | None = None) -> list[psutil.Process]:
     """The workers of a local cluster that a command, or this process, has started: what is forked from its template."""
+    return [process for template in templates(command) for process in template.children()]
+
+
+def templates(command: int | None = None) -> list[psutil.Process]:
+    """What the workers of a command, or of this process, are forked from."""
     below = psutil.Process(command).children(recursive=True)
-    templates = {process.pid for process in below if "forkserver" in " ".join(process.cmdline())}
-    return [process for process in below if process.ppid() in templates]
+    servers = {process.pid: process for process in below if "forkserver" in " ".join(process.cmdline())}
+    return [process for process in servers.values() if process.ppid() not in servers]
 
 
 def dask(*words: str) -> subprocess.Popen[bytes]:

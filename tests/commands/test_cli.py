@@ -12,6 +12,7 @@ from pathlib import Path
 import command_line
 import pytest
 import small_model
+from dask_clusters import local_workers, templates
 
 from ddfa_batch import cli
 from ddfa_batch.pipeline import plan
@@ -145,7 +146,7 @@ def test_urls_are_refused_and_make_no_folders(
 @pytest.fixture
 def running(models: Path, tmp_path: Path) -> subprocess.Popen[str]:
     """A run at its work: five of its many shards are done."""
-    photos = small_model.pictures(tmp_path / "in", [1] * 300)
+    photos = small_model.pictures(tmp_path / "in", [1] * 100)
     words = ("process", photos, tmp_path / "out", "--shard-size", 2, "--scheduler", "in-process")
     running = command_line.start(*words, models=models)
     deadline = time.monotonic() + 60
@@ -166,7 +167,7 @@ def test_a_signal_keeps_what_is_finished(running: subprocess.Popen[str], number:
 
 
 def test_ctrl_c_at_a_terminal_reaches_the_workers_too_and_nobody_complains(models: Path, tmp_path: Path) -> None:
-    photos, out = small_model.pictures(tmp_path / "in", [1] * 300), tmp_path / "out"
+    photos, out = small_model.pictures(tmp_path / "in", [1] * 100), tmp_path / "out"
     words = ("process", photos, out, "--shard-size", 2, "--scheduler", "local", "--workers", 2)
     running = command_line.start(*words, models=models, start_new_session=True)
     deadline = time.monotonic() + 60
@@ -177,6 +178,38 @@ def test_ctrl_c_at_a_terminal_reaches_the_workers_too_and_nobody_complains(model
     assert running.returncode == 130
     assert "Traceback" not in errors
     assert not list((out / "shards").glob(".*.inflight")) or not Path("/proc").is_dir()  # no image is to blame
+
+
+@pytest.mark.parametrize(
+    ("number", "awaited", "code", "said"),
+    [
+        (signal.SIGINT, "template", 130, "Stopped. "),
+        (signal.SIGINT, "worker", 130, "Stopped. "),
+        (signal.SIGTERM, "worker", 143, "Terminated. "),
+    ],
+    ids=["Ctrl-C while the template imports", "Ctrl-C while workers start", "SIGTERM while workers start"],
+)
+def test_a_signal_while_local_workers_start_is_one_sentence(
+    models: Path, tmp_path: Path, number: int, awaited: str, code: int, said: str
+) -> None:
+    photos = small_model.pictures(tmp_path / "in", [1] * 8)
+    words = ("process", photos, tmp_path / "out", "--shard-size", 2, "--scheduler", "local", "--workers", 2)
+    running = command_line.start(*words, models=models, start_new_session=True)
+    started = templates if awaited == "template" else local_workers
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not started(running.pid):
+        time.sleep(0.01)
+    if number == signal.SIGINT:  # as a terminal sends it, to all
+        os.killpg(running.pid, number)
+    else:
+        running.send_signal(number)
+    begun = time.monotonic()
+    _, errors = running.communicate(timeout=60)
+    assert time.monotonic() - begun < 5
+    assert running.returncode == code
+    model, *more = filter(None, errors.splitlines())
+    assert model.startswith("Model: ")
+    assert more == [f"{said}What is finished is kept: run the same command again to resume."]
 
 
 def test_a_reader_that_goes_away_ends_the_command() -> None:

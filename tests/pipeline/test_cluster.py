@@ -24,7 +24,7 @@ from conftest import wanted
 from dask_clusters import Cluster, cluster, local_workers
 
 from ddfa_batch.pipeline import cluster as clusters
-from ddfa_batch.pipeline import graph, outstanding, plan, worker_template
+from ddfa_batch.pipeline import dask_settings, graph, outstanding, plan, worker_template
 from ddfa_batch.pipeline import process as steps
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.progress import Progress
@@ -113,7 +113,7 @@ def test_a_local_cluster_does_not_mind_who_has_dasks_usual_port() -> None:
 @pytest.mark.parametrize(("named", "preloads"), [(None, []), ("a.py", ["a.py"]), (["a.py", "b"], ["a.py", "b"])])
 def test_a_preload_of_the_users_is_one_name_or_several(named: object, preloads: list[str]) -> None:
     with dask.config.set({"distributed.worker.preload": named}):
-        assert clusters._preloads() == preloads
+        assert dask_settings.preloads() == preloads
 
 
 def test_a_run_in_this_process_does_not_import_dask() -> None:
