@@ -3,8 +3,9 @@
     python benchmarks/drawing.py RUN [--images 40]
 
 RUN is a finished `ddfa-batch process` run, of photographs of 450×450 pixels for the figures in docs/pictures.md. One
-process, one thread. By kind, medians over three rounds of faces per second: (a) of drawing alone, from meshes and
-decoded pixels; (b) of all that a worker does: read and decode, rebuild the mesh, draw, write as JPEG; (c) as PNG.
+process, one thread. By kind, medians over three rounds of faces per second of its core (CPU time, so that other work on
+the machine counts little): (a) of drawing alone, from meshes and decoded pixels; (b) of all that a worker does: read,
+decode, rebuild the mesh, draw, write as JPEG; (c) as PNG.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ DRAWN = {**{kind: KINDS[kind] for kind in PICTURE_KINDS}, "textured": textured_m
 
 
 def per_second(n: int, work: Callable[[], object]) -> float:
-    """How often a second, of n at a time; the first call is not counted."""
+    """How often a second of the core, of n at a time; the first call is not counted."""
     work()
     spent = []
     for _ in range(ROUNDS):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        spent.append(time.perf_counter() - start)
+        spent.append(time.process_time() - start)
     return n / float(np.median(spent))
 
 

@@ -58,6 +58,17 @@ def cover(picture: U8, mesh: F32, triangles: I32, colours: F32, opacity: F32) ->
         _cover(fragments.triangle, _plane_of(placed, triangles, colours, opacity), window.of(picture))
 
 
+def cover_with_pixels(
+    picture: U8, image: U8, mesh: F32, triangles: I32, colours: F32, doubt: F32, light: F32, opacity: F32
+) -> None:
+    """Paint a mesh in an image's own pixels, in colours (V, 3) as far as there is doubt (V,), times light (V, 3)."""
+    window = Window.around(mesh, picture)
+    if window.width and window.height:
+        placed, fragments = window.samples(mesh, triangles)
+        planes = _plane_of(placed, triangles, light, opacity, doubt[:, None], colours)
+        _cover_with_pixels(fragments.triangle, planes, window.of(image), window.of(picture))
+
+
 def cover_with_lines(
     picture: U8, mesh: F32, triangles: I32, colours: F32, opacity: F32, sides: Bools, radius: float
 ) -> None:
@@ -69,10 +80,11 @@ def cover_with_lines(
         _lines(fragments.triangle, placed, triangles, planes, sides, radius * SAMPLES, window.of(picture))
 
 
-def _plane_of(placed: F32, triangles: I32, colours: F32, opacity: F32) -> F64:
-    """Colours and opacity of vertices as planes over their triangles (T, 14)."""
-    planes = np.empty((len(triangles), 14))
-    _planes(placed, triangles, np.concatenate([colours, opacity[:, None]], axis=1).astype(np.float32), planes)
+def _plane_of(placed: F32, triangles: I32, colours: F32, opacity: F32, *others: F32) -> F64:
+    """Colours, opacity and `others` (V, C), K values of vertices together, as planes over triangles (T, 2 + 3 K)."""
+    values = np.concatenate([colours, opacity[:, None], *others], axis=1).astype(np.float32)
+    planes = np.empty((len(triangles), 2 + 3 * values.shape[1]))
+    _planes(placed, triangles, values, planes)
     return planes
 
 
@@ -81,7 +93,7 @@ def _plane_of(placed: F32, triangles: I32, colours: F32, opacity: F32) -> F64:
 
 @compiled()
 def _planes(vertices, triangles, values, out):  # type: ignore[no-untyped-def]
-    """Where triangles begin (x, y), and each of their four values there and its rise across and down: (T, 14)."""
+    """Where triangles begin (x, y), and each of their K values there and its rise across and down: (T, 2 + 3 K)."""
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ax, ay = np.float64(vertices[a, 0]), np.float64(vertices[a, 1])
@@ -91,7 +103,7 @@ def _planes(vertices, triangles, values, out):  # type: ignore[no-untyped-def]
         if not area < 0.0:  # it faces away, and no sample shows it
             continue
         out[t, 0], out[t, 1] = ax, ay
-        for k in range(4):
+        for k in range(values.shape[1]):
             vb, vc = values[b, k] - values[a, k], values[c, k] - values[a, k]
             out[t, 2 + 3 * k] = values[a, k]
             out[t, 3 + 3 * k] = (vb * cy - vc * by) / area
@@ -130,6 +142,34 @@ def _cover(index, planes, out):  # type: ignore[no-untyped-def]
                     red += o * (p[8] + p[9] * u + p[10] * v)
                     opaque += o
             _put(out, y, x, blue, green, red, opaque)
+
+
+@compiled(inline=True)
+def _at(p, k, u, v):  # type: ignore[no-untyped-def]
+    return p[2 + 3 * k] + p[3 + 3 * k] * u + p[4 + 3 * k] * v
+
+
+@compiled()
+def _cover_with_pixels(index, planes, image, out):  # type: ignore[no-untyped-def]
+    shown = np.empty(3)
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            shown[:] = 0.0
+            opaque = 0.0
+            for j in range(SAMPLES):
+                for i in range(SAMPLES):
+                    t = index[y * SAMPLES + j, x * SAMPLES + i]
+                    if t < 0:
+                        continue
+                    p = planes[t]
+                    u, v = x * SAMPLES + i - p[0], y * SAMPLES + j - p[1]
+                    o = _SHARE * min(max(_at(p, 3, u, v), 0.0), 1.0)
+                    doubt = min(max(_at(p, 4, u, v), 0.0), 1.0)
+                    for ch in range(3):
+                        skin = image[y, x, ch] + doubt * (_at(p, 5 + ch, u, v) - image[y, x, ch])
+                        shown[ch] += o * min(skin * _at(p, ch, u, v), 255.0)
+                    opaque += o
+            _put(out, y, x, shown[0], shown[1], shown[2], opaque)
 
 
 @compiled(inline=True)
