@@ -93,12 +93,12 @@ def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def wheel(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
-    return build_wheel(source_tree, tmp_path_factory.mktemp("wheel"))
+    return built(source_tree, tmp_path_factory.mktemp("wheel"), "--wheel")
 
 
-def build_wheel(source: Path, folder: Path) -> Path:
-    """Build a wheel from a source tree or distribution into a folder."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+def built(source: Path, folder: Path, *what: str) -> Path:
+    """Build from a source tree into a folder, with the setuptools of this environment, and give the wheel."""
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), *what, str(source)]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
