@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shlex
 import threading
 import time
@@ -15,6 +16,8 @@ from ddfa_batch.schemas.errors import ClusterError
 from ddfa_batch.schemas.extras import from_extra
 from ddfa_batch.schemas.job_clusters import BatchCluster, KubernetesCluster
 
+_log = logging.getLogger(__name__)
+
 #: Of dask-jobqueue: the class of each batch system, and what it calls who pays.
 _CLASSES = {
     "slurm": ("SLURMCluster", "account"),
@@ -25,6 +28,12 @@ _CLASSES = {
 }
 #: Seconds between two looks for jobs that ended before their time, and seconds after which one is taken to have ended.
 _LOOK_SECONDS, _LOST_SECONDS = 15.0, 120.0
+#: A job that lived for fewer seconds is told of, once: the next will hardly live longer.
+_BRIEF_SECONDS = 60.0
+_BRIEF = (
+    "Job %s ended within %.0f s of its start, and another is submitted in its place: look at the logs of the jobs "
+    "(log-directory) before all end so."
+)
 #: How Kubernetes calls the cluster of a run, with a number besides.
 _POD_NAME = "ddfa-batch"
 
@@ -104,12 +113,21 @@ def _classes(asked: BatchCluster) -> tuple[Any, Any]:
 def _renewed(cluster: Any, jobs: int) -> Iterator[None]:
     """Meanwhile submit another job for every one that ended before its time: at its walltime, or with its node."""
     done = threading.Event()
+    arrived = _arrivals(cluster.scheduler)
 
     def look() -> None:
         absent: dict[str, float] = {}
+        told = False
         while not done.wait(_LOOK_SECONDS):
             names = [str(worker["name"]) for worker in cluster.scheduler_info["workers"].values()]
-            if ended := _ended(absent, list(cluster.workers), names, time.monotonic()):
+            # Also those that came and went since the last look.
+            absent = dict.fromkeys(list(arrived), float("inf")) | absent
+            now = time.monotonic()
+            if ended := _ended(absent, list(cluster.workers), names, now):
+                brief = [job for job in ended if now - arrived.pop(job, 0) < _LOST_SECONDS + _BRIEF_SECONDS]
+                if brief and not told:
+                    told = True
+                    _log.warning(_BRIEF, brief[0], _BRIEF_SECONDS)
                 cluster.sync(cluster.scale_down, ended)
                 cluster.scale(jobs=jobs)
 
@@ -122,13 +140,33 @@ def _renewed(cluster: Any, jobs: int) -> Iterator[None]:
         thread.join()
 
 
+def _arrivals(scheduler: Any) -> dict[str, float]:
+    """When the first worker of each job came: kept up to date by the scheduler, as long as it lives."""
+    from distributed import SchedulerPlugin
+
+    arrived: dict[str, float] = {}
+
+    class Arrivals(SchedulerPlugin):
+        def add_worker(self, scheduler: Any, worker: str) -> None:
+            for job in _jobs_of(str(scheduler.workers[worker].name)):
+                arrived.setdefault(job, time.monotonic())
+
+    scheduler.add_plugin(Arrivals())
+    return arrived
+
+
+def _jobs_of(worker: str) -> tuple[str, str]:
+    """What the job of a worker may be called: as the worker, or without the number at its end (job-3)."""
+    return worker, worker.rpartition("-")[0]
+
+
 def _ended(absent: dict[str, float], jobs: Iterable[str], workers: Iterable[str], now: float) -> list[str]:
     """Jobs that had workers and have had none for `_LOST_SECONDS`.
 
     absent: of every job that ever had workers, since when it has none; infinity while it has some. It is kept up to
-    date here. A job's worker is called as the job, or that and a number: job-3.
+    date here.
     """
-    alive = {name for worker in workers for name in (worker, worker.rpartition("-")[0])}
+    alive = {name for worker in workers for name in _jobs_of(worker)}
     ended = []
     for job in map(str, jobs):
         if job in alive:

@@ -87,16 +87,17 @@ def jobs(slurm: Path) -> list[int]:
 
 
 def test_a_run_submits_jobs_replaces_one_that_ended_and_leaves_none(
-    slurm: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slurm: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(job_clusters, "_LOOK_SECONDS", 0.2)
+    """The job ends between two looks at what is there, as a rule: that it was there is known all the same."""
+    monkeypatch.setattr(job_clusters, "_LOOK_SECONDS", 1.0)
     monkeypatch.setattr(job_clusters, "_LOST_SECONDS", 0.5)
     many = small_model.pictures(tmp_path / "many", [i % 4 for i in range(N_IMAGES)])
     process(wanted(many, tmp_path / "expected", bundle, shard_size=2), Execution("in-process"))
     killed: list[int] = []
 
     def end_a_job(progress: Progress) -> None:
-        if progress.totals.shards_done >= 2 and not killed:
+        if progress.totals.shards_done >= 1 and not killed:
             killed.append(jobs(slurm)[0])
             for process in [*psutil.Process(killed[0]).children(recursive=True), psutil.Process(killed[0])]:
                 process.kill()
@@ -104,6 +105,7 @@ def test_a_run_submits_jobs_replaces_one_that_ended_and_leaves_none(
     asked = BatchCluster("slurm", workers=1, host="127.0.0.1", local_directory=str(tmp_path), interface="lo")
     execution = Execution(cluster=asked)
     _, totals = process(wanted(many, tmp_path / "out", bundle, shard_size=2), execution, report=end_a_job)
+    assert "ended within 60 s of its start, and another is submitted" in caplog.text
     assert len(jobs(slurm)) == 2  # the only worker was gone: without another job the run would not have ended
     assert totals.images == N_IMAGES
     assert totals.n_errors == 0
