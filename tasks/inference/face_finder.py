@@ -131,9 +131,8 @@ class FaceFinder:
         self.thresholds = tuple(max(score_threshold, each.score_threshold) for each in spec.passes)
 
     def first_scale(self, picture: Picture) -> float:
-        """How large a picture is looked at first, as a share of itself."""
-        first = self._glance_scale(picture) or self._spec.passes[0].scale
-        return scale_to_fit(picture.height, picture.width, self._fit, first)
+        """How large a picture is looked at in the first pass, as a share of itself; a glance needs no more."""
+        return scale_to_fit(picture.height, picture.width, self._fit, self._spec.passes[0].scale)
 
     def __call__(self, image: U8 | Picture, most: int = FACES_PER_IMAGE) -> FaceCandidates:
         """At most so many faces of `image` (H, W, 3) BGR, of the glance or of the pass that found the best one."""
