@@ -25,6 +25,8 @@ _DEAF_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 #: Where a local cluster's web servers listen, its dashboard, if somebody asked to be told of it, among them: on this
 #: machine alone, at any port. Without an address Dask takes port 8787, and complains where that is taken.
 _HERE = "127.0.0.1:0"
+#: Where Dask notes that it told a fork server what to import.
+_HAS_PRELOADED = "_forkserver_preload_set"
 #: How long a loop that is stopped is waited for, and between two looks at it.
 _STOP_SECONDS, _LOOK_SECONDS = 1.0, 0.01
 
@@ -56,6 +58,7 @@ def local_cluster(n_workers: int | None) -> Iterator[Any]:
     Raises `ClusterError` where they do not start.
     """
     expect_local_workers()
+    _spare_dask_another_template()
     import dask.config
     from distributed import Client
 
@@ -80,6 +83,14 @@ def local_cluster(n_workers: int | None) -> Iterator[Any]:
             if begun:
                 _give_up(*begun)
             raise
+
+
+def _spare_dask_another_template() -> None:
+    """Keep Dask from importing what it would have a template of its own hold, pandas too: a third of a second."""
+    from distributed import utils
+
+    if worker_template.method() == worker_template.FORKED and hasattr(utils, _HAS_PRELOADED):
+        setattr(utils, _HAS_PRELOADED, True)
 
 
 def _started(begun: list[Any], n_workers: int) -> Any:
