@@ -83,6 +83,8 @@ class FrameReader:
         if self._n_read % _GIVE_BACK_FRAMES == 0:
             freed_memory.give_back()
         frame = next(self._frames, VideoFrame(number, row.time_s or 0.0, None))
+        if not self._left:
+            next(self._frames, None)  # at its end it lets the decoder go to the next video
         if frame.image is None:
             raise frame.missing
         return frame.image

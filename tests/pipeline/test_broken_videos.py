@@ -12,10 +12,15 @@ import portrait_films
 import pytest
 import small_videos
 from command_line import COMMAND, call, environment
+from conftest import wanted
 from PIL import Image
 
+from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
+from ddfa_batch.schemas.config import Execution
+from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import decoder_child
+from ddfa_batch.tasks.files.decoder_child import Child
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -152,6 +157,26 @@ def test_frames_of_two_sizes_are_each_taken_as_they_are(
     sizes = [(row["width"], row["height"]) for row in rows[name]]
     assert sizes == [first] * _FIRST_SIZE + [then] * (N - _FIRST_SIZE)
     assert (videos[name]["status"], videos[name]["n_errors"]) == ("ok", 0)
+
+
+def test_one_decoder_serves_all_videos_of_a_shard(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes some seventy megabytes."""
+    (tmp_path / "in").mkdir()
+    for i in range(4):
+        small_videos.write(tmp_path / f"in/{i}.mp4", n_frames=2)
+    started: list[Child] = []
+
+    class Counted(Child):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(self)
+
+    monkeypatch.setattr(decoder_child, "Child", Counted)
+    decoder_child.end_children()
+    process(wanted(tmp_path / "in", tmp_path / "out", bundle, shard_size=100), Execution("in-process"))
+    assert len(started) == 1
 
 
 def test_a_video_that_hangs_its_decoder_is_a_row_and_the_run_ends(
