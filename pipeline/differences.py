@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ddfa_batch.schemas.config import usual_options
 from ddfa_batch.schemas.errors import RunFolderError
 
 if TYPE_CHECKING:
@@ -29,15 +30,24 @@ def differing(there: dict[str, Any], asked: dict[str, Any]) -> dict[str, str]:
     """What differs, in words, by key, in the order of the keys; empty where all is equal."""
     was, now = flat(there), flat(asked)
     return {
-        key: f"{key.replace('_', '-')} (there {was.get(key)}, asked for {now.get(key)})"
+        key: f"{key.replace('_', '-')} (there {_told(was.get(key))}, asked for {_told(now.get(key))})"
         for key in sorted(was.keys() | now.keys())
         if was.get(key) != now.get(key)
     }
 
 
+def _told(value: Any) -> Any:
+    return "not given" if value is None else value
+
+
+def _whole(run: Run) -> dict[str, Any]:
+    """What a run is told apart by, with the options that it leaves out because they are as usual."""
+    return {**run.identity, "options": {**usual_options(run.kind), **run.identity["options"]}}
+
+
 def refuse_if_different(planned: Run, asked: Run, extend: bool) -> None:
     """Raise `RunFolderError` naming what differs between the run in the folder and the one asked for."""
-    differences = differing(planned.identity, asked.identity)
+    differences = differing(_whole(planned), _whole(asked))
     if extend:
         for key in _GROWING:
             differences.pop(key, None)

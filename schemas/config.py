@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +189,18 @@ class ProcessOptions:
 def _unusual(options: Any) -> dict[str, Any]:
     """The fields of options that are not as usual, tuples as lists."""
     usual = {f.name: f.default for f in fields(options)}
-    values = {name: value for name, value in asdict(options).items() if value != usual[name]}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return _with_lists({name: value for name, value in asdict(options).items() if value != usual[name]})
+
+
+def usual_options(kind: str) -> dict[str, Any]:
+    """What `run.json` leaves out of the options of a kind of run, where it is as usual."""
+    options = {"process": ProcessOptions, "synth-videos": SynthOptions}.get(kind)
+    known = () if options is None else fields(options)
+    return _with_lists({f.name: f.default for f in known if f.default is not MISSING})
+
+
+def _with_lists(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
 
 def _with_tuples(options: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "torch": ("train", "Training"),
     "dask_jobqueue": ("jobqueue", "A queue's cluster"),
     "dask_kubernetes": ("kubernetes", "A Kubernetes cluster"),
+    "openvino": ("openvino", "--provider openvino"),
 }
 
 

@@ -80,5 +80,5 @@ def test_a_run_tells_how_it_decoded_and_full_sizes(tmp_path: Path) -> None:
 def test_a_run_begun_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "small.jpg").write_bytes(jpeg(128))
     ddfa_batch.process(tmp_path / "small.jpg", tmp_path / "out", vertices="none")
-    with pytest.raises(RunFolderError, match=r"decode \(there None, asked for scaled\)"):
+    with pytest.raises(RunFolderError, match=r"decode \(there full, asked for scaled\)"):
         ddfa_batch.process(tmp_path / "small.jpg", tmp_path / "out", decode="scaled", vertices="none")

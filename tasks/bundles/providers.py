@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from ddfa_batch.schemas.config import CPU, CUDA, OPENVINO
 from ddfa_batch.schemas.errors import BundleError, OptionError
+from ddfa_batch.schemas.extras import from_extra
 
 #: What onnxruntime calls those of its providers that can be asked for.
 _ONNXRUNTIME = {CPU: "CPUExecutionProvider", CUDA: "CUDAExecutionProvider"}
@@ -43,9 +44,7 @@ class OpenVinoSession:
     """A network that OpenVINO runs on the CPU, on one thread, with the precision that it finds best there."""
 
     def __init__(self, content: bytes) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = from_extra("openvino").Core()
         # With one stream a call takes the calling thread's time alone, as onnxruntime's do.
         settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
         self._model = core.compile_model(core.read_model(content, b""), "CPU", settings)
@@ -74,7 +73,7 @@ class _Named:
 def open_session(content: bytes, source: str, provider: str = CPU) -> ort.InferenceSession:
     """A session of one thread. The network comes as bytes, so it cannot pull in files beside it.
 
-    Raises `OptionError` where the provider is not installed, `BundleError` where it cannot run the network.
+    Raises as `check_provider` where the provider is not installed, `BundleError` where it cannot run the network.
     """
     check_provider(provider)
     try:
@@ -86,12 +85,9 @@ def open_session(content: bytes, source: str, provider: str = CPU) -> ort.Infere
 
 
 def check_provider(provider: str) -> None:
-    """Raise `OptionError` where a provider is not installed here."""
+    """Raise `MissingPackageError` for a provider that an extra would bring, `OptionError` for one that none brings."""
     if provider == OPENVINO:
-        try:
-            import openvino  # noqa: F401
-        except ImportError:
-            raise OptionError("--provider openvino needs OpenVINO: pip install 'ddfa-batch[openvino]'.") from None
+        from_extra("openvino")
     elif _ONNXRUNTIME[provider] not in ort.get_available_providers():
         raise OptionError(
             "--provider cuda needs onnxruntime's CUDA provider: install onnxruntime-gpu in place of onnxruntime."

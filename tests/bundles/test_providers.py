@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 import ddfa_batch
-from ddfa_batch.schemas.errors import BundleError, OptionError, RunFolderError
+from ddfa_batch.schemas.errors import BundleError, MissingPackageError, OptionError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.bundles.providers import open_session
 
@@ -40,15 +39,8 @@ def test_what_openvino_cannot_read_is_told(bundle: Bundle) -> None:
 
 
 def test_openvino_that_is_not_installed_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    imported = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "openvino":
-            raise ImportError(name)
-        return imported(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(OptionError, match=r"pip install 'ddfa-batch\[openvino\]'"):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingPackageError, match=r"^--provider openvino needs openvino, .*'ddfa-batch\[openvino\]'"):
         open_session(network(bundle), "test", "openvino")
 
 
