@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ddfa_batch.pipeline import graph, growth, mending, own_files, plan
+from ddfa_batch.pipeline import graph, growth, mending, own_files, plan, stage_running
 from ddfa_batch.pipeline.context import check_model
 from ddfa_batch.pipeline.differences import refuse_other_root
 from ddfa_batch.pipeline.outstanding import Outstanding, Retry
@@ -229,7 +229,7 @@ def each_item(
     What killed its worker (`InFlight.gives_up`) is not tried again. `failed` is called after each failure. With
     `announced` it is told now and then how far the shard is; counted: how many of the rows are the shard's own.
     """
-    tick = graph.Ticker(out, shard)
+    tick = stage_running.Ticker(out, shard)
     done: list[tuple[ImageRecord, T | None]] = []
     faces = errors = 0
     with InFlight(run_folder_at(out).work, shard) as in_flight, _no_garbage_collection():

@@ -78,7 +78,7 @@ def test_the_tables_are_the_same_and_every_input_is_counted_as_it_is_done(
     many: Path, model: Bundle, expected: Path, tmp_path: Path, execution: Execution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reports come from within shards: there are more of them than shards, and they add up."""
-    monkeypatch.setattr(graph, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(graph, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(graph, "_REPORTS_PER_SECOND", 1e9)
     told: list[Progress] = []
     request = wanted(many, tmp_path / "out", model, shard_size=3, detector="fcos")
