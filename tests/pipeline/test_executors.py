@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import small_model
+from command_line import COMMAND, call
 from compared_runs import same_tables
 from conftest import wanted
 from dask_clusters import Cluster, cluster, stop
@@ -125,24 +125,9 @@ def test_a_run_that_is_killed_half_way_and_started_again_ends_the_same(
     many: Path, model: Bundle, expected: Path, tmp_path: Path, execution: Execution
 ) -> None:
     """SIGKILL to the command and its children, then the same command."""
-    command = [
-        str(Path(sys.executable).with_name("ddfa-batch")),
-        "process",
-        str(many),
-        str(tmp_path / "out"),
-        "--quiet",
-        "--model",
-        str(model.folder),
-        "--detector",
-        "fcos",
-        "--min-score",
-        "0.9",
-        "--shard-size",
-        "3",
-        "--scheduler",
-        execution.scheduler,
-    ]
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    words = ("process", many, tmp_path / "out", "--quiet", "--model", model.folder, "--detector", "fcos")
+    words = (*words, "--min-score", 0.9, "--shard-size", 3, "--scheduler", execution.scheduler)
+    first = subprocess.Popen([COMMAND, *map(str, words)], stderr=subprocess.DEVNULL, start_new_session=True)
     receipts = tmp_path / "out/shards"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(list(receipts.glob("[0-9]*.json"))) < 4:
@@ -154,8 +139,8 @@ def test_a_run_that_is_killed_half_way_and_started_again_ends_the_same(
             os.kill(pid, signal.SIGKILL)
     assert len(list(receipts.glob("[0-9]*.json"))) >= 4
     assert not (tmp_path / "out/vertices.h5").exists()
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = call(*words, model=None)
+    assert (done.code, done.stderr) == (0, "")
     same_tables(tmp_path / "out", expected)
     assert not list((tmp_path / "out").rglob(".*"))  # nothing half-written is left behind
 
