@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -31,6 +32,8 @@ COMMANDS = (
 )
 #: Where this variable is set, faults show where in the code they came up.
 _TRACEBACK = "DDFA_BATCH_TRACEBACK"
+#: The name under which a file is written before it gets its own (`tasks.files.atomic.staged`).
+_STAGED = re.compile(r"\.([^/]+)\.[0-9a-f]{32}\.tmp$")
 _RESUME = "What is finished is kept: run the same command again to resume."
 
 
@@ -131,7 +134,7 @@ def _sentence(fault: Exception) -> str:
     if isinstance(fault, DdfaError):
         return str(fault)
     if isinstance(fault, OSError):
-        named = f"{fault.filename}: " if fault.filename else ""
+        named = _STAGED.sub(r"\1", str(fault.filename)) + ": " if fault.filename else ""
         return f"{named}{_first_line(fault.strerror or fault)}."
     where = traceback.extract_tb(fault.__traceback__)[-1]
     return (

@@ -78,7 +78,7 @@ def summary(run: Run, totals: Totals, seconds: float, done_now: int, part: RunPa
 
 def _outcome(totals: Totals, run: Run, seconds: float, done_now: int) -> str:
     line = (
-        f"{count(totals.images, 'image')}: {products(run, totals)}, "
+        f"{count(totals.images, _unit(run))}: {products(run, totals)}, "
         f"{totals.no_face:,} without a face, {count(totals.n_errors, 'error')}"
     )
     if totals.errors:
@@ -87,7 +87,14 @@ def _outcome(totals: Totals, run: Run, seconds: float, done_now: int) -> str:
         return f"{line}. Nothing was left to do."
     before = totals.images - done_now
     rest = f" ({before:,} were done before)" if before else ""
-    return f"{line}. {done_now / max(seconds, 1e-3):,.1f} images/s in {duration(seconds)}{rest}."
+    return f"{line}. {done_now / max(seconds, 1e-3):,.1f} {_unit(run)}s/s in {duration(seconds)}{rest}."
+
+
+def _unit(run: Run) -> str:
+    """What a run's inputs are: images, and of what is made of another run its inputs or tracks."""
+    if run.kind not in ("render", "export", "to-webdataset"):
+        return "image"
+    return "track" if run.options.get("tracks") else "input"
 
 
 def limited(totals: Totals) -> list[str]:

@@ -72,7 +72,7 @@ class DerivedRequest(Generic[Options]):
         if size is None and not overwrite and is_planned(self.folder):
             size = read_run(self.folder).shard_size
         if size is None:
-            size = 1 if videos else default_shard_size(self.kind, len(self.rows))
+            size = default_shard_size(self.kind, len(self.rows), *((1,) if videos else ()))
         notes = []
         if not self.source.complete:
             notes.append(f"{source.folder} is not finished; what is done of it is taken.")

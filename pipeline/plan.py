@@ -137,9 +137,13 @@ def prepare(request: RunRequest, overwrite: bool = False) -> Run:
     return claim(asked, planned_rows(request), request.bundle, overwrite=overwrite)
 
 
-def default_shard_size(kind: str, n_inputs: int) -> int:
-    """The shard size for a command and a number of inputs; of nothing else, so that a run can resume."""
-    return min(max(-(-n_inputs // _SHARDS_WANTED), _SMALLEST_SHARD[kind]), _LARGEST_SHARD)
+def default_shard_size(kind: str, n_inputs: int, smallest: int | None = None) -> int:
+    """The shard size for a command and a number of inputs; of nothing else, so that a run can resume.
+
+    smallest: the least that it may be; by default what suits the command's usual inputs.
+    """
+    least = _SMALLEST_SHARD[kind] if smallest is None else smallest
+    return min(max(-(-n_inputs // _SHARDS_WANTED), least), _LARGEST_SHARD)
 
 
 def _default_size(request: RunRequest, listing: Listing) -> int:

@@ -102,11 +102,14 @@ class MeshFile:
 
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[h5py.File]:
-    """A new file; raises `OSError` also where HDF5 finds no room only as it closes, which h5py tells otherwise."""
+    """A new file; raises `OSError` as any other file does where HDF5 finds no room, which h5py tells otherwise.
+
+    It does so as it writes, with a trace of its own in place of the reason, or only as it closes, as a `RuntimeError`.
+    """
     try:
         with h5py.File(path, "w", libver=("earliest", "v110")) as file:
             yield file
-    except RuntimeError as fault:
+    except (RuntimeError, OSError) as fault:
         if (told := re.search(r"errno = (\d+)", str(fault))) is None:
             raise
         number = int(told[1])

@@ -20,6 +20,8 @@ _ENCODERS: dict[str, tuple[str, list[int]]] = {
 }
 #: Digits of a number at the beginning of a name, so that names sort as inputs do, and most characters of the rest.
 _DIGITS, _LONGEST = 8, 60
+#: How keys write a byte that is no UTF-8, and what is not harmless in a name.
+_ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
@@ -33,7 +35,7 @@ def file_name(number: int, key: str, suffix: str) -> str:
 
     Keys come from archives and lists of strangers: of `../../x.jpg`, `a.tar#b/x.jpg` and `/x.jpg` `x` is left.
     """
-    last = PurePosixPath(key.replace("\\", "/")).name
+    last = PurePosixPath(_ESCAPED.sub("_", key).replace("\\", "/")).name
     if PurePosixPath(last).suffix.lower() in ALL_SUFFIXES | VIDEO_SUFFIXES:
         last = PurePosixPath(last).stem
     harmless = _UNSAFE.sub("_", last).strip("._-")[:_LONGEST]

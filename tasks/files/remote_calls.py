@@ -96,7 +96,7 @@ def persistently(url: str, call: Callable[[Any, str], T], **options: Any) -> T:
             reason = reason_of(fault)
             if _is_final(fault):
                 raise StoreError(reason) from None
-    raise StoreError(f"{attempts} attempts failed: {reason}")
+    raise StoreError(f"{attempts} attempt{'s' if attempts > 1 else ''} failed: {reason}")
 
 
 def _is_final(fault: Exception) -> bool:

@@ -123,7 +123,7 @@ def _asked(url: str, read: Callable[[Any, str], bytes]) -> bytes:
 
 def _joined(reason: str) -> str:
     """A reason as the end of a sentence that says what failed."""
-    return f", {reason}" if "attempts failed: " in reason else f": {reason}"
+    return f", {reason}" if " failed: " in reason else f": {reason}"
 
 
 def _streamed(fs: Any, path: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def columns_of(condition: str) -> set[str]:
     """The columns that a condition names, whether there are such or not."""
     found = set()
     tokens = _tokens(condition)
-    for (kind, text), (_, following) in zip(tokens, [*tokens[1:], ("end", "")], strict=True):
+    for (kind, text), (_, following) in pairwise([*tokens, ("end", "")]):
         if kind == "name":
             found.add(text[1:-1])
         elif kind == "word" and text.lower() not in _WORDS and following != "(":

@@ -77,6 +77,7 @@ def test_the_package_runs_as_a_module() -> None:
         (RunFolderError("out/run.json is damaged."), "Error: out/run.json is damaged.\n"),
         (PermissionError(13, "Permission denied", "out/run.json"), "Error: out/run.json: Permission denied.\n"),
         (OSError("no room\nat all"), "Error: no room.\n"),
+        (OSError(28, "No space left on device", f"out/.a.html.{'0f' * 16}.tmp"), "Error: out/a.html: No space left on"),
         (KeyError("shape"), "Error: unexpected KeyError in "),
         (EOFError("the file ends"), "Error: unexpected EOFError in "),
         (MemoryError(), ": no more is known. Please report it, with what DDFA_BATCH_TRACEBACK=1 before the command"),

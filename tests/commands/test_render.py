@@ -44,6 +44,7 @@ def test_nothing_is_written_in_a_dry_run(run: Path, tmp_path: Path, models: Path
 MISUSE = {
     ("--where", "yow > 3"): (1, "There is no column 'yow'; there are face_id,"),
     ("--where", "yaw >"): (1, "it ends early"),
+    ("--where", ""): (1, "The condition is empty"),
     ("--worst", "2", "--random", "3"): (2, "--worst and --random exclude each other"),
     ("--errors", "--worst", "2"): (2, "leave out --where"),
     ("--errors",): (1, "Nothing in"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from pathlib import Path
 
 import pytest
 import small_model
 
-from ddfa_batch.tasks.files.mesh_files import put_topology
+from ddfa_batch.tasks.files.mesh_files import _new_file, put_topology
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*ObjectID")  # HDF5 cannot let go of what it cannot write
@@ -24,3 +25,15 @@ def test_a_file_that_may_not_grow_is_told_as_any_other(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert told.value.errno == errno.EFBIG
     assert told.value.filename == str(tmp_path / "topology.h5")
+
+
+def test_a_disk_that_is_full_is_told_by_its_reason(tmp_path: Path) -> None:
+    """What h5py tells where a disk of 60 kB has no room for the triangles, but for what closing the file writes."""
+    trace = (
+        "Can't synchronously write data (file write failed: time = Thu Nov 26 10:53:56 2026\n, filename = 'x.h5', file "
+        "descriptor = 7, errno = 28, error message = 'No space left on device', buf = 0x55c2705a9510)"
+    )
+    with pytest.raises(OSError, match="No space left on device") as told, _new_file(tmp_path / "x.h5"):
+        raise OSError(errno.ENOSPC, trace)
+    assert told.value.strerror == os.strerror(errno.ENOSPC)
+    assert told.value.filename == str(tmp_path / "x.h5")

@@ -21,6 +21,7 @@ NAMES = {
     "shard.tar#inner/../x.jpg": "00000007-x.png",
     "clip.mp4#000012": "00000007-clip.mp4_000012.png",
     "..": "00000007.png",
+    "a/latin\\xe9.jpg": "00000007-latin.png",
     "": "00000007.png",
     ".hidden.png": "00000007-hidden.png",
     "été à Łódź.webp": "00000007-été_à_Łódź.png",

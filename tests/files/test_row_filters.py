@@ -88,4 +88,5 @@ def test_what_is_no_condition_is_told_in_a_sentence(condition: str) -> None:
 
 
 def test_the_columns_of_a_condition_are_those_it_names() -> None:
+    assert columns_of(" ") == set()
     assert columns_of("abs(yaw) > 1 and \"key\" like 'score' or nonsense is not null") == {"yaw", "key", "nonsense"}

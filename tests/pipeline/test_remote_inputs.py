@@ -22,10 +22,11 @@ from ddfa_batch.pipeline.plan import RunRequest
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.config import Execution, RemoteLimits
-from ddfa_batch.schemas.errors import ImageError, InputError
+from ddfa_batch.schemas.errors import ImageError, InputError, StoreError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import remote_files
 from ddfa_batch.tasks.files.inputs import Ignored, Input, SourceOptions, list_inputs, resolve_source, resolve_sources
+from ddfa_batch.tasks.files.remote_calls import limited, persistently
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
@@ -260,3 +261,11 @@ def test_a_run_from_a_bucket_that_was_killed_goes_on(
     begun.communicate()
     subprocess.run(command, env=environment(models, "small", **more), check=True, capture_output=True)
     assert without_keys(open_run(tmp_path / "out").faces()).equals(without_keys(as_files.faces()))
+
+
+def test_a_single_attempt_is_told_as_one() -> None:
+    def broken(fs: object, path: str) -> None:
+        raise OSError("no route to it")
+
+    with limited(RemoteLimits(1, 1.0)), pytest.raises(StoreError, match=r"^1 attempt failed: no route to it"):
+        persistently("memory://bucket/x", broken)

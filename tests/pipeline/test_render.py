@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from conftest import wanted
 from dask_clusters import Cluster
 
 from ddfa_batch.pipeline.derived_plan import DerivedRequest, derived_request
+from ddfa_batch.pipeline.differences import refuse_if_different
 from ddfa_batch.pipeline.plan import read_run
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.process_request import process_request
@@ -202,4 +204,14 @@ def test_what_cannot_be_drawn_is_refused(photo_run: Results, tmp_path: Path) -> 
         asked(other, tmp_path / "again")
     with pytest.raises(DdfaError, match=r"differs in .*kinds"):
         drawn(photo_run, tmp_path / "out", Selection(where="image_id = 1"), kinds=("pose",))
+    with pytest.raises(RunFolderError, match=r"holds a run of render, not of process; choose another output folder"):
+        refuse_if_different(other.run, photo_run.run, extend=False)
     assert not (tmp_path / "again").exists()
+
+
+def test_one_video_among_many_photographs_leaves_shards_of_many(photo_run: Results, tmp_path: Path) -> None:
+    """A video is worth a worker's time alone where there are few inputs; thousands are not parted one by one."""
+    rows = asked(photo_run, tmp_path / "out").rows
+    request = replace(asked(photo_run, tmp_path / "out"), shard_size=None)
+    assert replace(request, rows=[{**rows[0], "n_source": 9}, *rows[1:]]).run().shard_size == 1
+    assert replace(request, rows=[{**rows[0], "n_source": 9}, *rows[1:] * 100]).run().shard_size == 9
