@@ -53,3 +53,25 @@ def refuse_if_different(planned: Run, asked: Run, extend: bool) -> None:
             "--overwrite to replace it."
         )
     differences = differing(_whole(planned), _whole(asked))
+    if extend:
+        for key in _GROWING:
+            differences.pop(key, None)
+    remedy = "Use the same command to resume it, another output folder, or --overwrite to replace it."
+    if "content" in differences:
+        differences["content"] = "the rows that it is made of, some of which were added or done again since"
+    if "inputs" in differences:
+        differences["inputs"] = f"inputs (planned {planned.n_inputs:,}, now {asked.n_inputs:,}, or other names)"
+    if differences and differences.keys() <= set(_GROWING) and planned.kind != "fit" and "made" not in asked.identity:
+        remedy = "Use --extend to take up what was added, another output folder, or --overwrite to replace it."
+    if differences:
+        what = "; ".join(differences.values())
+        raise RunFolderError(f"{planned.folder} holds a run that differs in {what}. {remedy}")
+
+
+def refuse_other_root(planned: Run, asked: Run) -> None:
+    """Raise `RunFolderError` where the inputs that are asked for lie elsewhere than those that were planned."""
+    if planned.root != asked.root:
+        raise RunFolderError(
+            f"{planned.folder} is a run of inputs in {planned.root}, and these are in {asked.root}; put what was added "
+            "or repaired there, or choose another output folder."
+        )
