@@ -3,16 +3,16 @@
     python -m recipes.builtin.assemble WORK DETECTOR [--model builtin] [--target FOLDER] [--pictures 6000]
         [--keep-regressor]
 
-DETECTOR holds fcos.onnx and fcos.json. The regressor's say is a logistic regression on its last features and the
-detector's log odds, of boxes found in so many training pictures. Validation pictures make its answer a probability and
-choose the thresholds. The larger model's weights are stored in half precision. --keep-regressor takes regressor and
-face model from the bundle that lies in the target's place, so that a detector alone is replaced.
+DETECTOR holds fcos.onnx and fcos.json. The regressor's say is a small head on what its last blocks see, fitted together
+with the detector's log odds to boxes found in so many training pictures. Validation pictures make its answer a
+probability and choose the thresholds. The larger model's weights are stored in half precision. --keep-regressor takes
+regressor and face model from the bundle that lies in the target's place, so that detector and say alone are replaced.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.bundle import CARD, REGRESSOR, BundleManifest
 from ddfa_batch.schemas.config import BUILTIN, BUILTIN_MODELS, MIRROR, NO_AVERAGE
 from ddfa_batch.schemas.detectors import DetectorSpec
+from ddfa_batch.tasks.bundles.half_weights import stores_halves, with_half_weights
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle, write_bundle
 from ddfa_batch.tasks.inference.face_finder import FaceFinder
 from ddfa_batch.tasks.inference.regressor import Regressor
 from ddfa_batch.tasks.training import export, state
-from ddfa_batch.tasks.training.export import FaceHead
 from recipes.builtin.apart import check_apart
 from recipes.builtin.calibration import Reliability, platt, scaled_head
 from recipes.builtin.detector.export import exported_spec
@@ -37,29 +37,33 @@ from recipes.builtin.face_boxes import (
     CANDIDATE_THRESHOLD,
     boxes_seen,
     calibration_pictures,
-    features_of_net,
-    training_pictures,
+    teaching_pictures,
 )
-from recipes.builtin.face_head import fit_face_head
+from recipes.builtin.face_head import FaceHead, fit_face_head
 from recipes.builtin.head_model.expressions import EXPRESSIONS
-from recipes.builtin.regressor_graph import Features, features_of_graph, with_face_head
+from recipes.builtin.regressor_graph import Seen, seen_by_graph, with_face_head
 from recipes.builtin.terms import LICENCE, SIZE, VERSION, provenance
 from recipes.builtin.thresholds import PASSES, with_thresholds
 
-#: Pictures from which the regressor learns what is a face, and those kept from training that make it a probability.
+#: Pictures from which the regressor learns what is a face (see `teaching_pictures`), and those kept from training that
+#: make it a probability, for one of them.
 N_PICTURES, CALIBRATING = 6000, 0.25
 
 
-@dataclass(frozen=True)
-class HeadlessRegressor:
-    """A regressor that is to be given its say in what is a face."""
+#: Of the heads' first weights and of the order in which they see boxes.
+_SEED = 7
 
-    #: What it sees in crops.
-    see: Features
-    #: Its graph with a head.
-    graph: Callable[[FaceHead], bytes]
-    #: Its normalisations.
-    manifest: BundleManifest
+
+@dataclass(frozen=True)
+class FaceFinderParts:
+    """What finds faces: a detector, and the regressor's say."""
+
+    #: The detector with its thresholds.
+    spec: DetectorSpec
+    #: Its network.
+    content: bytes
+    #: The regressor's say.
+    head: FaceHead
 
 
 def assemble(name: str, work: Path, detector: Path, n_pictures: int, target: Path) -> None:
@@ -68,10 +72,9 @@ def assemble(name: str, work: Path, detector: Path, n_pictures: int, target: Pat
     trained_on = open_run(work / "aflw" / "fit-builtin").faces(columns=["key"])["key"].to_pylist()
     print(check_apart(work / "aflw", trained_on))
     first = load_bundle(work / "builtin" / "first")
-    net = training.answering.eval()
+    graph = export.to_onnx(training.answering.eval(), SIZE)
     manifest = replace(first.manifest, param_mean=training.mean, param_std=training.std)
-    regressor = HeadlessRegressor(features_of_net(net), lambda head: export.to_onnx(net, SIZE, head), manifest)
-    spec, content, head = face_finder_parts(regressor, work, detector, n_pictures)
+    parts = face_finder_parts(graph, manifest, work, detector, n_pictures)
     card = (target / CARD).read_bytes() if (target / CARD).exists() else None
     origin = export.Origin(
         name,
@@ -81,8 +84,13 @@ def assemble(name: str, work: Path, detector: Path, n_pictures: int, target: Pat
         expression_names=tuple(EXPRESSIONS),
         average=NO_AVERAGE if name == BUILTIN else MIRROR,
     )
-    detectors = export.Detectors({BUILTIN: spec}, {spec.file: content}, BUILTIN)
-    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target, head, halves=name != BUILTIN)
+    detectors = export.Detectors({BUILTIN: parts.spec}, {parts.spec.file: parts.content}, BUILTIN)
+
+    def finished(network: bytes) -> bytes:
+        whole = with_face_head(network, parts.head)
+        return whole if name == BUILTIN else with_half_weights(whole)
+
+    bundle = export.to_bundle(training, load_morphable(first), origin, detectors, target, finished)
     if card is not None:
         (target / CARD).write_bytes(card)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -95,37 +103,37 @@ def replace_detector(work: Path, detector: Path, n_pictures: int, target: Path) 
     """Give the bundle in `target` another detector, and its regressor another say in what is a face."""
     bundle = load_bundle(target)
     graph = (target / REGRESSOR).read_bytes()
-    regressor = HeadlessRegressor(features_of_graph(graph), lambda head: with_face_head(graph, head), bundle.manifest)
-    spec, content, head = face_finder_parts(regressor, work, detector, n_pictures)
-    manifest = replace(bundle.manifest, detectors={BUILTIN: spec}, default_detector=BUILTIN)
-    files = {REGRESSOR: with_face_head(graph, head), spec.file: content}
+    parts = face_finder_parts(graph, bundle.manifest, work, detector, n_pictures)
+    network = with_face_head(graph, parts.head)
+    manifest = replace(bundle.manifest, version=VERSION, detectors={BUILTIN: parts.spec}, default_detector=BUILTIN)
+    files = {REGRESSOR: with_half_weights(network) if stores_halves(graph) else network, parts.spec.file: parts.content}
     card = {CARD: (target / CARD).read_bytes()} if (target / CARD).exists() else {}
     write_bundle(target, manifest, files, load_morphable(bundle), card)
     print(f"{target}: another detector, the same regressor")
 
 
 def face_finder_parts(
-    regressor: HeadlessRegressor, work: Path, detector: Path, n_pictures: int
-) -> tuple[DetectorSpec, bytes, FaceHead]:
-    """The detector of a folder, its thresholds, its network, and the regressor's say in what is a face."""
+    graph: bytes, manifest: BundleManifest, work: Path, detector: Path, n_pictures: int
+) -> FaceFinderParts:
+    """The detector of a folder, its thresholds, and the say of the regressor in `graph` in what is a face."""
     content = (detector / "fcos.onnx").read_bytes()
     spec = replace(exported_spec(detector), file=f"detectors/{BUILTIN}.onnx", candidate_threshold=CANDIDATE_THRESHOLD)
     held = sources(work, "validation")
-    head = face_head(regressor.see, spec, content, work, n_pictures)
+    head = face_head(seen_by_graph(graph), spec, content, work, n_pictures)
     spec = replace(spec, detector_weight=head.trust, passes=PASSES)
-    asked = Regressor(session(regressor.graph(head)), regressor.manifest)
-    return with_thresholds(FaceFinder(spec, session(content), asked, 0), spec, held), content, head
+    asked = Regressor(session(with_face_head(graph, head)), manifest)
+    return FaceFinderParts(with_thresholds(FaceFinder(spec, session(content), asked, 0), spec, held), content, head)
 
 
-def face_head(see: Features, spec: DetectorSpec, content: bytes, work: Path, n_pictures: int) -> FaceHead:
-    """What of the regressor's features tells faces, as log odds that pictures kept from training bear out."""
-    train = boxes_seen(see, spec, content, training_pictures(sources(work, "train"), n_pictures))
-    head = fit_face_head(train.features, train.odds, train.is_face)
+def face_head(see: Seen, spec: DetectorSpec, content: bytes, work: Path, n_pictures: int) -> FaceHead:
+    """What of all the regressor sees tells faces, as log odds that pictures kept from training bear out."""
+    train = boxes_seen(see, spec, content, teaching_pictures(sources(work, "train"), n_pictures))
+    head = fit_face_head(train.seen, train.odds, train.is_face, _SEED)
     pictures = calibration_pictures(sources(work, "validation"), max(1, int(CALIBRATING * n_pictures)))
     held = boxes_seen(see, spec, content, pictures)
-    slope, offset = platt(head(held.features, held.odds), held.is_face)
+    slope, offset = platt(head(held.seen, held.odds), held.is_face)
     head = scaled_head(head, slope, offset)
-    scores = 1 / (1 + np.exp(-head(held.features, held.odds)))
+    scores = 1 / (1 + np.exp(-head(held.seen, held.odds)))
     told = f"Face head from {len(train.is_face):,} boxes, {train.is_face.mean():.0%} faces; weight {head.trust:.2f}"
     off = Reliability.of(scores, held.is_face).error
     print(f"{told}; scaled by {slope:.2f}, moved by {offset:+.2f}: {off:.1%} off on {len(scores):,} boxes held back")

@@ -6,7 +6,7 @@ machines" (1999), section 2.2; diagrams as in Guo et al., "On calibration of mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ import numpy as np
 
 from ddfa_batch.schemas.arrays import F64, I64, U8, Bools, Floats, check_shape
 from ddfa_batch.schemas.errors import TrainingError
-from ddfa_batch.tasks.training.export import FaceHead
+from recipes.builtin.face_head import FaceHead
 
 #: Newton's steps, far more than a fit of two numbers needs, and the least slope that is believed.
 _ROUNDS, _LEAST_SLOPE = 50, 1e-3
@@ -47,7 +47,8 @@ def platt(odds: Floats, is_face: Bools) -> tuple[float, float]:
 
 def scaled_head(head: FaceHead, slope: float, offset: float) -> FaceHead:
     """The head whose log odds are slope·odds + offset of this one's: the calibration folded into its weights."""
-    return FaceHead((head.weight * slope).astype(np.float32), head.bias * slope + offset, head.trust * slope)
+    weight = (head.weight * slope).astype(np.float32)
+    return replace(head, weight=weight, bias=head.bias * slope + offset, trust=head.trust * slope)
 
 
 @dataclass(frozen=True)

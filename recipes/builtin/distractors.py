@@ -23,20 +23,18 @@ from recipes.builtin.detector.export import exported_spec
 from recipes.builtin.detector.pictures import Sources
 from recipes.builtin.detector.teachers import session
 from recipes.builtin.detector.validation import match_faces, sources
-from recipes.builtin.face_boxes import training_pictures
+from recipes.builtin.face_boxes import EMPTIER, training_pictures
 from recipes.builtin.terms import SIZE
 
 #: Least score of a box, lower than where a regressor is asked, for variety; how many of a picture are kept, best first.
 LEAST_SCORE, MOST = 0.1, 4
-#: Shares of portraits, crops, pictures without a face, and collages.
-KINDS = (0.1, 0.15, 0.6, 0.15)
 #: WebP's quality.
 _QUALITY = 90
 
 
 def distractors(part: Sources, detect: Detector, spec: DetectorSpec, n_pictures: int) -> Iterator[U8]:
     """Crops (SIZE, SIZE, 3) of what `detect` finds and is no face, in so many pictures."""
-    for layer in training_pictures(part, n_pictures, KINDS):
+    for layer in training_pictures(part, n_pictures, EMPTIER):
         found = detect(layer.image)
         _, others = match_faces(found.boxes, layer)
         rows = np.flatnonzero(others)[:MOST]

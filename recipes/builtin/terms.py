@@ -7,7 +7,7 @@ LICENCE = (
     "on photographs of AFLW and YouTube Faces, which are for research use only; use them for research."
 )
 #: Of both: a set of weights.
-VERSION = "3"
+VERSION = "3.1"
 #: Side of the regressor's crops, pixels.
 SIZE = 120
 

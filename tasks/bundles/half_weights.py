@@ -41,6 +41,12 @@ def with_half_weights(content: bytes) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def stores_halves(content: bytes) -> bool:
+    """Whether a network (an ONNX file's bytes) has arrays in half precision."""
+    arrays = onnx.load_model_from_string(content).graph.initializer
+    return any(array.data_type == TensorProto.FLOAT16 for array in arrays)
+
+
 def constants(model: onnx.ModelProto) -> dict[str, F32]:
     """A network's arrays in single precision, by the names that its operators know them by."""
     arrays = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}

@@ -87,8 +87,7 @@ def mobilenet(weights: Weights, size: int) -> bytes:
     """MobileNetV1 (any width) as ONNX: `input` (batch, 3, size, size) → `params` (batch, P), whitened.
 
     `weights` has upstream's names without their `module.` prefix; the landmark head `fc_lm`, which only
-    training needs (paper, section 2.3), is left out. With a head `fc_face` there is a second output, `face` (batch, 1):
-    the log odds that the crop shows a face.
+    training needs (paper, section 2.3), is left out.
     """
     g = Graph()
     x = g.add("Relu", g.conv("input", *fold(weights, "conv1", "bn1"), stride=2))
@@ -101,12 +100,7 @@ def mobilenet(weights: Weights, size: int) -> bytes:
     head = "fc_param" if "fc_param.weight" in weights else "fc"
     weight, bias = weights[f"{head}.weight"], weights[f"{head}.bias"]
     g.add("Gemm", x, g.constant(weight), g.constant(bias), transB=1, output="params")
-    outputs: dict[str, Sequence[int | str]] = {"params": ["batch", int(weight.shape[0])]}
-    if "fc_face.weight" in weights:
-        of_face = g.constant(weights["fc_face.weight"]), g.constant(weights["fc_face.bias"])
-        g.add("Gemm", x, *of_face, transB=1, output="face")
-        outputs["face"] = ["batch", 1]
-    return g.model("input", ["batch", 3, size, size], outputs)
+    return g.model("input", ["batch", 3, size, size], {"params": ["batch", int(weight.shape[0])]})
 
 
 def faceboxes(weights: Weights) -> bytes:

@@ -5,6 +5,7 @@ The graph answers whitened parameters, as upstream's; μ and σ stand in the bun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,14 +13,13 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from ddfa_batch.schemas.arrays import F32, Floats
+from ddfa_batch.schemas.arrays import F32
 from ddfa_batch.schemas.bundle import REGRESSOR, BundleManifest
 from ddfa_batch.schemas.config import NO_AVERAGE
 from ddfa_batch.schemas.detectors import DetectorSpec
 from ddfa_batch.schemas.errors import ShapeError, TrainingError
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.tasks.bundles import onnx_graphs
-from ddfa_batch.tasks.bundles.half_weights import with_half_weights
 from ddfa_batch.tasks.bundles.model_bundle import Bundle, write_bundle
 from ddfa_batch.tasks.training.architectures import RegressorNet, weights_in_use
 from ddfa_batch.tasks.training.state import TrainingState
@@ -72,32 +72,12 @@ class Detectors:
         return Detectors(alone, files, manifest.default_detector)
 
 
-@dataclass(frozen=True)
-class FaceHead:
-    """Log odds that a crop shows a face: weight times the features, plus bias, plus trust times the detector's own."""
+def to_onnx(net: RegressorNet, size: int) -> bytes:
+    """The net in use as ONNX: `input` (batch, 3, size, size) → `params` (batch, P), whitened; other heads left out.
 
-    #: (F,), of the net's last features.
-    weight: F32
-    #: Added to all.
-    bias: float
-    #: Of the detector's log odds.
-    trust: float
-
-    def __call__(self, features: Floats, detector_odds: Floats) -> Floats:
-        """Log odds (N,) of features (N, F) and the detector's log odds (N,)."""
-        return np.asarray(features @ self.weight + self.bias + self.trust * detector_odds)
-
-
-def to_onnx(net: RegressorNet, size: int, face: FaceHead | None = None) -> bytes:
-    """The net in use as ONNX: `input` (batch, 3, size, size) → `params` (batch, P), whitened; the head left out.
-
-    With `face` also → `face` (batch, 1). Raises `TrainingError` where the graph's answer is further than `TOLERANCE`
-    from the net's.
+    Raises `TrainingError` where the graph's answer is further than `TOLERANCE` from the net's.
     """
-    weights = weights_in_use(net)
-    if face is not None:
-        weights |= {"fc_face.weight": face.weight[None], "fc_face.bias": np.array([face.bias], np.float32)}
-    graph = onnx_graphs.mobilenet(weights, size)
+    graph = onnx_graphs.mobilenet(weights_in_use(net), size)
     gap = largest_gap(net, graph, size)
     if not gap <= TOLERANCE:
         raise TrainingError(f"The exported network differs from the trained one by {gap:.2g} (allowed: {TOLERANCE}).")
@@ -123,13 +103,11 @@ def to_bundle(
     origin: Origin,
     detectors: Detectors,
     target: Path,
-    face: FaceHead | None = None,
-    *,
-    halves: bool = False,
+    finished: Callable[[bytes], bytes] | None = None,
 ) -> Bundle:
     """Write the trained net, its whitening, the face model and detectors as a bundle to the folder `target`.
 
-    halves: store the net's weights in half precision.
+    finished: what becomes of the network (an ONNX file's bytes) before it is written.
     """
     if training.architecture.n_params != model.layout.size:
         raise ShapeError(
@@ -154,6 +132,6 @@ def to_bundle(
         detectors=detectors.specs,
         expression_names=origin.expression_names,
     )
-    network = to_onnx(training.answering, size, face)
-    network = with_half_weights(network) if halves else network
+    network = to_onnx(training.answering, size)
+    network = network if finished is None else finished(network)
     return write_bundle(target, manifest, {REGRESSOR: network, **detectors.files}, model)

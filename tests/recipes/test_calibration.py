@@ -15,11 +15,11 @@ from ddfa_batch.schemas.errors import TrainingError
 from ddfa_batch.schemas.faces import Detections
 from ddfa_batch.tasks.files import images
 from ddfa_batch.tasks.inference.face_finder import FaceCandidates
-from ddfa_batch.tasks.training.export import FaceHead
 from recipes.builtin import reliability, thresholds
 from recipes.builtin.calibration import Reliability, diagram, platt, scaled_head
 from recipes.builtin.detector import without_faces
 from recipes.builtin.detector.pictures import Layer, no_faces, points_in_box
+from recipes.builtin.face_head import FaceHead
 from recipes.builtin.thresholds import Look, outcome
 
 
@@ -47,7 +47,7 @@ def test_a_perfect_separation_keeps_a_finite_slope_and_one_kind_is_refused() -> 
 
 
 def test_the_calibration_is_folded_into_the_head() -> None:
-    head = FaceHead(np.float32([1, -2]), 0.5, 1.5)
+    head = FaceHead(np.float32([[1, -2], [0, 1]]), np.float32([0, 1]), np.float32([1, -1]), 0.5, 1.5)
     features, detector = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([0.3, -0.7])
     scaled = scaled_head(head, 0.4, -0.2)
     np.testing.assert_allclose(scaled(features, detector), 0.4 * head(features, detector) - 0.2, rtol=1e-6)

@@ -1,86 +1,134 @@
-"""The head that tells faces from what is none: what it learns, and that the exported network says the same."""
+"""The head that tells faces from what is none: what it learns, and that a network with it says the same."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from small_training import CONFIG, MEAN, NET, STD  # noqa: E402
-from training_faces import MODEL, STILLS  # noqa: E402
+from training_faces import STILLS  # noqa: E402
 
 from ddfa_batch.schemas.errors import ShapeError, TrainingError  # noqa: E402
-from ddfa_batch.tasks.bundles.loaded_model import loaded_model  # noqa: E402
-from ddfa_batch.tasks.inference.regressor import Regressor, combined_scores, log_odds  # noqa: E402
+from ddfa_batch.tasks.bundles.half_weights import stores_halves, with_half_weights  # noqa: E402
+from ddfa_batch.tasks.inference.regressor import FACE, PARAMS, combined_scores, log_odds  # noqa: E402
 from ddfa_batch.tasks.training import export, mini_batches, options, state  # noqa: E402
-from ddfa_batch.tasks.training.export import FaceHead  # noqa: E402
-from ddfa_batch.tasks.training.tensor_batch import TensorBatch  # noqa: E402
-from recipes.builtin.face_head import fit_face_head  # noqa: E402
+from ddfa_batch.tasks.training.tensor_batch import INPUT_MEAN, INPUT_STD  # noqa: E402
+from recipes.builtin.detector.teachers import session  # noqa: E402
+from recipes.builtin.face_head import FaceHead, fit_face_head  # noqa: E402
+from recipes.builtin.regressor_graph import BLOCKS, seen_by_graph, with_face_head  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def boxes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features of which two tell something, a detector that tells something else, and the truth."""
+    """What is seen, of which two numbers tell something together, a detector that tells something else, the truth."""
     rng = np.random.default_rng(seed)
-    features, odds = rng.normal(3, 2, (n, 20)), rng.normal(0, 1.5, n)
-    truth = features[:, 0] - features[:, 1] + odds + rng.logistic(0, 0.5, n) > 0
-    return features, odds, truth
+    seen, odds = rng.normal(3, 2, (n, 20)), rng.normal(0, 1.5, n)
+    truth = 2 * np.abs(seen[:, 0] - seen[:, 1]) - 5 + odds + rng.logistic(0, 0.5, n) > 0
+    return seen, odds, truth
 
 
-def test_it_tells_faces_better_than_the_detector_alone() -> None:
-    head = fit_face_head(*boxes(3000, 0))
-    features, odds, truth = boxes(3000, 1)
-    together = ((head(features, odds) > 0) == truth).mean()
-    assert together > 0.9
-    assert ((odds > 0) == truth).mean() < together - 0.15
-    assert np.abs(head.weight[2:]).max() < 0.2 * np.abs(head.weight[:2]).min()
-    # Its odds are honest: of what it calls a face at 70 to 90 %, about so many are.
-    share = 1 / (1 + np.exp(-head(features, odds)))
-    some = (share > 0.7) & (share < 0.9)
-    assert truth[some].mean() == pytest.approx(share[some].mean(), abs=0.1)
+def test_it_learns_more_than_the_detector_knows_and_more_than_a_line_could() -> None:
+    head = fit_face_head(*boxes(6000, 0), seed=0)
+    seen, odds, truth = boxes(3000, 1)
+    together = ((head(seen, odds) > 0) == truth).mean()
+    assert together > 0.85
+    assert ((odds > 0) == truth).mean() < together - 0.1
+    line, *_ = np.linalg.lstsq(np.column_stack([seen, odds, np.ones(3000)]), truth - 0.5)
+    assert ((np.column_stack([seen, odds, np.ones(3000)]) @ line > 0) == truth).mean() < together - 0.1
+
+
+def test_a_seed_fits_one_head_and_leaves_other_draws_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first, again, other = (fit_face_head(*boxes(600, 0), seed=seed) for seed in (0, 0, 1))
+    assert torch.rand(1) == expected
+    np.testing.assert_array_equal(first.hidden_weight, again.hidden_weight)
+    assert np.abs(first.hidden_weight - other.hidden_weight).max() > 0
+
+
+def test_what_never_varied_counts_for_nothing() -> None:
+    seen, odds, truth = boxes(600, 0)
+    seen[:, 5] = 0
+    head = fit_face_head(seen, odds, truth, seed=0)
+    seen[:, 5] = 1e3
+    assert not head.hidden_weight[:, 5].any()
+    assert np.abs(head(seen, odds)).max() < 100
 
 
 def test_a_detector_that_is_always_wrong_is_not_believed_backwards() -> None:
-    features, odds, truth = boxes(500, 0)
-    assert fit_face_head(features, -np.abs(odds) * np.where(truth, 1, -1), truth).trust == 0
+    seen, odds, truth = boxes(500, 0)
+    assert fit_face_head(seen, -np.abs(odds) * np.where(truth, 1, -1), truth, seed=0).trust == 0
 
 
 def test_one_kind_alone_cannot_be_told_apart() -> None:
-    features, odds, truth = boxes(50, 0)
+    seen, odds, truth = boxes(50, 0)
     for wrong in (np.zeros_like(truth), np.ones_like(truth)):
         with pytest.raises(TrainingError, match="boxes on faces and boxes on what is none"):
-            fit_face_head(features, odds, wrong)
+            fit_face_head(seen, odds, wrong, seed=0)
     with pytest.raises(ShapeError, match="detector_odds"):
-        fit_face_head(features, odds[:-1], truth)
+        fit_face_head(seen, odds[:-1], truth, seed=0)
 
 
-def test_the_bundle_tells_what_the_head_tells(tmp_path: Path) -> None:
-    training = state.start(NET, CONFIG, MEAN, STD)
-    rng = np.random.default_rng(0)
-    n_features = NET.channels[-1]
-    head = FaceHead(rng.normal(size=n_features).astype(np.float32), 0.3, 0.8)
-    origin = export.Origin("tells", "1", "MIT", "made by the tests")
-    made = [
-        export.to_bundle(training, MODEL, origin, export.Detectors.none(), tmp_path / name, face)
-        for name, face in (("with", head), ("without", None))
-    ]
-    crops = mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, options.Augmentation(), [3])
-    tells, silent = (Regressor(loaded_model(str(b.folder), b.digest).regressor, b.manifest) for b in made)
-    assert (tells.tells_faces, silent.tells_faces) == (True, False)
-    params, face = tells.with_faces(crops.images)
-    np.testing.assert_array_equal(params, silent(crops.images))
-    np.testing.assert_array_equal(params, tells(crops.images))
+@pytest.fixture(scope="module")
+def graph() -> bytes:
+    return export.to_onnx(state.start(NET, CONFIG, MEAN, STD).net.eval(), CONFIG.sampling.size)
+
+
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    return mini_batches.make_batch(STILLS, np.arange(6), CONFIG.sampling, options.Augmentation(), [3]).images
+
+
+def random_head(n_seen: int, seed: int) -> FaceHead:
+    rng = np.random.default_rng(seed)
+    hidden, bias, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((8, n_seen), 8, 8))
+    return FaceHead(hidden, bias, weight, 0.3, 0.8)
+
+
+def answers(graph: bytes, crops: np.ndarray, names: list[str]) -> list[np.ndarray]:
+    planes = (crops.transpose(0, 3, 1, 2).astype(np.float32) - INPUT_MEAN) / INPUT_STD
+    return [np.asarray(answer) for answer in session(graph).run(names, {"input": planes})]
+
+
+def test_a_head_sees_means_and_maxima_of_the_last_blocks(graph: bytes, crops: np.ndarray) -> None:
+    net, maps = state.start(NET, CONFIG, MEAN, STD).net.eval(), []
+    for name in ("dw6", "dw5_6", "dw5_5", "dw5_4"):
+        net.get_submodule(name).register_forward_hook(lambda _, __, answer: maps.append(answer))
     with torch.no_grad():
-        features = training.net.eval().features(TensorBatch.of(crops, "cpu").crops).numpy()
-    np.testing.assert_allclose(face, head(features, np.zeros(len(features))), rtol=1e-4, atol=1e-4)
+        net((torch.from_numpy(crops).permute(0, 3, 1, 2) - INPUT_MEAN) / INPUT_STD)
+    assert len(maps) == BLOCKS
+    expected = [pool(answer, dim=(2, 3)) for answer in maps[::-1] for pool in (torch.mean, torch.amax)]
+    np.testing.assert_allclose(seen_by_graph(graph)(crops), np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_tells_what_the_head_tells(graph: bytes, crops: np.ndarray) -> None:
+    see = seen_by_graph(graph)
+    seen = see(crops)
+    head = random_head(seen.shape[1], 0)
+    params, face = answers(with_face_head(graph, head), crops, [PARAMS, FACE])
+    np.testing.assert_array_equal(params, answers(graph, crops, [PARAMS])[0])
+    np.testing.assert_allclose(face[:, 0], head(seen, np.zeros(len(seen))), rtol=1e-4, atol=1e-4)
     scores = np.linspace(0, 1, len(face)).astype(np.float32)
-    expected = 1 / (1 + np.exp(-head(features, log_odds(scores))))
-    np.testing.assert_allclose(combined_scores(scores, face, head.trust), expected, rtol=1e-3, atol=1e-6)
-    assert len(tells.with_faces(crops.images[:0])[1]) == 0
+    expected = 1 / (1 + np.exp(-head(seen, log_odds(scores))))
+    np.testing.assert_allclose(combined_scores(scores, face[:, 0], head.trust), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_head_takes_the_place_of_another_and_nothing_of_that_is_left(graph: bytes, crops: np.ndarray) -> None:
+    n_seen = seen_by_graph(graph)(crops).shape[1]
+    once = with_face_head(graph, random_head(n_seen, 1))
+    twice = with_face_head(with_half_weights(with_face_head(graph, random_head(n_seen, 0))), random_head(n_seen, 1))
+    assert stores_halves(twice)
+    assert not stores_halves(once)
+    for field in ("node", "output"):
+        named = [{each.name for each in getattr(onnx.load_from_string(each).graph, field)} for each in (once, twice)]
+        assert named[0] == named[1]
+    (face,), (again,) = (answers(each, crops, [FACE]) for each in (once, twice))
+    np.testing.assert_allclose(again, face, rtol=1e-2, atol=1e-1)
 
 
 def test_scores_stay_scores() -> None:
