@@ -106,7 +106,7 @@ class Kitchen:
 
     def ddfa_batch(self, *words: str | Path) -> None:
         """One of the package's own commands."""
-        few = "--scheduler in-process --min-score 0.01 --max-faces 30"  # what learnt nothing finds faces everywhere
+        few = "--scheduler in-process --min-score 0.001 --max-faces 30"  # what learnt nothing finds faces everywhere
         more = {"process": few, "synth-videos": "--scheduler in-process"}.get(str(words[0]), "").split()
         answer = call(words[0], *more, *words[1:], models=self.models, model=None)
         assert answer.code == 0, (words, answer.stderr)
