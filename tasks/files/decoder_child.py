@@ -113,8 +113,13 @@ class Child:
             left = left[n:]
         return answer
 
-    def end(self) -> int:
-        """End the child, whatever it does; how it ended, as `subprocess` has it."""
+    def end(self, patience: float = 0.0) -> int:
+        """End the child, whatever it does; how it ended, as `subprocess` has it.
+
+        patience: seconds it has to end by itself. Pipes are closed before a process is gone.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
         if self.process.poll() is None:
             self.process.kill()
         code: int = self.process.wait()
@@ -147,7 +152,7 @@ def borrowed() -> Iterator[Child]:
     try:
         yield child
     except _DiedError:
-        code = child.end()
+        code = child.end(_GRACE_SECONDS)
         if code == -signal.SIGALRM:
             raise _too_slow(child.limits) from None
         if child.fresh:

@@ -96,6 +96,15 @@ def test_a_picture_that_kills_a_fresh_decoder_is_named(monkeypatch: pytest.Monke
     assert fault.value.kind == "crashed"
 
 
+def test_a_decoder_that_ends_itself_is_not_said_to_be_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a package of it cannot be imported; its pipe is closed a moment before it is gone."""
+    decoder_child.end_children()
+    monkeypatch.setattr(decoder_child, "_START", "import os, time; os.closerange(0, 2); time.sleep(0.2); os._exit(3)")
+    with pytest.raises(ImageError, match="exit code 3") as fault:
+        guarded_images.decode(saved(PICTURE, "TIFF"), LIMIT)
+    assert fault.value.kind == "crashed"
+
+
 def test_a_decoder_that_is_stopped_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder_child.end_children()
     monkeypatch.setattr(decoder_child, "_START", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
