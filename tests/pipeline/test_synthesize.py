@@ -309,7 +309,7 @@ def test_an_interrupted_run_resumes_to_the_same_clips(
 def test_another_seed_in_the_same_folder_is_refused(out: Path, stills: Path, bundle: Bundle) -> None:
     with pytest.raises(RunFolderError, match=r"seed \(there 3, asked for 4\)"):
         synthesize(asked(stills, out, bundle, seed=4), HERE)
-    with pytest.raises(RunFolderError, match=r"kind \(there synth-videos, asked for process\)"):
+    with pytest.raises(RunFolderError, match="holds a run of synth-videos, not of process"):
         process(wanted(stills, out, bundle), HERE)
 
 
