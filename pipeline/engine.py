@@ -131,13 +131,13 @@ def execute_planned(
         now = Progress(Phase.WORKERS, run, n_inputs=todo.n_inputs, changes=changes)
         with own_files.rest_removed(run.folder):
             totals = _do(todo.job(run, stages, execution, few), todo, now, report)
-        if missing := pending_shards(run, part):
-            raise DdfaError(f"{len(missing)} shards of {run.folder} have no receipt; run the same command again.")
-        if part is None:
-            report(Progress(Phase.JOINING, run, totals))
-            remove_leftovers(run)
-            finish(run)
-            seal(run)
+            if missing := pending_shards(run, part):
+                raise DdfaError(f"{len(missing)} shards of {run.folder} have no receipt; run the same command again.")
+            if part is None:
+                report(Progress(Phase.JOINING, run, totals))
+                remove_leftovers(run)
+                finish(run)
+                seal(run)
         report(replace(now, phase=Phase.DONE, totals=totals))
         return run, totals
 

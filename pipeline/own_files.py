@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from ddfa_batch.schemas.errors import DdfaError, RunFolderError
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.run_folders import RunFolder
 from ddfa_batch.tasks.files.run_records import has_record
+
+#: How long somebody who removes a run is waited for, and between two looks.
+_REMOVAL_SECONDS, _LOOK_SECONDS = 2.0, 0.05
 
 
 def refuse_strangers(folder: RunFolder) -> None:
@@ -50,10 +54,20 @@ def rest_removed(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (DdfaError, OSError):
-        if folder.has(store.RUN):
+        if not _was_removed(folder):
             raise
         _remove_own(folder)
         raise RunFolderError(f"{folder} was removed while the run was at work; run the same command again.") from None
+
+
+def _was_removed(folder: RunFolder) -> bool:
+    """Whether the run is gone; where its receipts are a removal may be under way, which is waited for."""
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while folder.has(store.RUN):
+        if store.SHARDS in folder.entries() or time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
 
 
 def _remove_own(folder: RunFolder) -> None:

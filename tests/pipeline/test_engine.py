@@ -21,7 +21,7 @@ import small_model
 from compared_runs import same_tables
 from conftest import wanted
 
-from ddfa_batch.pipeline import engine, faces, plan, process, staging
+from ddfa_batch.pipeline import engine, faces, own_files, plan, process, staging
 from ddfa_batch.pipeline.faces import find_faces, reconstruct, write
 from ddfa_batch.pipeline.plan import PlanRow, RunRequest
 from ddfa_batch.pipeline.progress import Phase, Progress
@@ -328,20 +328,30 @@ def test_wrong_types_in_run_json_are_a_sentence(out: Path, change: dict[str, obj
         open_run(out)
 
 
+@pytest.mark.parametrize("phase", [Phase.WORKING, Phase.JOINING])
 def test_the_same_command_goes_on_where_out_was_removed_in_mid_run(
-    photos: Path, bundle: Bundle, tmp_path: Path
+    photos: Path, bundle: Bundle, tmp_path: Path, phase: Phase
 ) -> None:
     """What the first still wrote there afterwards is no stranger's."""
     request, removed = wanted(photos, tmp_path / "out", bundle, shard_size=2), []
 
     def removes(now: Progress) -> None:
-        if now.phase is Phase.WORKING and now.totals.images and not removed:
+        if now.phase is phase and now.totals.images and not removed:
             removed.append(shutil.rmtree(tmp_path / "out"))
 
     with pytest.raises(RunFolderError, match="out was removed while the run was at work; run the same command again"):
         process.process(request, HERE, report=removes)
     process.process(request, HERE)
     assert open_run(tmp_path / "out").complete
+
+
+def test_a_removal_that_is_under_way_is_waited_for(out: Path) -> None:
+    """A folder's files go one by one: the receipts have, and run.json has not."""
+    removal = threading.Timer(0.2, shutil.rmtree, (out,))
+    with pytest.raises(RunFolderError, match="was removed while"), own_files.rest_removed(run_folder_at(out)):
+        shutil.rmtree(out / "shards")
+        removal.start()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out / "shards"))
 
 
 # ------------------------------------------------------------------------------------- the per-item boundary
