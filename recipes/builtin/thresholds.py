@@ -34,7 +34,7 @@ MOST_EXTRA, MOST_TURNED = 0.0105, 0.002
 SCORES = np.round(np.arange(0.2, 0.995, 0.01), 2)
 STOP_SCORES = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
 #: How far lying heads lean, and how far those upside down are from it, degrees; and how many there are of each.
-_LYING, _UPSIDE_DOWN, N_LYING, N_DOWN = (60.0, 120.0), 40.0, 300, 150
+LYING, UPSIDE_DOWN, N_LYING, N_DOWN = (60.0, 120.0), 40.0, 300, 150
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def with_thresholds(find: FaceFinder, spec: DetectorSpec, held: Sources) -> Dete
     rng = np.random.default_rng(5)
     pictures = validation_pictures(held)
     upright = look(find, pictures["portraits"] + pictures["empty"])
-    lying = look(find, lying_pictures(held, N_LYING, _LYING, rng), lies=True)
-    down = look(find, lying_pictures(held, N_DOWN, (180 - _UPSIDE_DOWN, 180 + _UPSIDE_DOWN), rng), lies=True)
+    lying = look(find, lying_pictures(held, N_LYING, LYING, rng), lies=True)
+    down = look(find, lying_pictures(held, N_DOWN, (180 - UPSIDE_DOWN, 180 + UPSIDE_DOWN), rng), lies=True)
     stop = STOP_SCORES[3]
     for _ in range(2):  # each depends a little on the other
         least = face_score(upright, stop)

@@ -23,7 +23,7 @@ from ddfa_batch.schemas.config import BUILTIN_LARGE
 from ddfa_batch.tasks.bundles.loaded_model import load_morphable
 from ddfa_batch.tasks.bundles.model_bundle import builtin_folder, load_bundle
 from ddfa_batch.tasks.bundles.onnx_graphs import Graph
-from recipes.builtin import card, distil, prepare, recipe, thresholds
+from recipes.builtin import card, distil, glance, prepare, recipe, thresholds
 from recipes.builtin.detector import prepare as detector_prepare
 from recipes.builtin.detector import trainer
 
@@ -113,7 +113,7 @@ class Kitchen:
 
 
 def test_the_recipe_makes_a_model_and_does_no_step_twice(
-    shared_in_miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_in_miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work, target = tmp_path / "work", tmp_path / "builtin"
     large = tmp_path / BUILTIN_LARGE
@@ -148,3 +148,10 @@ def test_the_recipe_makes_a_model_and_does_no_step_twice(
     before = len(kitchen.done)
     recipe.make(shared_in_miniature, work, AMOUNTS, target, kitchen.execute)
     assert len(kitchen.done) == before
+    for name in ("N_LYING", "N_DOWN"):
+        monkeypatch.setattr(glance, name, 2)
+    capsys.readouterr()
+    glance.main([str(work)])
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split(": ")[0] for line in lines} >= {"portraits", "collages", "empty", "lying", "upside down"}
+    assert all(line.count(" of 2 faces, ") == 2 for line in lines[-2:])
