@@ -53,18 +53,19 @@ def rest_removed(folder: RunFolder) -> Iterator[None]:
     """
     try:
         yield
-    except (DdfaError, OSError):
-        if not _was_removed(folder):
+    except (DdfaError, OSError) as fault:
+        if not _was_removed(folder, isinstance(fault, FileNotFoundError)):
             raise
         _remove_own(folder)
         raise RunFolderError(f"{folder} was removed while the run was at work; run the same command again.") from None
 
 
-def _was_removed(folder: RunFolder) -> bool:
-    """Whether the run is gone; where its receipts are a removal may be under way, which is waited for."""
+def _was_removed(folder: RunFolder, missed: bool) -> bool:
+    """Whether the run is gone; where something was missed, or its receipts are, a removal may be under way."""
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while folder.has(store.RUN):
-        if store.SHARDS in folder.entries() or time.monotonic() > deadline:
+        under_way = missed or store.SHARDS not in folder.entries()
+        if not under_way or time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_SECONDS)
     return True

@@ -345,13 +345,14 @@ def test_the_same_command_goes_on_where_out_was_removed_in_mid_run(
     assert open_run(tmp_path / "out").complete
 
 
-def test_a_removal_that_is_under_way_is_waited_for(out: Path) -> None:
-    """A folder's files go one by one: the receipts have, and run.json has not."""
+@pytest.mark.parametrize("gone", ["shards", "faces"])
+def test_a_removal_that_is_under_way_is_waited_for(out: Path, gone: str) -> None:
+    """A folder's files go one by one, and run.json is not the first."""
     removal = threading.Timer(0.2, shutil.rmtree, (out,))
     with pytest.raises(RunFolderError, match="was removed while"), own_files.rest_removed(run_folder_at(out)):
-        shutil.rmtree(out / "shards")
+        shutil.rmtree(out / gone)
         removal.start()
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out / "shards"))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out / gone))
 
 
 # ------------------------------------------------------------------------------------- the per-item boundary
