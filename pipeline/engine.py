@@ -121,6 +121,7 @@ def execute_planned(
         lock = held.enter_context(asked.folder.locked(asked.kind, part))
         mending.put_back_record(asked.folder)
         planned = _claimed(asked, rows, bundle, overwrite=overwrite, extend=grow is not None, report=report)
+        held.enter_context(own_files.rest_removed(asked.folder))
         if not lock.shared:
             mending.put_back_plan(planned, rows, bundle, verify)
         grown = grow(planned) if grow else planned
@@ -129,15 +130,14 @@ def execute_planned(
             held.enter_context(lock.sharing(part))
         changes = tuple(run.history[len(planned.history) :])
         now = Progress(Phase.WORKERS, run, n_inputs=todo.n_inputs, changes=changes)
-        with own_files.rest_removed(run.folder):
-            totals = _do(todo.job(run, stages, execution, few), todo, now, report)
-            if missing := pending_shards(run, part):
-                raise DdfaError(f"{len(missing)} shards of {run.folder} have no receipt; run the same command again.")
-            if part is None:
-                report(Progress(Phase.JOINING, run, totals))
-                remove_leftovers(run)
-                finish(run)
-                seal(run)
+        totals = _do(todo.job(run, stages, execution, few), todo, now, report)
+        if missing := pending_shards(run, part):
+            raise DdfaError(f"{len(missing)} shards of {run.folder} have no receipt; run the same command again.")
+        if part is None:
+            report(Progress(Phase.JOINING, run, totals))
+            remove_leftovers(run)
+            finish(run)
+            seal(run)
         report(replace(now, phase=Phase.DONE, totals=totals))
         return run, totals
 
