@@ -30,14 +30,16 @@ def differing(there: dict[str, Any], asked: dict[str, Any]) -> dict[str, str]:
     """What differs, in words, by key, in the order of the keys; empty where all is equal."""
     was, now = flat(there), flat(asked)
     return {
-        key: f"{key.replace('_', '-')} (there {_told(was.get(key))}, asked for {_told(now.get(key))})"
+        key: f"{key.replace('_', '-')} ({_told(was.get(key), now.get(key))})"
         for key in sorted(was.keys() | now.keys())
         if was.get(key) != now.get(key)
     }
 
 
-def _told(value: Any) -> Any:
-    return "not given" if value is None else value
+def _told(was: Any, now: Any) -> str:
+    if was is None:
+        return f"not there, asked for {now}"
+    return f"there {was}, not asked for" if now is None else f"there {was}, asked for {now}"
 
 
 def _whole(run: Run) -> dict[str, Any]:

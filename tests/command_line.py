@@ -54,10 +54,14 @@ def call(*words: object, models: Path | None = None, model: str | None = "small"
 
 
 def start(*words: object, models: Path | None = None, start_new_session: bool = False) -> subprocess.Popen[str]:
-    """Start a command in a process of its own, or a session as a terminal has, with pipes for what it says."""
+    """Start a command in a process of its own, or a session as a terminal has, with pipes for what it says.
+
+    What it reaches is not counted: coverage takes locks that a signal's exception leaves locked.
+    """
+    counted = environment(models, "small")
     return subprocess.Popen(
         [sys.executable, "-c", _INTERRUPTIBLE, *map(str, words)],
-        env=environment(models, "small"),
+        env={name: value for name, value in counted.items() if not name.startswith("COVERAGE_")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

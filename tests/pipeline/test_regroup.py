@@ -143,7 +143,7 @@ def test_what_was_cut_short_is_finished_and_what_is_whole_is_left_alone(run: Res
 
 
 def test_process_does_not_go_on_with_it(run: Results, compacted: Results, bundle: Bundle) -> None:
-    with pytest.raises(RunFolderError, match=r"made\.command \(there compact, asked for None\)"):
+    with pytest.raises(RunFolderError, match=r"made\.command \(there compact, not asked for\)"):
         process(wanted(Path(run.run.root), compacted.path, bundle, vertices="none"), HERE)
 
 
