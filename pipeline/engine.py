@@ -29,7 +29,7 @@ from ddfa_batch.pipeline.receipts import (
 from ddfa_batch.pipeline.seal import seal
 from ddfa_batch.pipeline.staging import begun_replacements, finish_replacement
 from ddfa_batch.schemas.config import Execution, RunPart
-from ddfa_batch.schemas.errors import DdfaError, ImageError
+from ddfa_batch.schemas.errors import DdfaError, ImageError, ReceiptsMissingError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import MENDED, RETRIED
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
@@ -132,7 +132,8 @@ def execute_planned(
         now = Progress(Phase.WORKERS, run, n_inputs=todo.n_inputs, changes=changes)
         totals = _do(todo.job(run, stages, execution, few), todo, now, report)
         if missing := pending_shards(run, part):
-            raise DdfaError(f"{len(missing)} shards of {run.folder} have no receipt; run the same command again.")
+            told = f"{len(missing)} shards of {run.folder} have no receipt; run the same command again."
+            raise ReceiptsMissingError(told)
         if part is None:
             report(Progress(Phase.JOINING, run, totals))
             remove_leftovers(run)

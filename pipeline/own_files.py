@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from ddfa_batch.schemas.errors import DdfaError, RunFolderError
+from ddfa_batch.schemas.errors import DdfaError, ReceiptsMissingError, RunFolderError
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.run_folders import RunFolder
 from ddfa_batch.tasks.files.run_records import has_record
@@ -54,7 +54,7 @@ def rest_removed(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (DdfaError, OSError) as fault:
-        if not _was_removed(folder, isinstance(fault, FileNotFoundError)):
+        if not _was_removed(folder, isinstance(fault, FileNotFoundError | ReceiptsMissingError)):
             raise
         _remove_own(folder)
         raise RunFolderError(f"{folder} was removed while the run was at work; run the same command again.") from None

@@ -25,6 +25,10 @@ class OptionError(DdfaError, ValueError):
     """An option has a value that it cannot have, or excludes another one."""
 
 
+class ReceiptsMissingError(DdfaError):
+    """Shards that were done have no receipts: somebody removes them."""
+
+
 class RunFolderError(DdfaError):
     """The output folder does not fit what was asked: another run, other options, a damaged file."""
 
