@@ -160,7 +160,7 @@ class FaceFinder:
         begun = time.perf_counter()
         proposed = self._propose(picture, scale, 0)
         seconds = time.perf_counter() - begun
-        copied = scale * scale_to_fit(picture.height, picture.width, self._fit)
+        copied = glance.longest_side / max(picture.height, picture.width)
         small = _mean_sides(proposed.detections.boxes) * copied < glance.least_size
         if small.all() or (small & (proposed.detections.scores > glance.doubt)).any():
             return None

@@ -124,6 +124,11 @@ def _put(out, y, x, blue, green, red, opaque):  # type: ignore[no-untyped-def]
         out[y, x, 2] = _blended(out[y, x, 2], clear, red)
 
 
+@compiled(inline=True)
+def _at(p, k, u, v):  # type: ignore[no-untyped-def]
+    return p[2 + 3 * k] + p[3 + 3 * k] * u + p[4 + 3 * k] * v
+
+
 @compiled()
 def _cover(index, planes, out):  # type: ignore[no-untyped-def]
     for y in range(out.shape[0]):
@@ -136,17 +141,12 @@ def _cover(index, planes, out):  # type: ignore[no-untyped-def]
                         continue
                     p = planes[t]
                     u, v = x * SAMPLES + i - p[0], y * SAMPLES + j - p[1]
-                    o = _SHARE * min(max(p[11] + p[12] * u + p[13] * v, 0.0), 1.0)
-                    blue += o * (p[2] + p[3] * u + p[4] * v)
-                    green += o * (p[5] + p[6] * u + p[7] * v)
-                    red += o * (p[8] + p[9] * u + p[10] * v)
+                    o = _SHARE * min(max(_at(p, 3, u, v), 0.0), 1.0)
+                    blue += o * _at(p, 0, u, v)
+                    green += o * _at(p, 1, u, v)
+                    red += o * _at(p, 2, u, v)
                     opaque += o
             _put(out, y, x, blue, green, red, opaque)
-
-
-@compiled(inline=True)
-def _at(p, k, u, v):  # type: ignore[no-untyped-def]
-    return p[2 + 3 * k] + p[3 + 3 * k] * u + p[4 + 3 * k] * v
 
 
 @compiled()

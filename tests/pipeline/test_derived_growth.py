@@ -11,6 +11,7 @@ import pytest
 import small_model
 from command_line import Answer, call
 from conftest import wanted
+from stopped_commands import stopped_at
 
 from ddfa_batch.pipeline.plan import read_run
 from ddfa_batch.pipeline.process import process
@@ -18,7 +19,7 @@ from ddfa_batch.pipeline.receipts import verify_run
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
-from ddfa_batch.tasks.files import atomic, store
+from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.remote_calls import is_url
 from ddfa_batch.tasks.files.run_folders import run_folder_at
 
@@ -143,10 +144,6 @@ def test_what_was_done_again_in_the_run_is_drawn_again(
     assert set(found.images()["status"].to_pylist()) == {"ok", "no_face"}
 
 
-class Stopped(BaseException):
-    """The process ends here."""
-
-
 @pytest.mark.parametrize("moment", [1, 2, 3, 6])
 def test_an_extension_that_is_interrupted_is_done_by_the_same_command(
     make: Callable[..., Answer],
@@ -160,17 +157,7 @@ def test_an_extension_that_is_interrupted_is_done_by_the_same_command(
     make(*words[:-1])
     cv2.imwrite(str(photographs / "003.jpg"), small_model.picture(1, seed=9))
     grow(photographs, bundle, retry_failed=frozenset({"not_an_image"}))
-    calls, publish = 0, atomic.publish
-
-    def stops(work: Path, path: Path) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == moment:
-            raise Stopped
-        publish(work, path)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(atomic, "publish", stops)
+    with stopped_at(moment, monkeypatch):
         make(*words)
     assert make(*words).code == 0
     found = open_run(tmp_path / "a")

@@ -17,6 +17,7 @@ import pytest
 import small_model
 from compared_runs import TIMES, same_tables
 from conftest import wanted
+from stopped_commands import stopped_at
 
 from ddfa_batch.pipeline import growth, plan
 from ddfa_batch.pipeline.process import process
@@ -25,7 +26,6 @@ from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.schemas.config import Execution
 from ddfa_batch.schemas.errors import InputError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
-from ddfa_batch.tasks.files import atomic
 from ddfa_batch.tasks.files.inputs import resolve_source
 
 HERE = Execution("in-process")
@@ -178,10 +178,6 @@ def test_a_plan_without_the_columns_of_later_versions_grows(bundle: Bundle, tmp_
     assert (totals.images, verify_run(run)) == (6, [])
 
 
-class Stopped(BaseException):
-    """The process ends here."""
-
-
 @pytest.mark.parametrize("moment", range(1, 8))
 def test_an_extension_that_is_interrupted_is_done_by_the_same_command(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
@@ -189,17 +185,7 @@ def test_an_extension_that_is_interrupted_is_done_by_the_same_command(
     folder, out = folder_of(tmp_path), tmp_path / "out"
     process(wanted(folder, out, bundle), HERE)
     add(folder, "new.png", 2)
-    calls, publish = 0, atomic.publish
-
-    def stops(work: Path, path: Path) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == moment:
-            raise Stopped
-        publish(work, path)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(atomic, "publish", stops)
+    with stopped_at(moment, monkeypatch):
         process(wanted(folder, out, bundle), HERE, extend=True)
     run, totals = process(wanted(folder, out, bundle), HERE, extend=True)
     assert (totals.images, run.parts, verify_run(run)) == (6, [5, 1], [])
