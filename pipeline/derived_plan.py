@@ -112,7 +112,7 @@ def execute_derived(
     asked = request.run(overwrite)
     return execute_planned(
         asked,
-        request.rows,
+        lambda: request.rows,
         request.bundle,
         execution,
         stages,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ddfa_batch.pipeline import graph, growth, mending, own_files, plan, stage_running
 from ddfa_batch.pipeline.context import check_model
@@ -29,7 +30,7 @@ from ddfa_batch.pipeline.receipts import (
 from ddfa_batch.pipeline.seal import seal
 from ddfa_batch.pipeline.staging import begun_replacements, finish_replacement
 from ddfa_batch.schemas.config import Execution, RunPart
-from ddfa_batch.schemas.errors import DdfaError, ImageError, ReceiptsMissingError
+from ddfa_batch.schemas.errors import DdfaError, FilesGoneError, ImageError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import MENDED, RETRIED
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
@@ -81,7 +82,7 @@ def execute_run(
     check_model(asked)
     return execute_planned(
         asked,
-        plan.planned_rows(request),
+        functools.partial(plan.planned_rows, request),
         request.bundle,
         execution,
         stages,
@@ -97,7 +98,7 @@ def execute_run(
 
 def execute_planned(
     asked: Run,
-    rows: Iterable[dict[str, Any]],
+    rows: plan.Rows,
     bundle: Bundle,
     execution: Execution,
     stages: graph.Stages,
@@ -133,7 +134,7 @@ def execute_planned(
         totals = _do(todo.job(run, stages, execution, few), todo, now, report)
         if missing := pending_shards(run, part):
             told = f"{len(missing)} shards of {run.folder} have no receipt; run the same command again."
-            raise ReceiptsMissingError(told)
+            raise FilesGoneError(told)
         if part is None:
             report(Progress(Phase.JOINING, run, totals))
             remove_leftovers(run)
@@ -146,7 +147,7 @@ def execute_planned(
 @contextlib.contextmanager
 def claimed(
     asked: Run,
-    rows: Iterable[dict[str, Any]],
+    rows: plan.Rows,
     bundle: Bundle,
     *,
     report: Report = unheard,
@@ -159,11 +160,9 @@ def claimed(
         yield planned
 
 
-def _claimed(
-    asked: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, *, overwrite: bool, extend: bool, report: Report
-) -> Run:
+def _claimed(asked: Run, rows: plan.Rows, bundle: Bundle, *, overwrite: bool, extend: bool, report: Report) -> Run:
     report(Progress(Phase.PLANNING, listed=asked.n_inputs))
-    return plan.claim(asked, rows, bundle, overwrite=overwrite, extend=extend)
+    return plan.claim(asked, rows(), bundle, overwrite=overwrite, extend=extend)
 
 
 def _mended(run: Run, verify: bool) -> Run:

@@ -86,35 +86,35 @@ def fit_landmarks(
     report(Progress(Phase.LISTING, listed=len(keys)))
     asked = _asked(landmarks, images, out, bundle, keys, labelled, prior, config)
     rows = [{"image_id": i, "key": key} for i, key in enumerate(keys)]
-    with claimed(asked, rows, bundle, report=report) as run:
-        if pending_shards(run) or not (out / FITS).exists() or (FITS in sealed_names(run) and not is_sealed(run, FITS)):
-            with one_thread_each():
-                _fit(run, labelled, keys, bundle, prior, config, report)
-            remove_leftovers(run)
-        seal(run)
-        report(Progress(Phase.DONE, run, total(run), run.n_inputs))
-        return _outcome(run)
+    with claimed(asked, lambda: rows, bundle, report=report) as run:
+        fitted = None if _is_whole(run) else _fitted(run, labelled, bundle, prior, config, report)
+        if fitted is not None and not fitted.converged.any():
+            own_files.remove_run(run.folder)  # so that better labels can go there
+            raise _nothing_converged(run, labelled)
+        with own_files.rest_removed(run.folder):
+            if fitted is not None:
+                _write(run, labelled, keys, fitted)
+            seal(run)
+            report(Progress(Phase.DONE, run, total(run), run.n_inputs))
+            return _outcome(run)
 
 
-def _fit(
-    run: Run,
-    labelled: LabelledFaces,
-    keys: tuple[str, ...],
-    bundle: Bundle,
-    prior: Prior,
-    config: FitConfig,
-    report: Report,
-) -> None:
-    """Fit all faces, and write the run's one shard and its fits."""
-    fitted = _fitted(run, labelled, bundle, prior, config, report)
-    if not fitted.converged.any():
-        own_files.remove_run(run.folder)  # so that better labels can go there
-        raise _nothing_converged(run, labelled)
+def _is_whole(run: Run) -> bool:
+    """Whether nothing is to do: the shard has its receipt, and the fits are there, as they were sealed."""
+    if pending_shards(run) or not run.folder.has(FITS):
+        return False
+    return FITS not in sealed_names(run) or is_sealed(run, FITS)
+
+
+def _write(run: Run, labelled: LabelledFaces, keys: tuple[str, ...], fitted: Fitted) -> None:
+    """Write the run's one shard and its fits."""
     index = _face_index(labelled, fitted)
     folder = run.folder.address
-    staged = write(folder, 0, reconstruct(folder, 0, _found(labelled, fitted, keys, index)))
+    with one_thread_each():
+        staged = write(folder, 0, reconstruct(folder, 0, _found(labelled, fitted, keys, index)))
     store.write_table(run.out / FITS, _fits_table(labelled, fitted, index))
     commit(folder, 0, staged)
+    remove_leftovers(run)
 
 
 def _fitted(
@@ -126,11 +126,12 @@ def _fitted(
     if labelled.landmarks.shape[1] != len(model.landmarks):
         basis, weights = FitBasis.aflw21(model), labelled.weights * aflw21_weights(n)
     parts: list[Fitted] = []
-    for start in range(0, n, _PART):
-        done = ShardProgress(0, len(set(labelled.keys[:start])), start)
-        report(Progress(Phase.WORKING, run, n_inputs=run.n_inputs, at_work=(done,)))
-        part = slice(start, start + _PART)
-        parts.append(fit(labelled.landmarks[part], model, prior, basis=basis, weights=weights[part], config=config))
+    with one_thread_each():
+        for start in range(0, n, _PART):
+            done = ShardProgress(0, len(set(labelled.keys[:start])), start)
+            report(Progress(Phase.WORKING, run, n_inputs=run.n_inputs, at_work=(done,)))
+            part = slice(start, start + _PART)
+            parts.append(fit(labelled.landmarks[part], model, prior, basis=basis, weights=weights[part], config=config))
     return Fitted(*(np.concatenate([getattr(p, name) for p in parts]) for name in Fitted.__annotations__))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
 
 from ddfa_batch.pipeline import plan, receipts
 from ddfa_batch.pipeline.plan import Run
@@ -45,7 +43,7 @@ def _without_history(record: bytes) -> object:
         return None
 
 
-def put_back_plan(run: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, verify: bool) -> None:
+def put_back_plan(run: Run, rows: plan.Rows, bundle: Bundle, verify: bool) -> None:
     """Make the topology and the plan of `rows` again, where they are gone or cannot be read.
 
     verify: also where they are not as they were sealed. Raises `RunFolderError` where the inputs as they are listed now
@@ -61,7 +59,7 @@ def put_back_plan(run: Run, rows: Iterable[dict[str, Any]], bundle: Bundle, veri
             put_topology(work, load_morphable(bundle))
     if wrong(store.PLAN) or receipts.planned_rows(run) is None:
         _refuse_grown(run)
-        plan.write_plan(run, rows)
+        plan.write_plan(run, rows())
         if store.PLAN in sealed and not is_sealed(run, store.PLAN):
             folder.remove([store.PLAN])
             raise _lost(run)

@@ -6,12 +6,12 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from ddfa_batch.schemas.errors import DdfaError, ReceiptsMissingError, RunFolderError
+from ddfa_batch.schemas.errors import DdfaError, FilesGoneError, RunFolderError
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.run_folders import RunFolder
 from ddfa_batch.tasks.files.run_records import has_record
 
-#: How long somebody who removes a run is waited for, and between two looks.
+#: Seconds that somebody who removes a run is waited for after the last entry went, and between two looks.
 _REMOVAL_SECONDS, _LOOK_SECONDS = 2.0, 0.05
 
 
@@ -54,21 +54,31 @@ def rest_removed(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (DdfaError, OSError) as fault:
-        if not _was_removed(folder, isinstance(fault, FileNotFoundError | ReceiptsMissingError)):
+        if not _was_removed(folder, isinstance(fault, FileNotFoundError | FilesGoneError)):
             raise
         _remove_own(folder)
         raise RunFolderError(f"{folder} was removed while the run was at work; run the same command again.") from None
 
 
 def _was_removed(folder: RunFolder, missed: bool) -> bool:
-    """Whether the run is gone; where something was missed, or its receipts are, a removal may be under way."""
-    deadline = time.monotonic() + _REMOVAL_SECONDS
+    """Whether the run is gone; where something was missed, or its receipts are, a removal may be under way.
+
+    It is waited for as long as entries go.
+    """
+    left, deadline = _left(folder), time.monotonic() + _REMOVAL_SECONDS
     while folder.has(store.RUN):
         under_way = missed or store.SHARDS not in folder.entries()
         if not under_way or time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_SECONDS)
+        if (now := _left(folder)) < left:
+            left, deadline = now, time.monotonic() + _REMOVAL_SECONDS
     return True
+
+
+def _left(folder: RunFolder) -> int:
+    """How many entries the run's folder and those in it have."""
+    return sum(len(folder.entries(name)) for name in ("", *store.OWN_FOLDERS))
 
 
 def _remove_own(folder: RunFolder) -> None:

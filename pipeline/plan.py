@@ -57,6 +57,10 @@ class Run(RunRecord):
         return self.folder.here
 
 
+#: Gives the rows of a plan (`schemas.tables.PLAN`), from the first, whenever it is called.
+Rows = Callable[[], Iterable[dict[str, Any]]]
+
+
 @dataclass(frozen=True)
 class PlanRow:
     """One input as the plan holds it; see `schemas.tables.PLAN`."""
@@ -310,10 +314,9 @@ def planned_row(request: RunRequest, image_id: int, item: Input) -> dict[str, An
 def write_plan(run: Run, rows: Iterable[dict[str, Any]]) -> None:
     """Write plan.parquet, one row group per shard, without ever holding all of it."""
     with run.folder.writing(store.PLAN) as work, pq.ParquetWriter(work, PLAN_SCHEMA) as writer:
-        written = write_shards(writer, rows, run.shard_size)
+        if write_shards(writer, rows, run.shard_size) != run.n_inputs:
+            raise changed_meanwhile(run)
         keep_in_plan(writer, atomic.as_json(replace(run, history=[]).as_json()))
-    if written != run.n_inputs:
-        raise changed_meanwhile(run)
 
 
 def write_shards(writer: pq.ParquetWriter, rows: Iterable[dict[str, Any]], shard_size: int) -> int:

@@ -248,7 +248,7 @@ def regroup(
     """Write a run that is made of others, as far as it is not written yet; see `engine.execute_planned`."""
     return execute_planned(
         request.run,
-        request.rows(),
+        request.rows,
         request.bundle,
         execution,
         STAGES,

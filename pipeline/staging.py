@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ddfa_batch.schemas.decoding import Document, decode_json
-from ddfa_batch.schemas.errors import RunFolderError
+from ddfa_batch.schemas.errors import FilesGoneError, RunFolderError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.schemas.run import Receipt
 from ddfa_batch.tasks.files import atomic, store
@@ -179,6 +179,6 @@ def _publish(folder: RunFolder, file: StagedFile, name: str) -> None:
         folder.publish(file.work, name)
     except FileNotFoundError:
         if not folder.has(name) or folder.checksum(name) != file.checksum:
-            raise RunFolderError(
+            raise FilesGoneError(
                 f"{folder.where(name)} was written and is gone before it got its name; run the same command again."
             ) from None

@@ -25,12 +25,12 @@ class OptionError(DdfaError, ValueError):
     """An option has a value that it cannot have, or excludes another one."""
 
 
-class ReceiptsMissingError(DdfaError):
-    """Shards that were done have no receipts: somebody removes them."""
-
-
 class RunFolderError(DdfaError):
     """The output folder does not fit what was asked: another run, other options, a damaged file."""
+
+
+class FilesGoneError(RunFolderError):
+    """Files that a run wrote are gone: somebody removes them."""
 
 
 class ClusterError(DdfaError):

@@ -38,8 +38,6 @@ from subjects import SUBJECTS, make_references, make_sources
 from table import write_table
 
 FAULTS = (*signals.FAULTS, *sources.FAULTS, *disks.FAULTS, *damage.FAULTS, *clusters.FAULTS)
-#: What the short form leaves out: one of some fifty is known to end otherwise (docs/reliability.md).
-_LONG_ONLY = ("OUT removed",)
 #: Seconds that the short form takes, about.
 _SHORT_SECONDS = 270.0
 
@@ -84,8 +82,6 @@ def main() -> None:
 def _wanted(only: str, short: bool) -> Iterator[tuple[Fault, Injection]]:
     """All injections, first of each fault one, then the next."""
     chosen = [(fault, name) for fault in FAULTS for name in fault.subjects if only in fault.name]
-    if short:
-        chosen = [(fault, name) for fault, name in chosen if fault.name not in _LONG_ONLY]
     for number in range(1 if short else max(fault.times for fault in FAULTS)):
         for fault, name in chosen:
             if number < fault.times:

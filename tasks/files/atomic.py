@@ -60,7 +60,9 @@ def discard(work: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file or folder, if it is there; of a link the link."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        while path.exists():
+            with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+                shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 

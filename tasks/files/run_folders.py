@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 import pyarrow as pa
 
 from ddfa_batch.schemas.config import RunPart
-from ddfa_batch.schemas.errors import DdfaError, RunFolderError
+from ddfa_batch.schemas.errors import DdfaError, FilesGoneError, RunFolderError
 from ddfa_batch.tasks.files import atomic, run_lock, store
 from ddfa_batch.tasks.files.remote_calls import is_url
 
@@ -169,7 +169,8 @@ class RunFolder(ABC):
             raise
         except _DAMAGED as fault:
             reason = (str(fault) or type(fault).__name__).splitlines()[0]
-            raise RunFolderError(f"{self.where(name)} cannot be read ({reason}); see 'ddfa-batch status'.") from None
+            kind = FilesGoneError if isinstance(fault, FileNotFoundError) else RunFolderError
+            raise kind(f"{self.where(name)} cannot be read ({reason}); see 'ddfa-batch status'.") from None
 
     def still_locked(self) -> None:  # noqa: B027 - most folders have nothing to do
         """Raise `RunFolderError` where the lock of `locked` was lost meanwhile, which some folders cannot help."""
@@ -219,8 +220,10 @@ class LocalFolder(RunFolder):
 
     def entries(self, folder: str = "") -> list[str]:
         """The names in a folder."""
-        there = self._path / folder
-        return sorted(entry.name for entry in there.iterdir()) if there.is_dir() else []
+        try:
+            return sorted(os.listdir(self._path / folder))  # noqa: PTH208 - names, not paths
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def size(self, name: str) -> int:
         """Bytes of a file or folder."""
@@ -271,8 +274,9 @@ class LocalFolder(RunFolder):
         there = self._path / folder
         if there.is_dir() and not there.is_symlink():
             super().empty(folder, own)
-            if not any(there.iterdir()):
-                there.rmdir()
+            if not self.entries(folder):
+                with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+                    there.rmdir()
 
     def locked(self, command: str, part: RunPart | None = None) -> AbstractContextManager[FolderLock]:
         """Hold the folder's lock; see `run_lock`."""

@@ -29,7 +29,7 @@ from ddfa_batch.pipeline.receipts import damaged_shards, pending_shards, verify_
 from ddfa_batch.pipeline.results import open_run
 from ddfa_batch.pipeline.staging import StagedShard, commit
 from ddfa_batch.schemas.config import Execution
-from ddfa_batch.schemas.errors import BundleError, InputError, ReceiptsMissingError, RunFolderError
+from ddfa_batch.schemas.errors import BundleError, FilesGoneError, InputError, RunFolderError
 from ddfa_batch.schemas.faces import ImageRecord
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import atomic, run_lock, store
@@ -359,7 +359,7 @@ def test_receipts_that_go_one_by_one_are_a_removal_under_way(out: Path) -> None:
     removal = threading.Timer(0.2, shutil.rmtree, (out,))
     with pytest.raises(RunFolderError, match="was removed while"), own_files.rest_removed(run_folder_at(out)):
         removal.start()
-        raise ReceiptsMissingError("2 shards have no receipt.")
+        raise FilesGoneError("2 shards have no receipt.")
 
 
 # ------------------------------------------------------------------------------------- the per-item boundary
