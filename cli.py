@@ -5,6 +5,7 @@ Every command is a module of `commands/`, imported when it is asked for, so that
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import difflib
 import importlib
@@ -13,6 +14,7 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -78,10 +80,12 @@ class _OutputClosedError(Exception):
 def main() -> None:
     """Entry point of `ddfa-batch`: turn every fault into a sentence and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    atexit.register(_heed_signals, signal.SIG_IGN)  # the first that is registered is the last that is called
     try:
         code = cli.main(prog_name="ddfa-batch", standalone_mode=False)
     except click.ClickException as misuse:
         code = misuse.exit_code
+        _settle(code)
         if not EVENTS.end(code, misuse.format_message()):
             misuse.show()
     except SystemExit as leave:
@@ -93,8 +97,21 @@ def main() -> None:
         code = _say(f"Stopped: the output is read no more. {_RESUME}", exit_codes.BROKEN_PIPE)
     except Exception as fault:  # the outermost boundary: a user meets sentences, whatever happened
         code = _faulty(fault)
+    _settle(code if isinstance(code, int) else int(code is not None))
     EVENTS.end(code or 0)
     sys.exit(code)
+
+
+def _settle(code: int) -> None:
+    """The command has ended so: a signal that comes now ends the process at once, with this exit code, and silently."""
+    _heed_signals(lambda *_: os._exit(code))
+
+
+def _heed_signals(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
+    """Have signals that ask the command to end handled so, those that are not ignored, as in a background job."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -118,6 +135,7 @@ def _faulty(fault: Exception) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
+    _settle(code)
     with contextlib.suppress(BrokenPipeError):
         if not EVENTS.end(code, sentence):
             click.echo(sentence, err=True)

@@ -79,8 +79,9 @@ def environment(models: Path | None, model: str | None, **more: str) -> dict[str
 @contextlib.contextmanager
 def _process_restored() -> Iterator[None]:
     """Undo what a command does to its process, which ends with it elsewhere."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -215,6 +215,29 @@ def test_a_signal_while_local_workers_start_is_one_sentence(
     assert more == [f"{said}What is finished is kept: run the same command again to resume."]
 
 
+#: A command that gets a signal when all is said, or when the interpreter has ended nearly everything.
+LATE = {
+    "when all is said": "cli.EVENTS.end = lambda *_: strike()",
+    "as Python ends": "atexit.register(strike)",
+}
+
+
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("--unknown", 2)])
+def test_a_signal_after_the_end_says_nothing_and_changes_no_exit_code(
+    late: str, number: signal.Signals, word: str, code: int
+) -> None:
+    script = (
+        "import atexit, os, signal; from ddfa_batch import cli\n"
+        f"def strike(): os.kill(os.getpid(), {int(number)})\n"
+        f"signal.signal(signal.SIGINT, signal.default_int_handler); {LATE[late]}; cli.main()"
+    )
+    answer = subprocess.run([sys.executable, "-c", script, word], capture_output=True, text=True, check=False)
+    assert (answer.returncode, "Traceback" in answer.stderr) == (code, False), answer.stderr
+    assert not answer.stderr or answer.stderr.startswith("Usage: ")
+
+
 def test_a_reader_that_goes_away_ends_the_command() -> None:
     read, write = os.pipe()
     os.close(read)
