@@ -20,6 +20,8 @@ from ddfa_batch.commands.progress import Display, Step, shown
 from ddfa_batch.commands.run_progress import RunProgress
 from ddfa_batch.commands.run_reports import announcement, change, summary
 from ddfa_batch.commands.wording import count
+from ddfa_batch.pipeline import worker_template
+from ddfa_batch.pipeline.dask_settings import TEMPLATE_ENVIRONMENT
 from ddfa_batch.schemas.config import Execution, ItemLimits, RunPart
 from ddfa_batch.schemas.errors import OptionError
 from ddfa_batch.schemas.job_clusters import KUBERNETES
@@ -43,6 +45,16 @@ def check_settings(settings: RunSettings) -> None:
         raise click.UsageError("--overwrite replaces the run in OUT; leave out --extend.")
     if run_part(settings) and (settings.overwrite or settings.extend):
         raise click.UsageError("--overwrite and --extend change what the parts share; leave out --shard-index.")
+
+
+def expect_workers(settings: RunSettings) -> None:
+    """Begin to start local workers where they are asked for in so many words, before anything large is imported here.
+
+    Where their number is not told it depends on what there is to do, which nobody has counted yet.
+    """
+    asked = settings.scheduler == "local" or (settings.scheduler == "auto" and (settings.workers or 1) > 1)
+    if asked and settings.cluster is None and not settings.dry_run:
+        worker_template.start(TEMPLATE_ENVIRONMENT)
 
 
 def run_part(settings: RunSettings) -> RunPart | None:

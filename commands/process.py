@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddfa_batch.commands.config_file import config_option
-from ddfa_batch.commands.execution import check_settings, execute, run_part
+from ddfa_batch.commands.execution import check_settings, execute, expect_workers, run_part
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import (
     PATH,
@@ -201,9 +201,6 @@ def process(
       ddfa-batch process ./images out/ --scheduler tcp://10.0.0.1:8786
       ddfa-batch process ./images out/ --extend --retry-failed truncated,missing
     """
-    from ddfa_batch.pipeline.process import process as run_process
-    from ddfa_batch.tasks.files.remote_calls import limited
-
     check_settings(settings)
     if preview:
         from_extra("numba")  # now, and not when the run is done
@@ -211,6 +208,10 @@ def process(
         raise click.UsageError("--overwrite replaces the run in OUT; leave out --retry-failed.")
     if run_part(settings) and retry_failed:
         raise click.UsageError("--retry-failed does what is left of a finished run; leave out --shard-index.")
+    expect_workers(settings)
+    from ddfa_batch.pipeline.process import process as run_process
+    from ddfa_batch.tasks.files.remote_calls import limited
+
     with limited(settings.remote):
         request = _request(models_folder, sources, out, model, faces, settings)
         command = functools.partial(run_process, retry_failed=retry_failed or frozenset())

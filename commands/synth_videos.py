@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddfa_batch.commands.config_file import config_option
-from ddfa_batch.commands.execution import check_settings, execute
+from ddfa_batch.commands.execution import check_settings, execute, expect_workers
 from ddfa_batch.commands.model_choice import choose_model
 from ddfa_batch.commands.options import (
     PATH,
@@ -249,8 +249,6 @@ def synth_videos(
       ddfa-batch synth-videos ./images clips/ --params out/ --format webdataset
       ddfa-batch synth-videos ./images clips/ --frames 2 --yaw-range -60 60
     """
-    from ddfa_batch.pipeline.synthesize import synthesize
-
     check_settings(settings)
     if retry_failed is not None:
         raise click.UsageError(
@@ -258,6 +256,9 @@ def synth_videos(
             "the repaired stills in a folder of their own, or all anew with --overwrite."
         )
     clips.check()
+    expect_workers(settings)
+    from ddfa_batch.pipeline.synthesize import synthesize
+
     request = _request(models_folder, source, out, model, clips, settings)
     execute(request, synthesize, _draw, preview, settings)
 

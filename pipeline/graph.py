@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ddfa_batch.pipeline import cluster
-from ddfa_batch.pipeline.local_cluster import expect_local_workers
+from ddfa_batch.pipeline import cluster, worker_template
+from ddfa_batch.pipeline.dask_settings import TEMPLATE_ENVIRONMENT
 from ddfa_batch.pipeline.progress import ShardProgress
 from ddfa_batch.pipeline.shard_window import Room
 from ddfa_batch.pipeline.stage_running import (
@@ -91,7 +91,7 @@ def expect(execution: Execution, few: bool) -> None:
     """Begin to start local workers, where some will be wanted: while a run is planned they are made ready."""
     local = execution.cluster is None and execution.scheduler in ("auto", "local")
     if local and not is_in_process(execution, few):
-        expect_local_workers()
+        worker_template.start(TEMPLATE_ENVIRONMENT)
 
 
 def run_shards(

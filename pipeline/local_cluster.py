@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
 from typing import Any
 
 import psutil
@@ -36,28 +35,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def expect_local_workers() -> None:
-    """Begin with what local workers are forked from: it imports while the command still lists and plans.
-
-    It and its workers inherit that Ctrl-C, which a terminal sends to all, does not count: that is for the command.
-    """
-    if worker_template.method() != worker_template.FORKED:
-        return
-    resource_tracker.ensure_running()  # the template would start it, which lets Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        worker_template.start(TEMPLATE_ENVIRONMENT)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 @contextlib.contextmanager
 def local_cluster(n_workers: int | None) -> Iterator[Any]:
     """A client of so many workers on this machine; None for one on each core.
 
     Raises `ClusterError` where they do not start.
     """
-    expect_local_workers()
+    worker_template.start(TEMPLATE_ENVIRONMENT)
     _spare_dask_another_template()
     import dask.config
     from distributed import Client

@@ -1,9 +1,9 @@
 """The process that local workers are forked from: everything imported, nothing done, no session opened.
 
 A worker that is started anew imports for a second what this process has imported once; forked from it, it is there in
-some ten milliseconds. The template is started as soon as it is known that workers will be wanted, and imports on
-another core while the command still lists and plans. It is Python's fork server, of which a process has one; where the
-system has none (Windows) workers start as they always did.
+some ten milliseconds. The template is started as soon as it is known that workers will be wanted: where that is said in
+so many words (`--workers 2`) before the command itself imports anything large, for both take about a second. It is
+Python's fork server, of which a process has one; where the system has none (Windows) workers start as they always did.
 
 Libraries start two threads as they are imported, jemalloc's, which is started anew after a fork, and one of
 onnxruntime, which waits and holds nothing; a worker does without it, but must not wait for it at its end. It does not:
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 
@@ -36,15 +37,21 @@ def method() -> str:
 def start(environment: Mapping[str, str]) -> None:
     """Start the template, unless it runs; what is forked from it has `environment` besides this process's own.
 
-    Environment variables that a C library reads when its process starts have to be those of the template.
+    Environment variables that a C library reads when its process starts have to be those of the template. It and its
+    workers inherit that Ctrl-C, which a terminal sends to all, does not count: that is for the command.
     """
     if method() != FORKED:
         return
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
-    with _environment(environment):
-        multiprocessing.set_forkserver_preload(list(_IMPORTED))
-        forkserver.ensure_running()
+    resource_tracker.ensure_running()  # the template would start it, which lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with _environment(environment):
+            multiprocessing.set_forkserver_preload(list(_IMPORTED))
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

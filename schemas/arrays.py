@@ -22,7 +22,13 @@ Bools = npt.NDArray[np.bool_]
 def check_shape(name: str, array: npt.NDArray[Any], *expected: int | None) -> None:
     """Raise `ShapeError` unless `array` has the expected shape; None stands for any length."""
     actual = array.shape
-    if len(actual) == len(expected) and all(e is None or a == e for a, e in zip(actual, expected, strict=True)):
+    if actual == expected:
         return
+    if len(actual) == len(expected):
+        for length, asked in zip(actual, expected, strict=True):  # a loop, for this is asked forty times a picture
+            if asked is not None and length != asked:
+                break
+        else:
+            return
     wanted = "(" + ", ".join("any" if e is None else str(e) for e in expected) + ")"
     raise ShapeError(f"{name} must have shape {wanted}, but has {actual}.")

@@ -52,16 +52,18 @@ def non_maximum_suppression(boxes: F32, scores: F32, iou: float, plus_one: float
     vectorised pass per surviving box. `plus_one` = 1 counts pixels as upstream does (x1 − x0 + 1).
     """
     order = np.argsort(-scores, kind="stable")[:_MOST_CANDIDATES]
-    x0, y0, x1, y1 = (boxes[order, i] for i in range(4))
+    x0, y0, x1, y1 = np.ascontiguousarray(boxes[order].T)
     area = (x1 - x0 + plus_one) * (y1 - y0 + plus_one)
     left = np.arange(len(order))
     kept: list[int] = []
     while left.size and len(kept) < _MOST_KEPT:
         best, rest = left[0], left[1:]
         kept.append(int(order[best]))
+        if not rest.size:
+            break
         width = np.minimum(x1[best], x1[rest]) - np.maximum(x0[best], x0[rest]) + plus_one
         height = np.minimum(y1[best], y1[rest]) - np.maximum(y0[best], y0[rest]) + plus_one
-        shared = np.clip(width, 0, None) * np.clip(height, 0, None)
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
         left = rest[shared < iou * np.maximum(area[best] + area[rest] - shared, 1e-9)]
     return np.array(kept, np.int64)
 

@@ -8,7 +8,7 @@ import numpy as np
 from ddfa_batch.schemas.arrays import F32, F64, U8, Floats, check_shape
 from ddfa_batch.tasks.geometry.boxes import landmark_boxes
 from ddfa_batch.tasks.geometry.picture import Picture
-from ddfa_batch.tasks.geometry.similarity import rotation, similarity, warp
+from ddfa_batch.tasks.geometry.similarity import plane_rotations, similarities, warps
 
 
 def roi_from_boxes(boxes: Floats, scale: float, shift: float) -> F64:
@@ -44,7 +44,7 @@ def upright_rois(landmarks: Floats, angles: Floats) -> F64:
 
     landmarks (N, L, ≥2) as they lie in the image; angles (N,): radians by which they lean counter-clockwise as seen.
     """
-    turns = np.stack([rotation(angle) for angle in angles]) if len(angles) else np.zeros((0, 2, 2))
+    turns = plane_rotations(np.asarray(angles, np.float64))
     upright = roi_from_landmarks(np.asarray(landmarks[..., :2], np.float64) @ turns.transpose(0, 2, 1))
     middle = np.einsum("nji,nj->ni", turns, (upright[:, :2] + upright[:, 2:]) / 2)
     half = (upright[:, 2:] - upright[:, :2]) / 2
@@ -85,10 +85,10 @@ def _crop_over_the_edge(image: U8, x0: int, y0: int, x1: int, y1: int, size: int
 def outside_share(rois: F64, width: int, height: int) -> F32:
     """Share (N,) of each roi's area that lies beyond an image of width × height pixels."""
     x0, y0, x1, y1 = rois.T
-    inside_x = np.clip(np.minimum(x1, width) - np.maximum(x0, 0), 0, None)
-    inside_y = np.clip(np.minimum(y1, height) - np.maximum(y0, 0), 0, None)
+    inside_x = np.maximum(np.minimum(x1, width) - np.maximum(x0, 0), 0)
+    inside_y = np.maximum(np.minimum(y1, height) - np.maximum(y0, 0), 0)
     area = np.maximum((x1 - x0) * (y1 - y0), 1e-12)
-    return np.clip(1 - inside_x * inside_y / area, 0, 1).astype(np.float32)
+    return np.minimum(np.maximum(1 - inside_x * inside_y / area, 0), 1).astype(np.float32)
 
 
 def crops(image: U8 | Picture, rois: F64, size: int, angles: Floats | None = None) -> U8:
@@ -101,9 +101,15 @@ def crops(image: U8 | Picture, rois: F64, size: int, angles: Floats | None = Non
     pixels, reduction = Picture.of(image).at_least(size / float((rois[:, 2] - rois[:, 0]).min()))
     angles = np.zeros(len(rois)) if angles is None else angles
     if reduction > 1:
-        return np.stack([reduced_crop(pixels, roi, a, size, reduction) for roi, a in zip(rois, angles, strict=True)])
-    pairs = zip(rois, angles, strict=True)
-    return np.stack([rotated_crop(pixels, roi, a, size) if a else crop(pixels, roi, size) for roi, a in pairs])
+        return reduced_crops(pixels, rois, angles, size, reduction)
+    if angles.all():
+        return rotated_crops(pixels, rois, angles, size)
+    cut = np.empty((len(rois), size, size, 3), np.uint8)
+    for row in np.flatnonzero(angles == 0):
+        cut[row] = crop(pixels, rois[row], size)
+    if len(leaning := np.flatnonzero(angles)):
+        cut[leaning] = rotated_crops(pixels, rois[leaning], angles[leaning], size)
+    return cut
 
 
 def rotated_crop(image: U8, roi: Floats, angle: float, size: int) -> U8:
@@ -112,15 +118,26 @@ def rotated_crop(image: U8, roi: Floats, angle: float, size: int) -> U8:
     angle: radians by which a head leans counter-clockwise as seen; in the crop it stands upright. What a network says
     of the crop is turned back by `reconstruct.turned_pose`.
     """
-    return warp(image, similarity(roi, -np.degrees(angle), 0, 0, 0, size), size)
+    return np.asarray(rotated_crops(image, np.asarray(roi)[None], np.array([angle]), size)[0])
 
 
-def reduced_crop(image: U8, roi: Floats, angle: float, size: int, reduction: int) -> U8:
-    """The same square of the picture as `crop` or `rotated_crop` cut, from its pixels at a reduction.
+def rotated_crops(image: U8, rois: Floats, angles: Floats, size: int) -> U8:
+    """`rotated_crop` of rois (N, 4) and angles (N,): crops (N, size, size, 3)."""
+    return warps(image, _turned(rois, angles, size), size)
 
-    roi (4,) is in pixels of the picture, and rounded to those where the crop is upright. Cubic, since what was
+
+def reduced_crops(image: U8, rois: Floats, angles: Floats, size: int, reduction: int) -> U8:
+    """The same squares of the picture as `crop` or `rotated_crop` cut, (N, size, size, 3), from it at a reduction.
+
+    rois (N, 4) are in pixels of the picture, and rounded to those where the crop is upright. Cubic, since what was
     averaged is softer already: on photographs of 12 megapixels landmarks moved by 0.76 instead of 1.12 px.
     """
-    whole = np.round(np.asarray(roi, np.float64)) if not angle else np.asarray(roi, np.float64)
-    map_ = similarity(whole / reduction, -np.degrees(angle), 0, 0, 0, size)
-    return warp(image, map_, size, cv2.INTER_CUBIC)
+    whole = np.where(np.asarray(angles)[:, None] == 0, np.round(rois), rois)
+    return warps(image, _turned(whole / reduction, angles, size), size, cv2.INTER_CUBIC)
+
+
+def _turned(rois: Floats, angles: Floats, size: int) -> F64:
+    """Maps (N, 2, 3) from the pixels of rois (N, 4) to those of crops turned by angles (N,), radians."""
+    changes = np.zeros((len(rois), 4))
+    changes[:, 0] = -np.degrees(angles)
+    return similarities(rois, changes, size)

@@ -14,14 +14,18 @@ def rotation_and_scale(pose: Floats) -> tuple[F64, F64]:
     them (polar decomposition), the third is their cross product; f is the mean of the singular values.
     A degenerate T (zero, or parallel rows) gives some proper rotation and the f it has.
     """
-    check_shape("pose", pose, None, 3, 4)
-    rows = np.asarray(pose[:, :2, :3], np.float64)
-    u, s, vt = np.linalg.svd(rows, full_matrices=False)
-    top = u @ vt
+    top, s = _orthonormal_rows(pose)
     a, b = top[:, 0], top[:, 1]
     # np.cross, which spends most of its time on what a vector might be
     third = np.stack([a[:, i] * b[:, j] - a[:, j] * b[:, i] for i, j in ((1, 2), (2, 0), (0, 1))], axis=1)
     return np.concatenate([top, third[:, None]], axis=1), s.mean(axis=1)
+
+
+def _orthonormal_rows(pose: Floats) -> tuple[F64, F64]:
+    """R's first two rows (N, 2, 3) and the singular values (N, 2) of T (N, 3, 4), as `rotation_and_scale` has them."""
+    check_shape("pose", pose, None, 3, 4)
+    u, s, vt = np.linalg.svd(np.asarray(pose[:, :2, :3], np.float64), full_matrices=False)
+    return u @ vt, s
 
 
 def rotations(vectors: Floats) -> F64:
@@ -90,8 +94,8 @@ def in_plane_angle(pose: Floats) -> F64:
     Unlike roll, it is known in profile too. 0 where that axis points so much towards the camera or away from it that it
     says nothing.
     """
-    up = rotation_and_scale(pose)[0][:, :2, 1]
-    return np.asarray(np.where(np.hypot(*up.T) < _FORESHORTENED, 0.0, np.arctan2(-up[:, 0], up[:, 1])), np.float64)
+    right, up = _orthonormal_rows(pose)[0][:, :, 1].T
+    return np.asarray(np.where(np.hypot(right, up) < _FORESHORTENED, 0.0, np.arctan2(-right, up)), np.float64)
 
 
 def yaw_of(poses: Floats) -> F64:

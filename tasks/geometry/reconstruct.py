@@ -11,6 +11,7 @@ from ddfa_batch.schemas.arrays import F32, F64, I32, Floats, check_shape
 from ddfa_batch.schemas.morphable import MorphableModel
 from ddfa_batch.schemas.parameters import N_POSE, ParameterLayout
 from ddfa_batch.tasks.geometry.pose import in_plane_angle
+from ddfa_batch.tasks.geometry.similarity import plane_rotations
 
 #: Faces of one matrix product. Always the same, padded with zeros, so that a face's vertices have the same bits
 #: whatever stands beside it; and few enough that they do wherever in the block it stands: of 16, OpenBLAS's kernel for
@@ -97,8 +98,7 @@ def turned_pose(pose: Floats, angles: Floats, size: int) -> F64:
     T = np.array(pose, np.float64)
     # The middle of a crop's pixels, in the frame that `image_pose` carries to the image.
     middle = np.array([size / 2 + 1, size / 2])
-    c, s = np.cos(angles), np.sin(angles)
-    turns = np.stack([np.stack([c, -s], axis=1), np.stack([s, c], axis=1)], axis=1)
+    turns = plane_rotations(np.asarray(angles, np.float64))
     T[:, :2, 3] -= middle
     T[:, :2] = turns @ T[:, :2]
     T[:, :2, 3] += middle

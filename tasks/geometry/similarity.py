@@ -8,10 +8,13 @@ import numpy as np
 from ddfa_batch.schemas.arrays import F64, U8, Floats
 
 
-def rotation(angle: float) -> F64:
-    """The matrix (2, 2) that turns (x, y) of an image, y down, clockwise as seen by so many radians."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s], [s, c]])
+def plane_rotations(angles: Floats) -> F64:
+    """Matrices (N, 2, 2) that turn (x, y) of an image, y down, clockwise as seen by angles (N,), radians."""
+    turns = np.empty((len(angles), 2, 2))
+    turns[:, 0, 0] = turns[:, 1, 1] = np.cos(angles)
+    turns[:, 1, 0] = np.sin(angles)
+    turns[:, 0, 1] = -turns[:, 1, 0]
+    return turns
 
 
 def similarity(roi: Floats, degrees: float, log_scale: float, right: float, down: float, size: int) -> F64:
@@ -28,8 +31,8 @@ def similarities(rois: Floats, changes: Floats, size: int) -> F64:
     """`similarity` of rois (N, 4) and changes (N, 4): degrees, log_scale, right and down; maps (N, 2, 3)."""
     roi, changes = np.asarray(rois, np.float64), np.asarray(changes, np.float64)
     scale = size / (roi[:, 2] - roi[:, 0]) * np.exp(changes[:, 1])
-    c, s = scale * np.cos(np.radians(changes[:, 0])), scale * np.sin(np.radians(changes[:, 0]))
-    turn = np.stack([c, s, -s, c], axis=1).reshape(-1, 2, 2)
+    angle = np.radians(changes[:, 0])
+    turn = plane_rotations(-angle) * scale[:, None, None]
     centre = (roi[:, :2] + roi[:, 2:]) / 2
     target = size * (0.5 + changes[:, 2:])
     shift = target - (turn @ centre[..., None])[..., 0]
@@ -41,6 +44,14 @@ def warp(image: U8, map_: F64, size: int, interpolation: int = cv2.INTER_LINEAR)
 
     interpolation: OpenCV's number of one; bilinear where nothing is said.
     """
-    centred = map_.copy()
-    centred[:, 2] += (np.sqrt(np.abs(np.linalg.det(map_[:, :2]))) - 1) / 2
-    return np.asarray(cv2.warpAffine(image, centred, (size, size), flags=interpolation))
+    return np.asarray(warps(image, map_[None], size, interpolation)[0])
+
+
+def warps(image: U8, maps: F64, size: int, interpolation: int = cv2.INTER_LINEAR) -> U8:
+    """`warp` of maps (N, 2, 3): crops (N, size, size, 3)."""
+    centred = maps.copy()
+    centred[:, :, 2] += ((np.sqrt(np.abs(np.linalg.det(maps[:, :, :2]))) - 1) / 2)[:, None]
+    crops = np.empty((len(maps), size, size, *image.shape[2:]), image.dtype)
+    for map_, crop in zip(centred, crops, strict=True):
+        cv2.warpAffine(image, map_, (size, size), crop, flags=interpolation)
+    return crops

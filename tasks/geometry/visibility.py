@@ -94,7 +94,8 @@ def _hidden(landmarks: F32, normals: F32, occluders: F32, cell: float) -> I64:
     # squared distances across the picture as one matrix product: |p|² − 2 p·q + |q|²
     left = np.column_stack([-2 * p[:, :2], (p[:, :2] ** 2).sum(axis=1), np.ones(len(p), p.dtype)])
     right = np.stack([q[:, 0], q[:, 1], np.ones(len(q), q.dtype), (q[:, :2] ** 2).sum(axis=1)])
-    of, by = np.nonzero(left @ right < (_REACH * cell) ** 2)
+    # of two axes np.nonzero takes three times as long
+    of, by = np.divmod(np.flatnonzero(left @ right < (_REACH * cell) ** 2), len(q))
     d = q[by] - p[of]
     n = normals[of]
     plane = np.maximum(-(n[:, 0] * d[:, 0] + n[:, 1] * d[:, 1]) / n[:, 2], 0)

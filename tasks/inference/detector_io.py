@@ -65,7 +65,8 @@ class InputPlanes(threading.local):
 def best_boxes(boxes: F32, scores: F32, score_threshold: float, plus_one: float = 0.0) -> Detections:
     """Suppress overlaps, then keep what is strictly better than `score_threshold` and a real box."""
     sound = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    boxes, scores = boxes[sound], scores[sound]
+    if not sound.all():
+        boxes, scores = boxes[sound], scores[sound]
     kept = non_maximum_suppression(boxes, scores, _NMS_IOU, plus_one)
     kept = kept[scores[kept] > score_threshold]
     return Detections(np.ascontiguousarray(boxes[kept], np.float32), np.asarray(scores[kept], np.float32))

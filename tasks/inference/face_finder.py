@@ -67,6 +67,11 @@ class FaceCandidates:
         """The first one's score; −1 where there are none."""
         return float(self.detections.scores[0]) if len(self) else _NOTHING
 
+    def scoring(self, above: float) -> FaceCandidates:
+        """Those of them that score more than `above`."""
+        rows = np.flatnonzero(self.detections.scores > above)
+        return self if len(rows) == len(self) else self.take(rows)
+
     def take(self, rows: I64) -> FaceCandidates:
         """The candidates of `rows`."""
         return FaceCandidates(
@@ -92,6 +97,8 @@ class _Proposals:
 
     @staticmethod
     def concatenate(parts: list[_Proposals]) -> _Proposals:
+        if len(parts) == 1:
+            return parts[0]
         found = [part.detections for part in parts]
         boxes = np.concatenate([part.boxes for part in found])
         scores = np.concatenate([part.scores for part in found])
@@ -99,6 +106,8 @@ class _Proposals:
         return _Proposals(Detections(boxes, scores), rois, angles)
 
     def best(self, most: int) -> _Proposals:
+        if len(self.angles) <= most and _best_first(self.detections.scores):
+            return self
         order = np.argsort(-self.detections.scores, kind="stable")[:most]
         return _Proposals(self.detections.take(order), self.rois[order], self.angles[order])
 
@@ -164,8 +173,7 @@ class FaceFinder:
         small = _mean_sides(proposed.detections.boxes) * copied < glance.least_size
         if small.all() or (small & (proposed.detections.scores > glance.doubt)).any():
             return None
-        found = self._looked_at(picture, proposed, seconds)
-        faces = found.take(np.flatnonzero(found.detections.scores > self.thresholds[0]))
+        faces = self._looked_at(picture, proposed, seconds).scoring(self.thresholds[0])
         if faces.best_score <= self._spec.stop_score:
             return None
         return faces if (_mean_sides(faces.detections.boxes) * copied >= glance.least_size).all() else None
@@ -198,7 +206,7 @@ class FaceFinder:
         params = np.asarray(turned_params(params, proposed.angles, self._regress.layout, self._regress.size))
         detections = Detections(proposed.detections.boxes, scores)
         found = FaceCandidates(detections, proposed.rois, crops, params, seconds)
-        return found if len(scores) < 2 else found.take(np.argsort(-scores, kind="stable"))
+        return found if _best_first(scores) else found.take(np.argsort(-scores, kind="stable"))
 
     def _seen(self, picture: Picture, proposed: _Proposals) -> tuple[U8, F32, F32]:
         """Crops (N, size, size, 3) of proposals, parameters (N, P) in the crops' frame, and scores (N,).
@@ -243,8 +251,12 @@ class FaceFinder:
         return _Proposals(Detections(boxes, found.scores), rois, angles)
 
 
+def _best_first(scores: F32) -> bool:
+    return bool((scores[:-1] >= scores[1:]).all())
+
+
 def _mean_sides(boxes: F32) -> F32:
-    return np.asarray((boxes[:, 2:] - boxes[:, :2]).mean(axis=1))
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).sum(axis=1) / 2)
 
 
 def best_pass(passes: Iterable[FaceCandidates], thresholds: Sequence[float], stop_score: float) -> FaceCandidates:
@@ -256,8 +268,7 @@ def best_pass(passes: Iterable[FaceCandidates], thresholds: Sequence[float], sto
     best, seconds = None, 0.0
     for found, threshold in zip(passes, thresholds, strict=False):
         seconds += found.seconds
-        rows = np.flatnonzero(found.detections.scores > threshold)
-        faces = found if len(rows) == len(found) else found.take(rows)
+        faces = found.scoring(threshold)
         if best is None or faces.best_score > best.best_score:
             best = faces
         if faces.best_score > stop_score:

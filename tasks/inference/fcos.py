@@ -45,7 +45,8 @@ class Fcos:
         height, width = small.shape[:2]
         padded = [-(-side // _MULTIPLE) * _MULTIPLE for side in (height, width)]
         planes = self._planes.of(*padded)
-        planes[:, :, height:], planes[:, :, :, width:] = 0, 0
+        if padded != [height, width]:
+            planes[:, :, height:], planes[:, :, :, width:] = 0, 0
         for plane, channel in zip(planes[0], self._planes.channels(small), strict=True):
             plane[:height, :width] = channel
         boxes, scores = decode_fcos(answers(self._session, self._outputs, {"input": planes}), self._score_threshold)
@@ -58,20 +59,24 @@ def decode_fcos(levels: Sequence[F32], score_threshold: float) -> tuple[F32, F32
     `levels` are the outputs (1, 5, h, w) at `FCOS_STRIDES`: score logit, then log distances to left, top, right and
     bottom in strides.
     """
-    boxes, scores = [], []
     low = _surely_below(score_threshold)
+    said, centres, strides = [np.zeros((5, 0), np.float32)], [np.zeros((0, 2), np.float32)], [np.zeros(0, np.float32)]
     for stride, level in zip(FCOS_STRIDES, levels, strict=True):
         rows = level.reshape(5, -1)
         chosen = np.flatnonzero(rows[0] >= low)
-        score = 1 / (1 + np.exp(-np.clip(rows[0, chosen], -_MAX_LOGIT, _MAX_LOGIT)))
-        chosen, score = chosen[score >= score_threshold], score[score >= score_threshold]
-        centre = cell_centres(*level.shape[2:], stride)[chosen]
-        distance = np.exp(np.minimum(rows[1:, chosen].T, MAX_EXPONENT)) * np.float32(stride)
-        boxes.append(np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], axis=1))
-        scores.append(score)
-    return np.concatenate(boxes).astype(np.float32), np.concatenate(scores).astype(np.float32)
+        if len(chosen):
+            said.append(rows[:, chosen])
+            centres.append(cell_centres(*level.shape[2:], stride)[chosen])
+            strides.append(np.full(len(chosen), stride, np.float32))
+    answer, centre = np.concatenate(said, axis=1), np.concatenate(centres)
+    score = 1 / (1 + np.exp(-np.minimum(np.maximum(answer[0], -_MAX_LOGIT), _MAX_LOGIT)))
+    distance = np.exp(np.minimum(answer[1:].T, MAX_EXPONENT)) * np.concatenate(strides)[:, None]
+    boxes = np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], axis=1)
+    taken = score >= score_threshold
+    return boxes[taken], score[taken]
 
 
+@lru_cache(maxsize=16)
 def _surely_below(score_threshold: float) -> float:
     """A logit that float32's rounding lifts to no score of `score_threshold`: below it none is worked out."""
     if not 0 < score_threshold < 1:

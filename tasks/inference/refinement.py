@@ -55,7 +55,7 @@ def refine(
         if mirror is not None and left == 0:
             said = with_mirrored(said, crops, regress, mirror)
         params = np.asarray(turned_params(said, angles, regress.layout, regress.size))
-        faces = replace(faces, rois=rois, crops=crops, params=params)
+        faces = FaceCandidates(faces.detections, rois, crops, params, faces.seconds)
     return faces
 
 

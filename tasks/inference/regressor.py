@@ -61,7 +61,7 @@ class Regressor:
             parts.append(answers(self._session, names, {self._input: planes}))
         if not parts:
             return [np.zeros((0, 1 if name == FACE else self._mean.size), np.float32) for name in names]
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        columns = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         if not all(np.isfinite(column).all() for column in columns):
             raise ImageError("failed", "The regressor gave numbers that are not finite.")
         return columns
@@ -70,10 +70,10 @@ class Regressor:
 def combined_scores(scores: F32, face: F32, detector_weight: float) -> F32:
     """Scores (N,) of a detector together with the regressor's log odds (N,): σ(weight · logit(score) + face)."""
     odds = detector_weight * log_odds(scores) + face
-    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -_MAX_ODDS, _MAX_ODDS))), np.float32)
+    return np.asarray(1 / (1 + np.exp(-np.minimum(np.maximum(odds, -_MAX_ODDS), _MAX_ODDS))), np.float32)
 
 
 def log_odds(scores: F32) -> F64:
     """logit(score) (N,), finite also where a score is 0 or 1."""
-    certain = np.clip(scores.astype(np.float64), _CERTAIN, 1 - _CERTAIN)
+    certain = np.minimum(np.maximum(scores.astype(np.float64), _CERTAIN), 1 - _CERTAIN)
     return np.asarray(np.log(certain / (1 - certain)))

@@ -313,8 +313,8 @@ def test_points_turn_about_the_rois_middle() -> None:
     basis = PointBasis.of(HEAD, HEAD.landmarks)
     before, after = points(basis, p, r, 120), points(basis, turned, r, 120)
     middle = (r[:, None, :2] + r[:, None, 2:]) / 2
-    # Clockwise in the image, whose y points down, is what `rotation` does: back is its transpose.
-    back = np.stack([similarity.rotation(lean) for lean in leans])
+    # Clockwise in the image, whose y points down, is what `plane_rotations` does: back is its transpose.
+    back = similarity.plane_rotations(leans)
     np.testing.assert_allclose(after[..., :2], (before[..., :2] - middle) @ back + middle, atol=0.01)
     np.testing.assert_allclose(after[..., 2], before[..., 2], atol=1e-3)
 

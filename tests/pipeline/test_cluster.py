@@ -23,6 +23,8 @@ from compared_runs import same_tables
 from conftest import wanted
 from dask_clusters import Cluster, cluster, local_workers
 
+from ddfa_batch.commands.execution import expect_workers
+from ddfa_batch.commands.options import RunSettings
 from ddfa_batch.pipeline import cluster as clusters
 from ddfa_batch.pipeline import dask_settings, graph, outstanding, plan, worker_template
 from ddfa_batch.pipeline import process as steps
@@ -84,6 +86,43 @@ def test_workers_have_the_environment_of_now_whenever_their_template_was_started
     assert seen() == [{"MALLOC_ARENA_MAX": "1", "DDFA_TEST_SET_LATE": None}]
     monkeypatch.setenv("DDFA_TEST_SET_LATE", "late")
     assert seen() == [{"MALLOC_ARENA_MAX": "1", "DDFA_TEST_SET_LATE": "late"}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "begun"),
+    [
+        (RunSettings(workers=2), True),
+        (RunSettings(scheduler="local"), True),
+        (RunSettings(), False),  # how much there is to do has to be counted first
+        (RunSettings(scheduler="in-process"), False),
+        (RunSettings(workers=2, dry_run=True), False),
+        (RunSettings(workers=2, cluster="slurm"), False),
+    ],
+)
+def test_workers_asked_for_in_so_many_words_are_expected_at_once(
+    settings: RunSettings, begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(worker_template, "start", started.append)
+    expect_workers(settings)
+    assert started == ([dask_settings.TEMPLATE_ENVIRONMENT] if begun else [])
+
+
+def test_what_workers_are_forked_from_imports_beside_the_command() -> None:
+    """It takes as long as the command itself, which therefore imports nothing large before."""
+    command = [sys.executable, "-c", _TELLS_THE_START, "process", "/nowhere", "/nowhere/out", "--workers", "2"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.stdout.splitlines()[0] == "begun without numpy"
+
+
+#: Runs a command and tells when what its workers would be forked from is to start, which it does not.
+_TELLS_THE_START = """
+import sys
+from ddfa_batch.cli import main
+from ddfa_batch.pipeline import worker_template
+worker_template.start = lambda _: print("begun with numpy" if "numpy" in sys.modules else "begun without numpy")
+main()
+"""
 
 
 def test_workers_start_anew_where_the_fork_servers_socket_has_no_room(
