@@ -12,6 +12,7 @@ what the fork server forks ends by `os._exit`, without the libraries' own cleari
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -52,6 +53,17 @@ def start(environment: Mapping[str, str]) -> None:
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    atexit.unregister(_end)
+    atexit.register(_end)
+
+
+def _end() -> None:
+    """End the template with this process: one that still imports would hold the command's output open so long."""
+    from multiprocessing import forkserver
+
+    if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 @contextlib.contextmanager

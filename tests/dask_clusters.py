@@ -34,8 +34,15 @@ def local_workers(command: int | None = None) -> list[psutil.Process]:
 def templates(command: int | None = None) -> list[psutil.Process]:
     """What the workers of a command, or of this process, are forked from."""
     below = psutil.Process(command).children(recursive=True)
-    servers = {process.pid: process for process in below if "forkserver" in " ".join(process.cmdline())}
+    servers = {process.pid: process for process in below if _serves_forks(process)}
     return [process for process in servers.values() if process.ppid() not in servers]
+
+
+def _serves_forks(process: psutil.Process) -> bool:
+    try:
+        return "forkserver" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # or one that has ended and waits for that to be heard of
+        return False
 
 
 def dask(*words: str) -> subprocess.Popen[bytes]:
