@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
-
 from ddfa_batch.pipeline import worker_template
 from ddfa_batch.pipeline.dask_settings import LOST_WORKER, SILENT, TEMPLATE_ENVIRONMENT, local_environment, preloads
 from ddfa_batch.schemas.errors import ClusterError
@@ -55,9 +53,10 @@ def local_cluster(n_workers: int | None) -> Iterator[Any]:
         "distributed.worker.profile.enabled": False,  # a thread that wakes every 10 ms and wants the GIL
     }
     begun: list[Any] = []
+    nannies: list[Any] = []
     with dask.config.set(settings):
         try:
-            with _started(begun, n_workers or usable_cores()) as local, contextlib.ExitStack() as closing:
+            with _started(begun, nannies, n_workers or usable_cores()) as local, contextlib.ExitStack() as closing:
                 try:
                     yield closing.enter_context(_noted(Client, begun)(local))
                 except KeyboardInterrupt:
@@ -65,7 +64,7 @@ def local_cluster(n_workers: int | None) -> Iterator[Any]:
                     raise
         except KeyboardInterrupt:
             if begun:
-                _give_up(*begun)
+                _give_up(nannies, *begun)
             raise
 
 
@@ -77,15 +76,16 @@ def _spare_dask_another_template() -> None:
         setattr(utils, _HAS_PRELOADED, True)
 
 
-def _started(begun: list[Any], n_workers: int) -> Any:
-    """Dask's local cluster, noted in `begun` before its workers are there."""
-    from distributed import LocalCluster
+def _started(begun: list[Any], nannies: list[Any], n_workers: int) -> Any:
+    """Dask's local cluster, noted in `begun` before its workers are there; their nannies are noted, too."""
+    from distributed import LocalCluster, Nanny
 
     try:
         return _noted(LocalCluster, begun)(
             n_workers=n_workers,
             threads_per_worker=1,
             processes=True,
+            worker_class=_noted(Nanny, nannies),
             env=dict(os.environ),  # the template's is as old as itself
             silence_logs=SILENT,
             dashboard_address=_HERE,
@@ -107,7 +107,7 @@ def _noted(kind: Any, begun: list[Any]) -> Any:
     return Noted
 
 
-def _give_up(local: Any, client: Any = None) -> None:
+def _give_up(nannies: list[Any], local: Any, client: Any = None) -> None:
     """End a cluster whose start, or whose end, a signal cut short: Dask would wait for its workers, and complain.
 
     Its loop is stopped first, or it would start what is ended here again.
@@ -117,11 +117,7 @@ def _give_up(local: Any, client: Any = None) -> None:
         client.status = "closed"
     with contextlib.suppress(AttributeError):  # it has no loop yet
         _stop(local.loop)
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if worker_template.FORKED in " ".join(child.cmdline()):
-                for process in (*child.children(), child):
-                    process.kill()
+    worker_template.end([pid for nanny in nannies if (pid := getattr(nanny, "pid", None))])
 
 
 def _stop(loop: Any) -> None:

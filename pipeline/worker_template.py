@@ -18,8 +18,10 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
+#: The process id of the fork server, if `start` started it.
+_own: int | None = None
 #: How workers come to be: Dask's name of it.
 FORKED, SPAWNED = "forkserver", "spawn"
 #: What the template imports: what a worker is, and what it does.
@@ -45,6 +47,8 @@ def start(environment: Mapping[str, str]) -> None:
         return
     from multiprocessing import forkserver, resource_tracker
 
+    global _own  # noqa: PLW0603 - the fork server is the process's, and so is whose it is
+    running = _running()
     resource_tracker.ensure_running()  # the template would start it, which lets Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -53,17 +57,47 @@ def start(environment: Mapping[str, str]) -> None:
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if _running() != running:
+        _own = _running()
     atexit.unregister(_end)
     atexit.register(_end)
 
 
 def _end() -> None:
     """End the template with this process: one that still imports would hold the command's output open so long."""
+    if _own is not None and _own == _running():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(_own, signal.SIGTERM)
+
+
+def end(workers: Collection[int]) -> None:
+    """End these workers, by their process ids, and what else was forked from the template, and the template itself.
+
+    Only the workers, where it is not `start` that started the fork server, or where whoever uses it besides has a
+    process of it.
+    """
+    import psutil
+
+    others = {child.pid for child in multiprocessing.active_children()}.difference(workers)
+    for pid in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
+    if _own is None or _own != _running():
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        template = psutil.Process(_own)
+        forked = template.children()
+        if not any(process.pid in others for process in forked):
+            for process in (*forked, template):
+                process.kill()
+
+
+def _running() -> int | None:
+    """The process id of this process's fork server; None where there is none, or Python does not say."""
     from multiprocessing import forkserver
 
-    if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    pid: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    return pid
 
 
 @contextlib.contextmanager
