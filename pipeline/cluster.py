@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,8 @@ _LOST = (
     "The connection to Dask's scheduler was lost in mid-run. What is finished is kept: when it is there again, run the "
     "same command again to resume."
 )
+#: What a command calls what it makes of workers, before its client's name.
+_PREPARATION = "ddfa-batch-one-thread-each-"
 #: How the address of a scheduler begins.
 _PROTOCOLS = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
@@ -150,6 +151,7 @@ def _quiet_dask() -> Iterator[None]:
 def prepared(client: Any, fault: Callable[[], str | None]) -> Iterator[None]:
     """Workers with one thread per library, now and late joiners, and none with a `fault`; put back as they were after.
 
+    What commands left that were killed meanwhile is put back first.
     Raises `ClusterError` for a worker with a fault. Those that join later ask for it themselves, stage by stage.
     """
     from distributed import WorkerPlugin
@@ -162,14 +164,27 @@ def prepared(client: Any, fault: Callable[[], str | None]) -> Iterator[None]:
             end_children()
             leave_one_thread()
 
-    name = f"ddfa-batch-one-thread-each-{uuid.uuid4().hex}"
+    name = _PREPARATION + client.id
     _verify(client, fault)
+    for left in _left_by_the_dead(client):
+        client.unregister_worker_plugin(left)
     client.register_plugin(OneThreadEach(), name=name)
     try:
         yield
     finally:
         if not lost(client):
             client.unregister_worker_plugin(name)
+
+
+def _left_by_the_dead(client: Any) -> list[str]:
+    """What commands made of the workers that were killed since, and could not put back."""
+
+    def found(dask_scheduler: Any) -> list[str]:
+        connected = {_PREPARATION + client for client in dask_scheduler.clients}
+        return [name for name in {*dask_scheduler.worker_plugins} - connected if name.startswith(_PREPARATION)]
+
+    left: list[str] = client.run_on_scheduler(found)
+    return left
 
 
 def _verify(client: Any, fault: Callable[[], str | None]) -> None:

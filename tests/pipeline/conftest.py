@@ -6,6 +6,7 @@ from pathlib import Path
 
 import portrait_films
 import pytest
+import small_model
 from clip_requests import clip_request
 from conftest import wanted
 
@@ -25,6 +26,20 @@ def photo_run(photos: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFac
     out = tmp_path_factory.mktemp("run") / "out"
     process(wanted(photos, out, bundle, vertices="none"), HERE)
     return open_run(out)
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty pictures of no face to three: work for several workers."""
+    return small_model.pictures(tmp_path_factory.mktemp("many"), [i % 4 for i in range(60)])
+
+
+@pytest.fixture(scope="session")
+def expected(many: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their run in this process, three a shard."""
+    out = tmp_path_factory.mktemp("expected") / "out"
+    process(wanted(many, out, bundle, shard_size=3), HERE)
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -37,20 +37,6 @@ from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 pytestmark = pytest.mark.filterwarnings("default")
 
-N_IMAGES = 60
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model.pictures(tmp_path_factory.mktemp("many"), [i % 4 for i in range(N_IMAGES)])
-
-
-@pytest.fixture(scope="module")
-def expected(many: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("expected") / "out"
-    process(wanted(many, out, bundle, shard_size=3), Execution("in-process"))
-    return out
-
 
 def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     many: Path, bundle: Bundle, expected: Path, tmp_path: Path
@@ -66,7 +52,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     request = wanted(many, tmp_path / "out", bundle, shard_size=3)
     _, totals = process(request, Execution("local", 2), report=kill_one)
     assert killed
-    assert totals.images == N_IMAGES
+    assert totals.images == len(list(many.iterdir()))
     assert totals.n_errors == 0
     same_tables(tmp_path / "out", expected)
 
@@ -342,6 +328,7 @@ def test_workers_and_client_are_left_as_they_were(
     log = logging.getLogger("distributed.client")
     level = log.level
     with Client(scheduler_file=str(two_workers.file)) as client:
+        client.wait_for_workers(2, timeout=60)
         client.run(several_threads)
         before = client.run(settings)
         during: list[dict[str, Any]] = []
@@ -356,6 +343,23 @@ def test_workers_and_client_are_left_as_they_were(
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert log.level == level
     assert [each["opencv"] for each in before.values()] == [3, 3]
+
+
+def test_what_a_command_that_died_made_of_workers_is_undone_by_the_next(two_workers: Cluster) -> None:
+    from distributed import Client
+
+    def prepared(dask_worker: Any) -> int:
+        return sum(name.startswith("ddfa-batch") for name in dask_worker.plugins)
+
+    with Client(scheduler_file=str(two_workers.file)) as dies:
+        dies.wait_for_workers(2, timeout=60)
+        with clusters.prepared(dies, lambda: None):
+            dies.close()
+    with Client(scheduler_file=str(two_workers.file)) as client:
+        assert set(client.run(prepared).values()) == {1}
+        with clusters.prepared(client, lambda: None):
+            assert set(client.run(prepared).values()) == {1}
+        assert set(client.run(prepared).values()) == {0}
 
 
 def test_one_thread_is_kept_until_the_last_has_left() -> None:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import small_model
 from compared_runs import same_tables
 from conftest import wanted
 from dask_clusters import Cluster, stop
@@ -25,20 +24,6 @@ from ddfa_batch.schemas.errors import ClusterError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 pytestmark = pytest.mark.filterwarnings("default")
-
-N_IMAGES = 60
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model.pictures(tmp_path_factory.mktemp("many"), [i % 3 for i in range(N_IMAGES)])
-
-
-@pytest.fixture(scope="module")
-def expected(many: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("expected") / "out"
-    process(wanted(many, out, bundle, shard_size=3), Execution("in-process"))
-    return out
 
 
 def begun(many: Path, out: Path, bundle: Bundle, running: Cluster) -> subprocess.Popen[str]:
