@@ -168,6 +168,8 @@ def main() -> None:
     images = sorted(p.absolute() for p in arguments.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     rounds = []
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        # As an installed package has it: what is imported was compiled before, here by the run that `Bars` begins with.
+        os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
         bars = Bars(arguments, images, Path(folder))
         for number in range(arguments.rounds):
             rounds.append(bars.round())

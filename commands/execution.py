@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from ddfa_batch.commands.run_reports import announcement, change, summary
 from ddfa_batch.commands.wording import count
 from ddfa_batch.pipeline import worker_template
 from ddfa_batch.pipeline.dask_settings import TEMPLATE_ENVIRONMENT
-from ddfa_batch.schemas.config import Execution, ItemLimits, RunPart
+from ddfa_batch.schemas.config import FEW_IMAGES, Execution, ItemLimits, RunPart
 from ddfa_batch.schemas.errors import OptionError
 from ddfa_batch.schemas.job_clusters import KUBERNETES
 
@@ -47,14 +49,25 @@ def check_settings(settings: RunSettings) -> None:
         raise click.UsageError("--overwrite and --extend change what the parts share; leave out --shard-index.")
 
 
-def expect_workers(settings: RunSettings) -> None:
-    """Begin to start local workers where they are asked for in so many words, before anything large is imported here.
+def expect_workers(settings: RunSettings, sources: Sequence[str] = ()) -> None:
+    """Begin to start local workers where there will surely be some, before anything large is imported here.
 
-    Where their number is not told it depends on what there is to do, which nobody has counted yet.
+    They are asked for in so many words, or one of the sources is a folder with more in it than one process does. In
+    other cases it depends on what there is to do, which nobody has counted yet.
     """
     asked = settings.scheduler == "local" or (settings.scheduler == "auto" and (settings.workers or 1) > 1)
+    asked = asked or (settings.scheduler == "auto" and any(map(_holds_many, sources)))
     if asked and settings.cluster is None and not settings.dry_run:
         worker_template.start(TEMPLATE_ENVIRONMENT)
+
+
+def _holds_many(source: str) -> bool:
+    """Whether something is a folder with at least `FEW_IMAGES` entries."""
+    try:
+        with os.scandir(source) as entries:
+            return sum(1 for _ in itertools.islice(entries, FEW_IMAGES)) == FEW_IMAGES
+    except OSError:  # it is none, or whoever lists it will say what is wrong with it
+        return False
 
 
 def run_part(settings: RunSettings) -> RunPart | None:

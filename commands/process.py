@@ -208,7 +208,7 @@ def process(
         raise click.UsageError("--overwrite replaces the run in OUT; leave out --retry-failed.")
     if run_part(settings) and retry_failed:
         raise click.UsageError("--retry-failed does what is left of a finished run; leave out --shard-index.")
-    expect_workers(settings)
+    expect_workers(settings, sources)
     from ddfa_batch.pipeline.process import process as run_process
     from ddfa_batch.tasks.files.remote_calls import limited
 

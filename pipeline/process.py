@@ -23,15 +23,12 @@ from ddfa_batch.pipeline.retry import retry_faces
 from ddfa_batch.pipeline.seal import is_sealed
 from ddfa_batch.pipeline.staging import commit
 from ddfa_batch.pipeline.tracks import join_videos
-from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.config import FEW_IMAGES, Execution
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.mesh_files import MAX_VIRTUAL_SOURCES, put_virtual
 
 #: The stages of a shard, by the names Dask's dashboard shows.
 STAGES: graph.Stages = {"find-faces": find_faces, "reconstruct": reconstruct, "write": write, "commit": commit}
-#: Fewer images than this are done in this process: starting a local cluster takes some seconds, which they
-#: do not win back.
-_FEW = 200
 
 
 def process(
@@ -51,7 +48,7 @@ def process(
         request,
         execution,
         STAGES,
-        few=_FEW,
+        few=FEW_IMAGES,
         overwrite=overwrite,
         verify=verify,
         extend=extend,

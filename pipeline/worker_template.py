@@ -1,9 +1,9 @@
 """The process that local workers are forked from: everything imported, nothing done, no session opened.
 
 A worker that is started anew imports for a second what this process has imported once; forked from it, it is there in
-some ten milliseconds. The template is started as soon as it is known that workers will be wanted: where that is said in
-so many words (`--workers 2`) before the command itself imports anything large, for both take about a second. It is
-Python's fork server, of which a process has one; where the system has none (Windows) workers start as they always did.
+some ten milliseconds. The template is started as soon as it is known that workers will be wanted: where that is plain
+from the words of a command, before that imports anything large itself, for both take about a second. It is Python's
+fork server, of which a process has one; where the system has none (Windows) workers start as they always did.
 
 Libraries start two threads as they are imported, jemalloc's, which is started anew after a fork, and one of
 onnxruntime, which waits and holds nothing; a worker does without it, but must not wait for it at its end. It does not:

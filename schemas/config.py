@@ -47,6 +47,9 @@ NO_SMOOTHING, ONE_EURO = "none", "one-euro"
 SMOOTHINGS = (NO_SMOOTHING, ONE_EURO)
 #: Least and most pixels of the longer side of the copy that is searched.
 DETECT_SIZES = (64, 8192)
+#: Fewer images than this `process` does in the command's own process: starting a local cluster takes a second, which
+#: they do not win back.
+FEW_IMAGES = 200
 #: Most inputs of a shard that can be asked for.
 MAX_SHARD_SIZE = 1_000_000
 #: Most attempts at a call to a store that can be asked for, and most seconds for each.

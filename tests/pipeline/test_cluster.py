@@ -31,7 +31,7 @@ from ddfa_batch.pipeline import process as steps
 from ddfa_batch.pipeline.process import process
 from ddfa_batch.pipeline.progress import Progress
 from ddfa_batch.pipeline.requirements import Requirements, requirements, worker_fault
-from ddfa_batch.schemas.config import Execution
+from ddfa_batch.schemas.config import FEW_IMAGES, Execution
 from ddfa_batch.schemas.errors import ClusterError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
@@ -92,6 +92,18 @@ def test_workers_asked_for_in_so_many_words_are_expected_at_once(
     monkeypatch.setattr(worker_template, "start", started.append)
     expect_workers(settings)
     assert started == ([dask_settings.TEMPLATE_ENVIRONMENT] if begun else [])
+
+
+@pytest.mark.parametrize(("n", "begun"), [(FEW_IMAGES - 1, 0), (FEW_IMAGES, 1)])
+def test_workers_are_expected_for_a_folder_with_more_than_one_process_does(
+    n: int, begun: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for i in range(n):
+        (tmp_path / str(i)).touch()
+    started: list[object] = []
+    monkeypatch.setattr(worker_template, "start", started.append)
+    expect_workers(RunSettings(), [str(tmp_path / "0"), str(tmp_path)])
+    assert len(started) == begun
 
 
 def test_what_workers_are_forked_from_imports_beside_the_command() -> None:
