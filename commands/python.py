@@ -90,7 +90,7 @@ def process(
     if overwrite and (extend or retry_failed is not False):
         raise OptionError("overwrite replaces the run in out; leave out extend and retry_failed.")
     limits = ItemLimits(item_timeout, memory_limit)
-    folder = _folder(out)
+    folder = run_place(out)
     faces = FaceOptions(
         detector=detector,
         boxes=None if boxes is None else Path(boxes),
@@ -176,7 +176,8 @@ def check_run(workers: int | None, scheduler: str) -> None:
         raise OptionError("scheduler='in-process' has one worker; leave out workers.")
 
 
-def _folder(out: PathName) -> PathName:
+def run_place(out: PathName) -> PathName:
+    """The folder of a run, or its URL; raises `OptionError` for none, `InputError` for a URL with credentials."""
     if not os.fspath(out):
         raise OptionError("out is a folder; an empty string names none.")
     if is_url(os.fspath(out)):

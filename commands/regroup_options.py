@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ddfa_batch.commands.execution import carry_out
-from ddfa_batch.commands.options import RunSettings, grouped, quiet_option
+from ddfa_batch.commands.options import RunSettings, grouped, quiet_option, remote_options
 from ddfa_batch.commands.wording import count
-from ddfa_batch.schemas.config import MAX_SHARD_SIZE
+from ddfa_batch.schemas.config import MAX_SHARD_SIZE, RemoteLimits
 
 if TYPE_CHECKING:
     from ddfa_batch.pipeline.regroup_plan import Regrouping
@@ -27,8 +27,16 @@ class RegroupSettings:
     overwrite: bool
     #: Read what is finished, and do anew what is damaged.
     verify: bool
+    #: How often stores behind URLs are asked, and how many seconds each attempt may take.
+    remote_attempts: int
+    remote_timeout: float
     #: Print errors only.
     quiet: bool
+
+    @property
+    def remote(self) -> RemoteLimits:
+        """How long stores are waited for."""
+        return RemoteLimits(self.remote_attempts, self.remote_timeout)
 
     def as_run(self) -> RunSettings:
         """The settings of a run in this process."""
@@ -38,6 +46,8 @@ class RegroupSettings:
             shard_size=self.shard_size,
             overwrite=self.overwrite,
             verify=self.verify,
+            remote_attempts=self.remote_attempts,
+            remote_timeout=self.remote_timeout,
             quiet=self.quiet,
         )
 
@@ -54,6 +64,7 @@ regroup_options = grouped(
         ),
         click.option("--overwrite", is_flag=True, help="Replace the run in NEW."),
         click.option("--verify", is_flag=True, help="Read what is finished first, and do anew what is damaged."),
+        *remote_options,
         quiet_option,
     ],
 )
@@ -63,6 +74,6 @@ def write_regrouped(request: Regrouping, settings: RegroupSettings) -> None:
     """Announce a run that is made of others, write it, and say what came of it."""
     from ddfa_batch.pipeline.regroup import regroup
 
-    of = " and ".join(str(source.path) for source in request.sources)
+    of = " and ".join(str(source.run.folder) for source in request.sources)
     words = f"{count(request.run.n_inputs, 'input')} of {of} in {count(request.run.n_shards, 'file')} a table."
     carry_out(functools.partial(regroup, request), lambda run: words, settings.as_run())

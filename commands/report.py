@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ddfa_batch.commands.config_file import config_option
-from ddfa_batch.commands.options import PATH, RUN_PLACE
+from ddfa_batch.commands.options import PATH, RUN_PLACE, remote_options
 from ddfa_batch.commands.wording import byte_size
-from ddfa_batch.schemas.errors import OptionError
+from ddfa_batch.schemas.config import RemoteLimits
 
 if TYPE_CHECKING:
     from ddfa_batch.tasks.files.run_folders import Named
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Decides which faces are shown."
 )
+@remote_options[0]
+@remote_options[1]
 @config_option
-def report(out: Named, page: Path | None, viewer: bool, seed: int) -> None:
+def report(out: Named, page: Path | None, viewer: bool, seed: int, remote_attempts: int, remote_timeout: float) -> None:
     """Write a page that shows the run in OUT: counts, times, errors, distributions, poses, contact sheets, videos.
 
     One file that needs no network and can be sent: pictures of some faces are in it. Photographs are read again from
@@ -34,11 +36,14 @@ def report(out: Named, page: Path | None, viewer: bool, seed: int) -> None:
     Examples:
       ddfa-batch report out/
       ddfa-batch report out/ --page monday.html --no-viewer
+      ddfa-batch report s3://bucket/runs/a/
     """
     from ddfa_batch.pipeline.report import write_report
-    from ddfa_batch.tasks.files.remote_calls import is_url
+    from ddfa_batch.tasks.files.remote_calls import limited
+    from ddfa_batch.tasks.files.run_folders import run_folder_at
+    from ddfa_batch.tasks.files.store import REPORT
 
-    if page is None and isinstance(out, str) and is_url(out):
-        raise OptionError(f"{out} is behind a URL; say with --page where on this machine the page goes.")
-    path = write_report(out, page, seed, viewer)
-    click.echo(f"{path} ({byte_size(path.stat().st_size)}): open it in a browser.")
+    with limited(RemoteLimits(remote_attempts, remote_timeout)):
+        where = write_report(out, page, seed, viewer)
+        size = page.stat().st_size if page else run_folder_at(out).size(REPORT)
+    click.echo(f"{where} ({byte_size(size)}): open it in a browser.")

@@ -25,6 +25,7 @@ from ddfa_batch.schemas.errors import InputError, OptionError, RunFolderError
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.remote_calls import is_url
+from ddfa_batch.tasks.files.run_folders import Named, run_folder_at
 from ddfa_batch.tasks.files.video_inputs import video_key
 
 #: Inputs of a file, unless asked for: some hundred megabytes of faces in memory while it is written.
@@ -39,7 +40,7 @@ class Made:
 
     #: compact, select or merge.
     command: str
-    #: The runs, absolute, and how many inputs of each were taken, in this order.
+    #: The runs, absolute paths or URLs, and how many inputs of each were taken, in this order.
     of: list[str]
     inputs: list[int]
     #: By which column the faces of a file are sorted; None for the order of inputs.
@@ -82,7 +83,7 @@ class Regrouping:
                 image_id += 1
 
 
-def compact_request(source: Results, out: Path, sort: str | None = None, shard_size: int | None = None) -> Regrouping:
+def compact_request(source: Results, out: Named, sort: str | None = None, shard_size: int | None = None) -> Regrouping:
     """All finished rows of a run in few large files, the faces of each sorted by a column of numbers."""
     if sort is not None:
         schema = source.faces_schema()
@@ -91,14 +92,14 @@ def compact_request(source: Results, out: Path, sort: str | None = None, shard_s
     return _regrouping("compact", [source], [chosen(source, Selection())], out, shard_size, sort=sort)
 
 
-def select_request(source: Results, out: Path, selection: Selection, shard_size: int | None = None) -> Regrouping:
+def select_request(source: Results, out: Named, selection: Selection, shard_size: int | None = None) -> Regrouping:
     """The inputs of a run that have a face which was chosen, with those faces alone."""
     if selection.everything:
         raise OptionError("Say what is to be taken; compact takes everything.")
     return _regrouping("select", [source], [chosen(source, selection)], out, shard_size, selection=selection)
 
 
-def merge_request(sources: Sequence[Results], out: Path, shard_size: int | None = None) -> Regrouping:
+def merge_request(sources: Sequence[Results], out: Named, shard_size: int | None = None) -> Regrouping:
     """All rows of several runs of one model; of an input that several have, the first one's."""
     if len({str(source.run.folder) for source in sources}) < max(2, len(sources)):
         raise OptionError("merge takes two runs or more, each once.")
@@ -115,7 +116,7 @@ def _regrouping(
     command: str,
     sources: Sequence[Results],
     taken: Sequence[Chosen],
-    out: Path,
+    out: Named,
     shard_size: int | None,
     *,
     sort: str | None = None,
@@ -126,9 +127,9 @@ def _regrouping(
         _refuse_other(source, out)
     counts = [len(found.images) for found in taken]
     if not sum(counts):
-        raise InputError(f"Nothing in {sources[0].path} is as chosen.")
+        raise InputError(f"Nothing in {sources[0].run.folder} is as chosen.")
     first = sources[0].run
-    names = [str(source.path.resolve()) for source in sources]
+    names = [source.run.folder.address for source in sources]
     made = Made(command, names, counts, sort, {} if selection is None else selection.as_dict())
     run = new_run(
         "process",
@@ -147,30 +148,30 @@ def _regrouping(
 
 
 def _notes(sources: Sequence[Results], counts: Sequence[int]) -> list[str]:
-    unfinished = [source.path for source in sources if not source.complete]
-    notes = [f"{path} is not finished; what is done of it is taken." for path in unfinished]
+    unfinished = [source.run.folder for source in sources if not source.complete]
+    notes = [f"{folder} is not finished; what is done of it is taken." for folder in unfinished]
     if len(sources) == 1:
         return notes
     for source, n in zip(sources, counts, strict=True):
         if left := source.images(["image_id"]).num_rows - n:
-            notes.append(f"{left:,} of the inputs of {source.path} are in a run named before, and were left out.")
+            notes.append(f"{left:,} of the inputs of {source.run.folder} are in a run named before, and were left out.")
     first = sources[0].run.options
     for source in sources[1:]:
         options = source.run.options
         names = [n for n in sorted({*first, *options}) if first.get(n) != options.get(n) and n != "vertices"]
         if names:
             told = ", ".join(name.replace("_", "-") for name in names)
-            notes.append(f"{source.path} was made with another {told} than {sources[0].path}.")
+            notes.append(f"{source.run.folder} was made with another {told} than {sources[0].run.folder}.")
     return notes
 
 
 # ------------------------------------------------------------------------------------------------ refusals
 
 
-def _refuse_other(source: Results, out: Path) -> None:
+def _refuse_other(source: Results, out: Named) -> None:
     if source.run.kind != "process":
-        raise RunFolderError(f"{source.path} is a run of {source.run.kind}; this takes runs of process.")
-    if out.resolve() == source.path.resolve():
+        raise RunFolderError(f"{source.run.folder} is a run of {source.run.kind}; this takes runs of process.")
+    if run_folder_at(out) == source.run.folder:
         raise OptionError(f"{out} is the run itself; choose another folder.")
 
 
@@ -178,14 +179,14 @@ def _refuse_unlike(first: Results, other: Results) -> None:
     a, b = first.run.model, other.run.model
     if a.digest != b.digest:
         raise OptionError(
-            f"{first.path} was made with the model {a.name} ({a.digest[:12]}) and {other.path} with {b.name} "
-            f"({b.digest[:12]}); parameters of two models do not go into one table."
+            f"{first.run.folder} was made with the model {a.name} ({a.digest[:12]}) and {other.run.folder} with "
+            f"{b.name} ({b.digest[:12]}); parameters of two models do not go into one table."
         )
     columns = [{*run.faces_schema().names, *run.images_schema().names} for run in (first, other)]
     if differing := sorted(columns[0] ^ columns[1]):
         raise RunFolderError(
-            f"{first.path} and {other.path} have not the same columns ({', '.join(differing)}); make them with the "
-            "same options and version."
+            f"{first.run.folder} and {other.run.folder} have not the same columns "
+            f"({', '.join(differing)}); make them with the same options and version."
         )
 
 

@@ -16,25 +16,29 @@ from ddfa_batch.pipeline.results import Results
 from ddfa_batch.schemas.errors import RunFolderError
 from ddfa_batch.tasks.files import store
 from ddfa_batch.tasks.files.atomic import whole_file
+from ddfa_batch.tasks.files.remote_calls import is_url
 from ddfa_batch.tasks.files.run_folders import Named
 from ddfa_batch.tasks.rendering.report_page import ReportContent, report_page
 
 
-def write_report(out: Named, page: Path | None = None, seed: int = 0, viewer: bool = True) -> Path:
+def write_report(out: Named, page: Path | None = None, seed: int = 0, viewer: bool = True) -> Path | str:
     """Write the report of the finished shards of the run in `out` as one HTML page; give where it lies.
 
-    page: where to; None for `report.html` in the run's folder. seed: decides which faces are shown at random. viewer:
-    with meshes that can be turned. Raises `RunFolderError` where `out` holds no run of `process`, or nothing is done.
+    page: where to; None for `report.html` in the run's folder, of which the URL is given where it is behind one. seed:
+    decides which faces are shown at random. viewer: with meshes that can be turned. Raises `RunFolderError` where `out`
+    holds no run of `process`, or nothing is done.
     """
     run = Results(out)
     if run.run.kind != "process":
         raise RunFolderError(f"{out} is a run of {run.run.kind}; a report is made of runs of process.")
     if not run.receipts:
         raise RunFolderError(f"No shard of {out} is finished; run the same command again, then report.")
-    path = run.path / store.REPORT if page is None else page
-    with whole_file(path) as work:
-        work.write_text(report_page(report_content(run, seed, viewer)), encoding="utf-8")
-    return path
+    text, folder = report_page(report_content(run, seed, viewer)), run.run.folder
+    with folder.writing(store.REPORT) if page is None else whole_file(page) as work:
+        work.write_text(text, encoding="utf-8")
+    if page is not None:
+        return page
+    return folder.where(store.REPORT) if is_url(folder.address) else Path(folder.where(store.REPORT))
 
 
 def report_content(run: Results, seed: int = 0, viewer: bool = True) -> ReportContent:

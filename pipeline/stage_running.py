@@ -22,7 +22,7 @@ REPORT_SECONDS = 0.25
 TOPIC = "ddfa-batch-progress"
 
 #: The first stage of a kind of run that writes files.
-_WRITERS = frozenset({"draw", "meshes", "samples", "write"})
+_WRITERS = frozenset({"draw", "gather", "meshes", "samples", "write"})
 
 #: What is told of a shard at work.
 Announce = Callable[[ShardProgress], None]

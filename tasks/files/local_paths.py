@@ -17,7 +17,7 @@ def check_local(path: Path) -> Path:
     if _URL.match(text) and not path.exists():
         scheme, _, rest = text.partition(":/")
         raise InputError(
-            f"{scheme}://{rest.lstrip('/')} is a URL; only IMAGES, and the OUT of process, may be one: "
-            "name a local file or folder."
+            f"{scheme}://{rest.lstrip('/')} is a URL; inputs may be one, and folders of runs but those of "
+            "synth-videos and fit: name a local file or folder."
         )
     return path

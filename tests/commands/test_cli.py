@@ -142,7 +142,7 @@ def test_urls_are_refused_and_make_no_folders(
     (tmp_path / "in").mkdir()
     answer = command_line.call(*words)
     assert answer.code == 1
-    assert "is a URL; only IMAGES, and the OUT of process, may be one" in answer.stderr
+    assert "is a URL; inputs may be one, and folders of runs but those of synth-videos and fit" in answer.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
 
 

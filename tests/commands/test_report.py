@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 import pytest
 from command_line import call
 from conftest import wanted
@@ -41,10 +42,20 @@ def test_python_makes_the_same_page(run: Path, models: Path, tmp_path: Path) -> 
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
+def test_the_page_of_a_run_behind_a_url_goes_there(run: Path, models: Path) -> None:
+    stored = fsspec.filesystem("memory")
+    stored.put(str(run), "/reported", recursive=True)
+    answer = call("report", "memory://reported", "--no-viewer", models=models)
+    assert answer.code == 0, answer.stderr
+    assert answer.stdout.startswith("memory://reported/report.html (")
+    assert stored.cat("/reported/report.html").startswith(b"<!doctype html>")
+    assert call("verify", "memory://reported", models=models).code == 0
+    stored.rm("/reported", recursive=True)
+
+
 def test_what_is_wrong_is_told_in_a_sentence(run: Path, models: Path, tmp_path: Path) -> None:
     for words, sentence in (
         ([tmp_path], "holds no run"),
-        (["s3://bucket/run"], "say with --page"),
         ([run, "--page", "s3://bucket/p.html"], "URL"),
     ):
         answer = call("report", *words, models=models)

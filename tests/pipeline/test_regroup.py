@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import small_model
+from compared_runs import same_tables
 from conftest import wanted
 
 import ddfa_batch
@@ -18,7 +21,7 @@ from ddfa_batch.pipeline.derived_plan import derived_request
 from ddfa_batch.pipeline.photographs import photographs
 from ddfa_batch.pipeline.plan import read_shard
 from ddfa_batch.pipeline.process import process
-from ddfa_batch.pipeline.regroup_plan import merge_request
+from ddfa_batch.pipeline.regroup_plan import Made, merge_request
 from ddfa_batch.pipeline.render import render
 from ddfa_batch.pipeline.results import Results, open_run
 from ddfa_batch.pipeline.selected_faces import Selection
@@ -52,6 +55,29 @@ def whole(run: Results) -> bool:
     found = verify_run(run.run)
     assert found.faults == []
     return found.sealed and not found.pending
+
+
+@pytest.mark.parametrize("how", ["compact", "select", "merge"])
+def test_runs_behind_urls_become_runs_behind_urls(run: Results, tmp_path: Path, how: str) -> None:
+    """What is made there is what is made of folders, and knows where it comes from."""
+    stored = fsspec.filesystem("memory")
+    second = ddfa_batch.select(run.path, tmp_path / "second", "n_faces > 2")
+    for name, source in (("first", run), ("second", second)):
+        stored.put(str(source.path), f"/regroup/{name}", recursive=True)
+    makes: dict[str, Callable[[str, str], Results]] = {
+        "compact": lambda at, new: ddfa_batch.compact(f"{at}/first", new, sort="yaw", shard_size=5),
+        "select": lambda at, new: ddfa_batch.select(f"{at}/first", new, "n_faces = 1", shard_size=5),
+        "merge": lambda at, new: ddfa_batch.merge([f"{at}/second", f"{at}/first"], new, shard_size=5),
+    }
+    shutil.copytree(run.path, tmp_path / "first")
+    here, there = (makes[how](at, f"{at}/new") for at in (str(tmp_path), "memory://regroup"))
+    assert whole(there)
+    assert there.run.n_shards > 1
+    same_tables(here.path, "memory://regroup/new")
+    assert Made.of_run(there.run).of[-1] == "memory://regroup/first"  # type: ignore[union-attr]
+    with pytest.raises(OptionError, match="is the run itself"):
+        ddfa_batch.compact("memory://regroup/first", "memory://regroup/first/")
+    stored.rm("/regroup", recursive=True)
 
 
 def in_order(table: pa.Table) -> pa.Table:

@@ -1,15 +1,15 @@
-"""Samples of a run are what the model saw and said, in tars that the webdataset package and tarfile read."""
+"""Samples of a run are what the model saw and said, in tars; the docs' example has the webdataset package read them."""
 
 from __future__ import annotations
 
-import gc
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 from conftest import wanted
@@ -91,20 +91,6 @@ def test_crops_of_another_size_have_their_landmarks_there(run: Results, packed: 
         assert np.allclose(landmarks, 2 * array(small[name]["landmarks.npy"]), atol=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_the_webdataset_package_reads_them(packed: Results) -> None:
-    """It leaves archives for Python to close."""
-    wds = pytest.importorskip("webdataset")
-    urls = [str(path) for path in sorted((packed.path / "tars").iterdir())]
-    decoded = wds.WebDataset(urls, shardshuffle=False).decode("rgb8")
-    samples: list[Any] = list(decoded.to_tuple("png", "params.npy", "json"))
-    del decoded
-    gc.collect()
-    assert len(samples) == len(read(packed))
-    picture, params, told = samples[0]
-    assert (picture.shape, params.shape, told["size"]) == ((120, 120, 3), (62,), 120)
-
-
 def test_equal_runs_are_equal_bytes(run: Results, packed: Results, tmp_path: Path) -> None:
     again = ddfa_batch.to_webdataset(run.path, tmp_path / "again", format="png", shard_size=5)
     for path in (packed.path / "tars").iterdir():
@@ -122,6 +108,23 @@ def test_a_photograph_that_is_gone_is_an_error_row_without_samples(
     made = ddfa_batch.to_webdataset(tmp_path / "out", tmp_path / "tars")
     assert made.images(["error_kind"])["error_kind"].to_pylist() == ["missing", None]
     assert [name[:8] for name in read(made)] == ["00000001"] * 2
+
+
+def test_samples_of_a_run_that_grew_are_added_behind_a_url_too(bundle: Bundle, photos: Path, tmp_path: Path) -> None:
+    first, second, *_ = sorted(photos.iterdir())
+    shutil.copytree(first.parent, tmp_path / "in", ignore=lambda _, names: set(names) - {first.name})
+    request = wanted(tmp_path / "in", tmp_path / "out", bundle, vertices="none")
+    process(request, Execution("in-process"))
+    ddfa_batch.to_webdataset(tmp_path / "out", "memory://samples")
+    shutil.copy(second, tmp_path / "in")
+    process(wanted(tmp_path / "in", tmp_path / "out", bundle, vertices="none"), Execution("in-process"), extend=True)
+    grown = ddfa_batch.to_webdataset(tmp_path / "out", "memory://samples", extend=True)
+    assert [entry.what for entry in grown.run.history] == ["extended"]
+    assert grown.images(["key"])["key"].to_pylist() == [first.name, second.name]
+    assert verify_run(grown.run).faults == []
+    with pytest.raises(OptionError, match="leave out extend"):
+        ddfa_batch.to_webdataset(tmp_path / "out", "memory://samples", extend=True, overwrite=True)
+    fsspec.filesystem("memory").rm("/samples", recursive=True)
 
 
 def test_sizes_that_cannot_be_are_refused(run: Results, tmp_path: Path) -> None:
