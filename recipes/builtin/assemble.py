@@ -68,8 +68,8 @@ class FaceFinderParts:
 
 def assemble(name: str, work: Path, detector: Path, n_pictures: int, target: Path) -> None:
     """Write the bundle of the model `name` to `target`; a card that lies there stays."""
-    training = state.load(work / "builtin" / f"{name}-polished" / "best.pt")
-    trained_on = open_run(work / "aflw" / "fit-builtin").faces(columns=["key"])["key"].to_pylist()
+    training = state.load(work / "builtin" / f"{name}-taught-again" / "best.pt")
+    trained_on = open_run(work / "aflw" / "fit-turned").faces(columns=["key"])["key"].to_pylist()
     print(check_apart(work / "aflw", trained_on))
     first = load_bundle(work / "builtin" / "first")
     graph = export.to_onnx(training.answering.eval(), SIZE)

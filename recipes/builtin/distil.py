@@ -166,6 +166,12 @@ def distil(folder: Path, bundles: Sequence[Bundle], agree: float, human: float, 
     )
 
 
+def teachers(names: Sequence[str], folder: Path | None) -> list[Bundle]:
+    """The bundles of these names, or folders; `folder` holds imported ones, if not the usual one."""
+    models = folder or default_models_folder()
+    return [find_bundle(name, models) for name in names]
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """The step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,8 +183,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--crops", type=int, default=6)
     parser.add_argument("--labels", default="distilled", help="name of the file of labels")
     arguments = parser.parse_args(words)
-    models = arguments.models_dir or default_models_folder()
-    bundles = [find_bundle(name, models) for name in arguments.model or [OFFICIAL]]
+    bundles = teachers(arguments.model or [OFFICIAL], arguments.models_dir)
     distil(arguments.work / "aflw", bundles, arguments.agree, arguments.human, arguments.crops, arguments.labels)
 
 

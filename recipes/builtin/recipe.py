@@ -53,6 +53,16 @@ class Amounts:
     #: The same of the larger.
     trained_large: str = "--width 1 --iterations 60 --learning-rate 2e-3 --every 10 --seed 42"
     polished_large: str = "--width 1 --iterations 13 --learning-rate 8e-4 --every 4 --seed 44"
+    #: Options of the labels that the larger net's answers make with all others', and of those of video frames.
+    distil_again: str = ""
+    frames: str = ""
+    #: Options of the search for what the detector mistakes.
+    distractors: str = ""
+    #: Options of what both learn from these, in two rounds.
+    taught: str = "--width 0.5 --iterations 62 --learning-rate 1.4e-3 --every 6 --seed 51"
+    taught_again: str = "--width 0.5 --iterations 20 --learning-rate 7e-4 --every 6 --seed 53"
+    taught_large: str = "--width 1 --iterations 48 --learning-rate 1e-3 --every 6 --seed 52"
+    taught_large_again: str = "--width 1 --iterations 14 --learning-rate 5e-4 --every 6 --seed 54"
     #: Options of the step that leaves out crops of photographs that are measured on.
     apart: str = ""
     #: Options of the detector's training.
@@ -80,6 +90,8 @@ def steps(shared: Path, work: Path, amounts: Amounts, target: Path) -> Iterator[
     yield from _labels(shared, work, amounts)
     yield from _regressors(shared, work, amounts)
     yield from _detector(shared, work, amounts)
+    yield from _second_labels(shared, work, amounts)
+    yield from _taught(work, amounts)
     for name, folder in ((BUILTIN, target), (BUILTIN_LARGE, target.parent / BUILTIN_LARGE)):
         assemble = f"python -m recipes.builtin.assemble {work} {work}/detector --model {name} --target {folder}"
         yield RecipeStep(work / f"assembled-{name}", f"{assemble} {amounts.assemble}")
@@ -116,6 +128,37 @@ def _regressors(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeSt
         yield RecipeStep(begun / "model/model.json", f"{train} {begun} {BEGINNING} {trained}")
         polish = f"{train} {done} --start {begun}/best.pt {POLISHING} {polished}"
         yield RecipeStep(done / "model/model.json", polish)
+
+
+def _second_labels(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
+    """Labels that the larger net has a say in, of video frames too, whose yaw is that of human points."""
+    aflw, teacher = work / "aflw", work / "builtin" / f"{BUILTIN_LARGE}-polished" / "model"
+    models = f"--model {OFFICIAL} --model {teacher}"
+    distil = f"python -m recipes.builtin.distil {work} {models} --labels distilled-again {amounts.distil_again}"
+    yield RecipeStep(aflw / "distilled-again.parquet", distil)
+    frames = f"python -m recipes.builtin.frames {shared} {work} {models} {amounts.frames}"
+    yield RecipeStep(aflw / "learned.parquet", frames)
+    fit = f"ddfa-batch fit {aflw}/{{labels}}.parquet {aflw}/images {aflw}/{{run}} --model {work}/builtin/first"
+    yield RecipeStep(aflw / "fit-learned/fits.parquet", fit.format(labels="learned", run="fit-learned"))
+    yield RecipeStep(aflw / "turned.parquet", f"python -m recipes.builtin.turned_depth {work}")
+    yield RecipeStep(aflw / "fit-turned/fits.parquet", fit.format(labels="turned", run="fit-turned"))
+    mistaken = f"python -m recipes.builtin.distractors {work} {work}/detector {amounts.distractors}"
+    yield RecipeStep(work / "distractors-found", mistaken)
+
+
+def _taught(work: Path, amounts: Amounts) -> Iterator[RecipeStep]:
+    """The nets once they have learnt from the second labels, beside what is no face."""
+    made = work / "builtin"
+    train = f"ddfa-batch train {work}/aflw/fit-turned --model {made}/first {LEARNING} {POLISHING} {amounts.machine}"
+    train += f" --distractors {work}/distractors"
+    for name, first, second in (
+        (BUILTIN, amounts.taught, amounts.taught_again),
+        (BUILTIN_LARGE, amounts.taught_large, amounts.taught_large_again),
+    ):
+        taught, again = made / f"{name}-taught", made / f"{name}-taught-again"
+        start = f"--start {made}/{name}-polished/best.pt"
+        yield RecipeStep(taught / "model/model.json", f"{train} {taught} {start} {first}")
+        yield RecipeStep(again / "model/model.json", f"{train} {again} --start {taught}/best.pt {second}")
 
 
 def _detector(shared: Path, work: Path, amounts: Amounts) -> Iterator[RecipeStep]:

@@ -7,7 +7,7 @@ LICENCE = (
     "on photographs of AFLW and YouTube Faces, which are for research use only; use them for research."
 )
 #: Of both: a set of weights.
-VERSION = "3.1"
+VERSION = "4"
 #: Side of the regressor's crops, pixels.
 SIZE = 120
 
@@ -16,7 +16,7 @@ def provenance(width: float) -> str:
     """Where a model whose network has this width multiplier comes from."""
     return (
         f"Made by ddfa-batch (make builtin). Regressor: MobileNet x{width:g} trained for its mesh and its landmarks on "
-        "AFLW crops; labels: human landmarks together with the 68 points of 3DDFA_V2's mb05. Face model: blends of "
-        "MakeHuman's base mesh and targets (CC0), no vertex of another; how strong its modes are is measured on those "
-        "labels. Detector: trained from scratch. See CARD.md."
+        "AFLW crops and frames of YouTube Faces; labels: human landmarks together with the 68 points of 3DDFA_V2's "
+        "mb05 and of an earlier net. Face model: blends of MakeHuman's base mesh and targets (CC0), no vertex of "
+        "another; how strong its modes are is measured on those labels. Detector: trained from scratch. See CARD.md."
     )
