@@ -27,9 +27,9 @@ PASSES = (
 #: What settles pictures of large faces. Of copies of 224 and 256 pixels, sizes and scores for doubt, one of those that
 #: settle most and cost no face of the validation pictures, collages of small faces and photographs of crowds.
 GLANCE = Glance(longest_side=256, least_size=64.0, doubt=0.35)
-#: Extra boxes a picture that are borne, of the upright passes (version 1 of the model has as many
+#: Extra boxes a picture that are borne, of the upright passes (half of what version 1 of the model has
 #: on these pictures), and as many more of the turned one.
-MOST_EXTRA, MOST_TURNED = 0.0105, 0.002
+MOST_EXTRA, MOST_TURNED = 0.005, 0.002
 #: What is chosen among: scores of a face, and scores after which no further pass is made.
 SCORES = np.round(np.arange(0.2, 0.995, 0.01), 2)
 STOP_SCORES = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
