@@ -1,13 +1,14 @@
-"""What `process` and `synth-videos` share once their request stands: announce, do, summarise, draw."""
+"""What commands that make runs share: what a run is made of is opened; announce, do, summarise, draw."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,13 @@ from ddfa_batch.schemas.errors import OptionError
 from ddfa_batch.schemas.job_clusters import KUBERNETES
 
 if TYPE_CHECKING:
+    from ddfa_batch.commands.selection_options import SelectionOptions
     from ddfa_batch.pipeline.derived_plan import DerivedRequest
     from ddfa_batch.pipeline.plan import Run, RunRequest
     from ddfa_batch.pipeline.progress import Progress, Totals
+    from ddfa_batch.pipeline.results import Results
+    from ddfa_batch.pipeline.selected_faces import Selection
+    from ddfa_batch.tasks.files.run_folders import Named
 
 #: Draws a preview of a run: of so many inputs or clips, telling how many of how many are drawn.
 Draw = Callable[["Run", int, Callable[[int, int], None]], list[str]]
@@ -102,6 +107,17 @@ def execute(
         return announcement(request, run.n_inputs, run.n_shards, run.shard_size)
 
     carry_out(functools.partial(command, request, extend=settings.extend), words, settings, draw, n_drawn)
+
+
+@contextlib.contextmanager
+def source_run(run: Named, selected: SelectionOptions, settings: RunSettings) -> Iterator[tuple[Results, Selection]]:
+    """The run that something is made of, and which of its faces; stores are waited for as `settings` say meanwhile."""
+    from ddfa_batch.pipeline.results import open_run
+    from ddfa_batch.tasks.files.remote_calls import limited
+
+    check_settings(settings)
+    with limited(settings.remote):
+        yield open_run(run), selected.selection()
 
 
 def execute_derived(

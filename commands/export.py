@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddfa_batch.commands.config_file import config_option
-from ddfa_batch.commands.execution import check_settings, execute_derived
+from ddfa_batch.commands.execution import execute_derived, source_run
 from ddfa_batch.commands.options import RUN_PLACE, RunSettings, derived_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
@@ -76,21 +76,15 @@ def export(
       ddfa-batch export out/ meshes/ --format ply --frame image --y down
       ddfa-batch export out/ heads/ --tracks --frame image
     """
-    from ddfa_batch.pipeline.derived_plan import derived_request, tracks_request
+    from ddfa_batch.pipeline.derived_plan import derived_request, made_of, tracks_request
     from ddfa_batch.pipeline.export import default_colours
     from ddfa_batch.pipeline.export import export as run_export
-    from ddfa_batch.pipeline.results import open_run
     from ddfa_batch.tasks.bundles.loaded_model import load_morphable
-    from ddfa_batch.tasks.files.remote_calls import limited
 
-    check_settings(settings)
-    with limited(settings.remote):
-        selection = selected.selection()
-        source = open_run(run)
+    with source_run(run, selected, settings) as (source, selection):
         if colours == "auto":
             colours = default_colours(form, load_morphable(source.bundle).uv is not None)
-        where, created = source.run.folder.address, source.run.created
-        whose = (where, created, max_pixels, selection.as_dict())
+        whose = made_of(source, selection, max_pixels)
         options = ExportOptions(form, colours, frame, y == "down", tracks, *whose)
         ask = tracks_request if tracks else derived_request
         request = ask("export", source, meshes, options, selection, settings.shard_size)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddfa_batch.commands.config_file import config_option
-from ddfa_batch.commands.execution import check_settings, execute_derived
+from ddfa_batch.commands.execution import execute_derived, source_run
 from ddfa_batch.commands.options import RUN_PLACE, RunSettings, derived_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
@@ -79,26 +79,12 @@ def render(
       ddfa-batch render out/ doubtful/ --worst 50 --kind landmarks --format jpeg
       ddfa-batch render out/ failed/ --errors
     """
-    from ddfa_batch.pipeline.derived_plan import derived_request
+    from ddfa_batch.pipeline.derived_plan import derived_request, made_of
     from ddfa_batch.pipeline.render import render as run_render
-    from ddfa_batch.pipeline.results import open_run
-    from ddfa_batch.tasks.files.remote_calls import limited
 
-    check_settings(settings)
-    with limited(settings.remote):
-        selection = selected.selection()
-        source = open_run(run)
-        options = RenderOptions(
-            kinds,
-            form,
-            longest,
-            frames,
-            source.run.folder.address,
-            source.run.created,
-            max_pixels,
-            selection.as_dict(),
-            texture,
-        )
+    with source_run(run, selected, settings) as (source, selection):
+        whose = made_of(source, selection, max_pixels)
+        options = RenderOptions(kinds, form, longest, frames, *whose, texture)
         size = settings.shard_size
         request = derived_request("render", source, pictures, options, selection, size, videos=not frames)
         execute_derived(request, run_render, functools.partial(_announcement, request), settings)

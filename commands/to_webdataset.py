@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddfa_batch.commands.config_file import config_option
-from ddfa_batch.commands.execution import check_settings, execute_derived
+from ddfa_batch.commands.execution import execute_derived, source_run
 from ddfa_batch.commands.options import RUN_PLACE, RunSettings, derived_run_options, max_pixels_option
 from ddfa_batch.commands.selection_options import SelectionOptions, selection_options
 from ddfa_batch.commands.wording import count
@@ -56,14 +56,10 @@ def to_webdataset(
       ddfa-batch to-webdataset out/ samples/
       ddfa-batch to-webdataset out/ large/ --size 256 --where "score > 0.95"
     """
-    from ddfa_batch.pipeline.results import open_run
     from ddfa_batch.pipeline.to_webdataset import to_webdataset as pack
     from ddfa_batch.pipeline.to_webdataset import webdataset_request
-    from ddfa_batch.tasks.files.remote_calls import limited
 
-    check_settings(settings)
-    with limited(settings.remote):
-        source, selection = open_run(run), selected.selection()
+    with source_run(run, selected, settings) as (source, selection):
         request = webdataset_request(source, tars, size, form, selection, max_pixels, settings.shard_size)
         execute_derived(request, pack, functools.partial(_announcement, request), settings)
 

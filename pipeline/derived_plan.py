@@ -129,6 +129,11 @@ def bundle_of(model: RunModel) -> Bundle:
     return load_bundle(recorded_folder(model.folder, model.digest))
 
 
+def made_of(source: Results, selection: Selection, max_pixels: int) -> tuple[str, str, int, dict[str, Any]]:
+    """What options of every kind have of the run that something is made of, in this order, from `run` on."""
+    return source.run.folder.address, source.run.created, max_pixels, selection.as_dict()
+
+
 def derived_request(
     kind: str,
     source: Results,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 
@@ -65,14 +66,15 @@ def _was_removed(folder: RunFolder, missed: bool) -> bool:
 
     It is waited for as long as entries go.
     """
-    left, deadline = _left(folder), time.monotonic() + _REMOVAL_SECONDS
+    left, deadline = sys.maxsize, 0.0
     while folder.has(store.RUN):
-        under_way = missed or store.SHARDS not in folder.entries()
-        if not under_way or time.monotonic() > deadline:
+        if not (missed or store.SHARDS not in folder.entries()):
             return False
-        time.sleep(_LOOK_SECONDS)
         if (now := _left(folder)) < left:
             left, deadline = now, time.monotonic() + _REMOVAL_SECONDS
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_SECONDS)
     return True
 
 

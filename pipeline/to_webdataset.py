@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfa_batch.pipeline import engine, graph, plan
-from ddfa_batch.pipeline.derived_plan import DerivedRequest, derived_request, execute_derived
+from ddfa_batch.pipeline.derived_plan import DerivedRequest, derived_request, execute_derived, made_of
 from ddfa_batch.pipeline.photographs import photograph
 from ddfa_batch.pipeline.plan import PlanRow, Run
 from ddfa_batch.pipeline.progress import Report, Totals, unheard
@@ -200,8 +200,8 @@ def webdataset_request(
     shard_size: int | None,
 ) -> DerivedRequest[WebDatasetOptions]:
     """What is asked for; size: pixels of a crop's side, None for what the model sees."""
-    side, chosen = size or source.bundle.manifest.input_size, selection.as_dict()
-    options = WebDatasetOptions(side, form, source.run.folder.address, source.run.created, max_pixels, chosen)
+    side = size or source.bundle.manifest.input_size
+    options = WebDatasetOptions(side, form, *made_of(source, selection, max_pixels))
     return derived_request("to-webdataset", source, tars, options, selection, shard_size)
 
 
