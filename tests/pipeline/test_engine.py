@@ -348,7 +348,7 @@ def test_the_same_command_goes_on_where_out_was_removed_in_mid_run(
 @pytest.mark.parametrize("gone", ["shards", "faces"])
 def test_a_removal_that_is_under_way_is_waited_for(out: Path, gone: str) -> None:
     """A folder's files go one by one, and run.json is not the first."""
-    removal = threading.Timer(0.2, shutil.rmtree, (out,))
+    removal = threading.Timer(0.2, shutil.rmtree, (out, True))
     with pytest.raises(RunFolderError, match="was removed while"), own_files.rest_removed(run_folder_at(out)):
         shutil.rmtree(out / gone)
         removal.start()
@@ -356,7 +356,7 @@ def test_a_removal_that_is_under_way_is_waited_for(out: Path, gone: str) -> None
 
 
 def test_receipts_that_go_one_by_one_are_a_removal_under_way(out: Path) -> None:
-    removal = threading.Timer(0.2, shutil.rmtree, (out,))
+    removal = threading.Timer(0.2, shutil.rmtree, (out, True))
     with pytest.raises(RunFolderError, match="was removed while"), own_files.rest_removed(run_folder_at(out)):
         removal.start()
         raise FilesGoneError("2 shards have no receipt.")

@@ -387,8 +387,13 @@ def test_a_lease_is_renewed_and_its_loss_is_told(out: str, monkeypatch: pytest.M
         first = folder.read(store.LOCK)
         _wait(lambda: folder.read(store.LOCK) != first)
         folder.still_locked()
-        folder.put(store.LOCK, first.replace(b'"token": "', b'"token": "other'))
-        _wait(lambda: folder._lease._lost is not None)
+
+        def lost() -> bool:
+            """Once another has it: a renewal that was under way writes over what it did not see."""
+            folder.put(store.LOCK, first.replace(b'"token": "', b'"token": "other'))
+            return folder._lease._lost is not None
+
+        _wait(lost)
         with pytest.raises(RunFolderError, match="was taken over by ddfa-batch process"):
             folder.still_locked()
     assert folder.entries() == [store.LOCK]  # it is the other's
