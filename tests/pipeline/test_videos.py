@@ -144,9 +144,11 @@ def test_smoothed_columns_stand_beside_the_raw_ones(
         own["frame"].to_numpy(), own["time_s"].to_numpy(), raw, smoothing.LANDMARKS, own["face_size"].to_numpy()
     )
     np.testing.assert_allclose(smooth, want, atol=1e-3)  # over seams as within one series
-    assert smoothing.jitter(smooth[..., :2], own["face_size"].to_numpy()) < smoothing.jitter(
-        raw[..., :2], own["face_size"].to_numpy()
+    moving = slice(10, None)  # the filter takes a film that begins in motion for one at rest
+    raw_jitter, jitter = (
+        smoothing.jitter(points[moving, :, :2], own["face_size"].to_numpy()[moving]) for points in (raw, smooth)
     )
+    assert jitter < raw_jitter
 
 
 def test_smoothed_parameters_are_of_the_same_rois(expected: Results, builtin: Bundle) -> None:
