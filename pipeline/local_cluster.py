@@ -115,7 +115,7 @@ def _give_up(nannies: list[Any], local: Any, client: Any = None) -> None:
     local.shutdown_on_close = False  # nothing more is done about it when the interpreter ends
     if client is not None:
         client.status = "closed"
-    with contextlib.suppress(AttributeError):  # it has no loop yet
+    with contextlib.suppress(AttributeError, RuntimeError):  # it has no loop yet, or one that does not run yet
         _stop(local.loop)
     worker_template.end([pid for nanny in nannies if (pid := getattr(nanny, "pid", None))])
 

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import small_model
+from distributed.utils import LoopRunner
 
+from ddfa_batch.pipeline.local_cluster import local_cluster
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 #: A program that has a process of its own forked by Python's fork server, and what of it and of others still runs.
@@ -85,3 +88,13 @@ def test_the_template_ends_only_if_nobody_else_uses_it(tmp_path: Path) -> None:
     shared, alone = run(_SHARED, tmp_path)
     assert shared == {"own": True, "left": 0}
     assert alone["left"] == 1  # Python's resource tracker, which the fork server began
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Dask's half-made cluster is dropped
+def test_a_signal_before_dasks_loop_runs_is_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: LoopRunner) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LoopRunner, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), local_cluster(1):
+        pass
