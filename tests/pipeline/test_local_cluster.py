@@ -7,11 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import small_model
-from distributed.utils import LoopRunner
 
-from ddfa_batch.pipeline.local_cluster import local_cluster
 from ddfa_batch.tasks.bundles.model_bundle import Bundle
 
 #: A program that has a process of its own forked by Python's fork server, and what of it and of others still runs.
@@ -66,6 +63,22 @@ if __name__ == "__main__":
     worker_template.end([])
     told(own, before)
 """
+_BEFORE_THE_LOOP = """
+from distributed.utils import LoopRunner
+from ddfa_batch.pipeline.local_cluster import local_cluster
+
+def interrupted(_):
+    raise KeyboardInterrupt
+
+if __name__ == "__main__":
+    LoopRunner.start = interrupted
+    try:
+        with local_cluster(1):
+            pass
+    except KeyboardInterrupt:
+        time.sleep(0.1)
+        print(json.dumps({"left": len(running())}))
+"""
 
 
 def run(script: str, folder: Path, *words: object) -> list[dict[str, object]]:
@@ -90,11 +103,6 @@ def test_the_template_ends_only_if_nobody_else_uses_it(tmp_path: Path) -> None:
     assert alone["left"] == 1  # Python's resource tracker, which the fork server began
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Dask's half-made cluster is dropped
-def test_a_signal_before_dasks_loop_runs_is_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: LoopRunner) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(LoopRunner, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt), local_cluster(1):
-        pass
+def test_a_signal_before_dasks_loop_runs_is_a_signal(tmp_path: Path) -> None:
+    (left,) = run(_BEFORE_THE_LOOP, tmp_path)
+    assert left == {"left": 1}  # Python's resource tracker
