@@ -77,23 +77,35 @@ def _spare_dask_another_template() -> None:
 
 
 def _started(begun: list[Any], nannies: list[Any], n_workers: int) -> Any:
-    """Dask's local cluster, noted in `begun` before its workers are there; their nannies are noted, too."""
+    """Dask's local cluster, noted in `begun` before its workers are there; their nannies are noted, too.
+
+    Where a worker dies while it starts, Dask gives all of them up: they are started once more.
+    """
+    try:
+        return _begin(begun, nannies, n_workers)
+    except RuntimeError:
+        begun.clear()
+        nannies.clear()
+    try:
+        return _begin(begun, nannies, n_workers)
+    except RuntimeError as fault:
+        raise ClusterError(f"The local workers did not start ({fault}); run the same command again.") from None
+
+
+def _begin(begun: list[Any], nannies: list[Any], n_workers: int) -> Any:
     from distributed import LocalCluster, Nanny
 
-    try:
-        return _noted(LocalCluster, begun)(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            processes=True,
-            worker_class=_noted(Nanny, nannies),
-            env=dict(os.environ),  # the template's is as old as itself
-            silence_logs=SILENT,
-            dashboard_address=_HERE,
-            worker_dashboard_address=_HERE,
-            scheduler_kwargs={"dashboard": _log.isEnabledFor(logging.INFO)},
-        )
-    except RuntimeError as fault:  # so a worker that dies while it starts is told of
-        raise ClusterError(f"The local workers did not start ({fault}); run the same command again.") from None
+    return _noted(LocalCluster, begun)(
+        n_workers=n_workers,
+        threads_per_worker=1,
+        processes=True,
+        worker_class=_noted(Nanny, nannies),
+        env=dict(os.environ),  # the template's is as old as itself
+        silence_logs=SILENT,
+        dashboard_address=_HERE,
+        worker_dashboard_address=_HERE,
+        scheduler_kwargs={"dashboard": _log.isEnabledFor(logging.INFO)},
+    )
 
 
 def _noted(kind: Any, begun: list[Any]) -> Any:
@@ -104,6 +116,7 @@ def _noted(kind: Any, begun: list[Any]) -> Any:
             begun.append(self)
             super().__init__(*what, **how)
 
+    Noted.__name__ = kind.__name__  # Dask tells of it by name
     return Noted
 
 

@@ -79,6 +79,24 @@ if __name__ == "__main__":
         time.sleep(0.1)
         print(json.dumps({"left": len(running())}))
 """
+_DIES_AT_ITS_START = """
+from distributed import LocalCluster
+from ddfa_batch.pipeline.local_cluster import local_cluster
+
+begin = LocalCluster.__init__
+begun = []
+
+def dies(self, *what, **how):
+    begun.append(self)
+    if len(begun) == 1:
+        raise RuntimeError("Nanny failed to start.")  # what Dask says of a worker that died meanwhile
+    begin(self, *what, **how)
+
+if __name__ == "__main__":
+    LocalCluster.__init__ = dies
+    with local_cluster(1) as client:
+        print(json.dumps({"begun": len(begun), "answer": client.submit(sum, [2, 3]).result()}))
+"""
 
 
 def run(script: str, folder: Path, *words: object) -> list[dict[str, object]]:
@@ -106,3 +124,8 @@ def test_the_template_ends_only_if_nobody_else_uses_it(tmp_path: Path) -> None:
 def test_a_signal_before_dasks_loop_runs_is_a_signal(tmp_path: Path) -> None:
     (left,) = run(_BEFORE_THE_LOOP, tmp_path)
     assert left == {"left": 1}  # Python's resource tracker
+
+
+def test_workers_that_die_while_they_start_are_started_once_more(tmp_path: Path) -> None:
+    (told,) = run(_DIES_AT_ITS_START, tmp_path)
+    assert told == {"begun": 2, "answer": 5}
