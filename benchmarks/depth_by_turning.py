@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ddfa_batch.pipeline.results import open_run
+from ddfa_batch.tasks.fitting.scaled_orthographic import pose_jacobian
 from ddfa_batch.tasks.geometry.pose import rotation_and_scale, rotations
 
 #: Degrees of yaw up to which a head faces the camera, and from which it is turned.
@@ -77,10 +78,7 @@ def residuals(shape: np.ndarray, image: np.ndarray) -> np.ndarray:
     R, scale = rotation_and_scale(np.concatenate([whole, np.zeros((len(x), 3, 1))], axis=2))
     for _ in range(_STEPS):
         turned = scale[:, None, None] * x @ R.transpose(0, 2, 1)
-        a, b, c = turned[..., 0], turned[..., 1], turned[..., 2]
-        zero = np.zeros_like(a)
-        moves = ((zero, -c), (c, zero), (-b, a), (a, b))  # a turn about x, y, z, and the scale's logarithm
-        J = np.stack([np.stack(move, axis=-1) for move in moves], axis=1).reshape(len(x), 4, -1)
+        J = pose_jacobian(turned, 2)[:, :4].reshape(len(x), 4, -1)  # of the turn and the scale's logarithm
         r = (y - turned[..., :2]).reshape(len(x), -1, 1)
         step = np.linalg.solve(J @ J.transpose(0, 2, 1), J @ r)[..., 0]
         R, scale = rotations(step[:, :3]) @ R, scale * np.exp(np.clip(step[:, 3], -0.3, 0.3))

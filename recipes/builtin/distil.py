@@ -42,6 +42,7 @@ from ddfa_batch.tasks.inference.refinement import refine, regress_faces
 from ddfa_batch.tasks.inference.regressor import Regressor
 from ddfa_batch.tasks.training.clips import mirrored
 from recipes.builtin.detector.pictures import read_picture
+from recipes.builtin.prepare import lists
 
 #: How `models import` calls the official release's model.
 OFFICIAL = "3ddfa-v2-mb05"
@@ -156,8 +157,8 @@ def distil(folder: Path, bundles: Sequence[Bundle], agree: float, human: float, 
     nearer = 100 * np.nanmean(apart, axis=1) / size[both]
     labels = found.points.copy()
     labels[..., :2] += np.where(labelled[..., None], human * left, 0.0)
-    flat = pa.FixedSizeListArray.from_arrays(labels[kept].astype(np.float32).ravel(), N_LANDMARKS * 3)
-    pq.write_table(pa.table({"name": faces.key[kept].tolist(), "pts68": flat}), folder / f"{name}.parquet")
+    table = pa.table({"name": faces.key[kept].tolist(), "pts68": lists(labels[kept])})
+    pq.write_table(table, folder / f"{name}.parquet")
     told = " and ".join(bundle.manifest.name for bundle in bundles)
     print(
         f"{told} against the labels: median {np.median(error):.2f} %, mean {error.mean():.2f} %, of "

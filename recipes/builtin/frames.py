@@ -31,6 +31,7 @@ from ddfa_batch.tasks.geometry.crop import roi_from_landmarks
 from ddfa_batch.tasks.geometry.similarity import similarity, warp
 from ddfa_batch.tasks.training.clips import is_validation
 from recipes.builtin.distil import answers, teachers
+from recipes.builtin.prepare import lists, matrix
 from recipes.builtin.terms import SIZE
 
 #: What the crops' names begin with.
@@ -60,7 +61,7 @@ def crops(frames: Path, folder: Path) -> dict[str, F64]:
     """Cut the faces of the frames out, into `folder`/images; the points (68, 2) of each that come with them."""
     table, share, found = pq.read_table(frames), usual_share(folder), {}
     names = np.array([PREFIX + name for name in table["name"].to_pylist()])
-    points = np.array(table["pts68"].to_pylist(), np.float64).reshape(-1, N_LANDMARKS, 2)
+    points = matrix(table, "pts68", N_LANDMARKS, 2)
     for row in np.flatnonzero(~is_validation(names, _VALIDATION)):
         image = cv2.imdecode(np.frombuffer(table["jpeg"][int(row)].as_py(), np.uint8), cv2.IMREAD_COLOR)
         if image is not None and np.isfinite(points[row]).all():
@@ -81,8 +82,7 @@ def agreed(machine: dict[str, F64], folder: Path, bundles: Sequence[Bundle], agr
     kept = (apart <= agree) & (beside <= 2 * agree)
     told = f"models {np.median(apart):.2f} % from their mean, {np.median(beside):.2f} % from the frames' points"
     print(f"{len(keys):,} crops; {told} (medians); {kept.sum():,} kept")
-    flat = pa.FixedSizeListArray.from_arrays(mean[kept].astype(np.float32).ravel(), N_LANDMARKS * 3)
-    return pa.table({"name": np.array(keys)[kept].tolist(), "pts68": flat})
+    return pa.table({"name": np.array(keys)[kept].tolist(), "pts68": lists(mean[kept])})
 
 
 def main(words: Sequence[str] | None = None) -> None:

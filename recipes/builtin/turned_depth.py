@@ -27,6 +27,7 @@ from ddfa_batch.schemas.morphable import N_LANDMARKS
 from ddfa_batch.schemas.parameters import N_POSE
 from ddfa_batch.tasks.files.landmark_files import read_landmarks
 from ddfa_batch.tasks.geometry.pose import rotation_and_scale, rotations
+from recipes.builtin.prepare import lists, matrix
 
 #: Ends of the bins of |yaw| in which the excess is measured, degrees.
 BINS = np.arange(0.0, 91.0, 15.0)
@@ -83,12 +84,11 @@ def main(words: Sequence[str] | None = None) -> None:
     labels = pq.read_table(folder / f"{arguments.labels}.parquet")
     names = [name for name in labels["name"].to_pylist() if name in faces.index]
     rows = np.isin(labels["name"].to_numpy(zero_copy_only=False), names)
-    points = np.array(labels["pts68"].to_pylist(), np.float64)[rows].reshape(-1, N_LANDMARKS, 3)
+    points = matrix(labels, "pts68", N_LANDMARKS, 3)[rows]
     fitted = faces.loc[names]
     rotation, _ = rotation_and_scale(np.stack(fitted.params.to_list())[:, :N_POSE].reshape(-1, 3, 4))
     turned = turned_depth(points, rotation, GAIN * excess.at(fitted.yaw.to_numpy(float)))
-    flat = pa.FixedSizeListArray.from_arrays(turned.astype(np.float32).ravel(), N_LANDMARKS * 3)
-    pq.write_table(pa.table({"name": names, "pts68": flat}), folder / f"{arguments.turned}.parquet")
+    pq.write_table(pa.table({"name": names, "pts68": lists(turned)}), folder / f"{arguments.turned}.parquet")
     told = ", ".join(f"{value:+.2f}" for value in excess.medians)
     print(f"yaw too large by {told} degrees in bins of {BINS[1]:.0f} ({len(both):,} faces); {len(names):,} turned")
 
